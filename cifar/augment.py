@@ -1,0 +1,139 @@
+"""Seeded image transforms: draw(policy, seed, epoch, n) -> parameters, apply(images, parameters) -> images.
+
+An image's parameters are a function of (seed, epoch, its index in the training set) and of nothing else, so neither
+batch size nor threads, order or a restart can change an image.
+
+The transforms are those of Keras's ImageDataGenerator (keras.src.legacy.preprocessing.image): rotation about the
+centre and shift as one bilinear resampling with nearest fill, then the flips.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar.recipes import Policy
+
+SIDE = 32  # pixels along each axis
+GRID = 256  # shifts are drawn in steps of 1/256 pixel: see _resample_axes
+
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What happens to each of N images.
+
+    Attributes:
+        rows: (N,) float64, pixels by which the source lies below the output; positive moves the picture up.
+        columns: (N,) float64, likewise to the right; positive moves the picture to the left.
+        flip_rows: (N,) bool, mirror top and bottom.
+        flip_columns: (N,) bool, mirror left and right.
+        angle: (N,) float64, degrees, as ImageDataGenerator's `theta`; None where the policy does not rotate.
+    """
+
+    rows: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    flip_rows: NDArray[np.bool_]
+    flip_columns: NDArray[np.bool_]
+    angle: NDArray[np.float64] | None = None
+
+    def any(self) -> bool:
+        """Whether any image is changed at all."""
+        return any(field is not None and bool(np.any(field)) for field in vars(self).values())
+
+    def __getitem__(self, index: Any) -> "Parameters":
+        """The parameters of some of the images, by slice or index array."""
+        angle = None if self.angle is None else self.angle[index]
+        return Parameters(
+            self.rows[index], self.columns[index], self.flip_rows[index], self.flip_columns[index], angle
+        )
+
+
+def stream(seed: int, epoch: int, purpose: int) -> np.random.Generator:
+    """A counter-based generator (Philox 4x64, Salmon et al. 2011) keyed by (seed, epoch), one per purpose."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, purpose]))
+
+
+def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    """The order in which an epoch visits the n training images: (n,) int64, every index once."""
+    return stream(seed, epoch, purpose=0).permutation(n)
+
+
+def draw(policy: Policy, seed: int, epoch: int, n: int) -> Parameters:
+    """Draw the parameters of images 0 .. n-1 for an epoch.
+
+    Every image uses five numbers whether its policy needs them or not: two policies that share a transform draw
+    the same values for it, and image i has the same parameters for every n > i.
+    """
+    uniform = stream(seed, epoch, purpose=1).random((n, 5))
+    reach = policy.shift * SIDE * GRID
+    shift = np.rint((2 * uniform[:, :2] - 1) * reach) / GRID
+    return Parameters(
+        rows=shift[:, 0],
+        columns=shift[:, 1],
+        flip_rows=policy.vertical_flip & (uniform[:, 2] < 0.5),
+        flip_columns=policy.horizontal_flip & (uniform[:, 3] < 0.5),
+        angle=(2 * uniform[:, 4] - 1) * policy.rotation if policy.rotation else None,
+    )
+
+
+def apply(images: Images, parameters: Parameters) -> Images:
+    """Transform images.
+
+    Args:
+        images: uint8, (N, 32, 32, 3).
+        parameters: those of the same N images.
+
+    Returns:
+        uint8, (N, 32, 32, 3), rounded to the nearest grey level.
+    """
+    resample = _resample_axes if parameters.angle is None else _resample_plane
+    return np.rint(resample(images, parameters)).astype(np.uint8)
+
+
+def _resample_axes(images: Images, p: Parameters) -> NDArray[np.float32]:
+    """Shift and flip: bilinear interpolation falls apart into one small matrix product per axis.
+
+    A row of a matrix holds two weights in steps of 1/256, so every product and sum is exact in float32 (8 bits of
+    pixel, 8 of each weight): no order of summation can change a pixel.
+    """
+    n = len(images)
+    down = _weights(p.rows, p.flip_rows) @ images.reshape(n, SIDE, SIDE * 3).astype(np.float32)
+    columns_first = down.reshape(n, SIDE, SIDE, 3).swapaxes(1, 2).reshape(n, SIDE, SIDE * 3)
+    across = _weights(p.columns, p.flip_columns) @ columns_first
+    return across.reshape(n, SIDE, SIDE, 3).swapaxes(1, 2)
+
+
+def _weights(shift: NDArray[np.float64], flip: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(N, output, input) matrices that shift by linear interpolation with nearest fill, then flip."""
+    pixels = np.arange(SIDE, dtype=np.float32)
+    source = np.clip(pixels + shift[:, None].astype(np.float32), 0, SIDE - 1)
+    source = np.where(flip[:, None], source[:, ::-1], source)
+    return np.maximum(0, 1 - np.abs(source[:, :, None] - pixels))
+
+
+def _resample_plane(images: Images, p: Parameters) -> NDArray[np.float32]:
+    """Rotation, shift and flip: four neighbours gathered per pixel."""
+    assert p.angle is not None
+    centre = (SIDE - 1) / 2
+    theta = np.deg2rad(p.angle)[:, None, None]
+    grid = np.arange(SIDE) - centre
+    across = np.where(p.flip_columns[:, None], -grid, grid)[:, None, :] + p.columns[:, None, None]
+    down = np.where(p.flip_rows[:, None], -grid, grid)[:, :, None] + p.rows[:, None, None]
+    column = np.clip(np.cos(theta) * across - np.sin(theta) * down + centre, 0, SIDE - 1).astype(np.float32)
+    row = np.clip(np.sin(theta) * across + np.cos(theta) * down + centre, 0, SIDE - 1).astype(np.float32)
+
+    left = np.minimum(column.astype(np.int32), SIDE - 2)
+    top = np.minimum(row.astype(np.int32), SIDE - 2)
+    right_part, lower_part = (column - left)[..., None], (row - top)[..., None]
+    corner = np.arange(len(images), dtype=np.int32)[:, None, None] * SIDE**2 + top * SIDE + left
+    pixels = images.reshape(-1, 3)
+
+    def mix(index: NDArray[np.int32]) -> NDArray[np.float32]:
+        a, b = pixels.take(index, axis=0).astype(np.float32), pixels.take(index + 1, axis=0)
+        return a + (b - a) * right_part
+
+    upper, lower = mix(corner), mix(corner + SIDE)
+    return upper + (lower - upper) * lower_part

@@ -1,0 +1,76 @@
+"""`cifar data`: where CIFAR-10 is, fetching it, checking it."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cifar.cli.output import DataDir, Json, note, stdout, write_json
+
+app = typer.Typer(help="Find, fetch and check CIFAR-10.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def info(as_json: Json = False) -> None:
+    """Say where CIFAR-10 is looked for and what is there.
+
+    Example: cifar data info
+    """
+    from cifar import dataset
+    from cifar.report import terminal
+
+    named = os.environ.get("CIFAR10_DIR")
+    places = [("CIFAR10_DIR", Path(named))] if named else []
+    places += [("cache", path) for path in dataset.cached_copies()]
+    facts = {
+        "copies": [{"place": place, "path": str(path), "exists": path.exists()} for place, path in places],
+        "cache": str(dataset.cache()),
+        "published_url": dataset.PUBLISHED_URL,
+        "own_url": os.environ.get("CIFAR10_URL"),
+    }
+    if as_json:
+        write_json(facts)
+        return
+    rows = [(place, "there" if path.exists() else "missing", str(path)) for place, path in places]
+    stdout.print(terminal.table("Copies of CIFAR-10", ("named by", "is", "path"), rows or [("-", "none", "-")]))
+    note(f"Fetched to {dataset.cache()} from {dataset.PUBLISHED_URL}, then from CIFAR10_URL if that is set.")
+
+
+@app.command()
+def fetch(as_json: Json = False) -> None:
+    """Download CIFAR-10 into the cache; nothing is kept unless its SHA-256 is the published one.
+
+    Example: cifar data fetch
+    """
+    from cifar import dataset
+
+    path = dataset.cache() / dataset.archive.ARCHIVE
+    if not path.exists():
+        path = dataset.fetch(note)
+    answer: dict[str, Any] = {"path": str(path)}
+    write_json(answer) if as_json else typer.echo(path)
+
+
+@app.command()
+def verify(
+    place: Annotated[
+        Path | None, typer.Argument(help="A folder or archive; else where `cifar train` would look.", metavar="DIR")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Read every image and label of a copy, check shapes, counts and labels, and compare with the published digests.
+
+    Example: cifar data verify data
+    """
+    from cifar import dataset
+    from cifar.report import terminal
+
+    loaded = dataset.load_cifar10(place or data_dir, note, download=False)
+    facts = loaded.facts()
+    if as_json:
+        write_json(facts)
+        return
+    rows = [(key.replace("_", " "), f"{value}") for key, value in facts.items()]
+    stdout.print(terminal.table("CIFAR-10 is whole", ("fact", "value"), rows))

@@ -1,0 +1,93 @@
+"""`cifar report` and `cifar runs`: what is in run folders."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
+from cifar.errors import UsageError, one_of
+
+RunsArgument = Annotated[Path, typer.Argument(help="A folder of runs, or one run.", metavar="RUNS")]
+
+
+def report(
+    folder: RunsArgument = Path("runs"),
+    pick: Annotated[
+        str, typer.Option(help="Which misclassified pictures: confident, surprising, close or first.")
+    ] = "confident",
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Accuracies, augmentation gain, claims, figures and misclassified pictures of finished runs.
+
+    Example: cifar report runs --pick surprising
+    """
+    from cifar import dataset
+    from cifar.evaluation import PICKS
+    from cifar.report import figures, summary, terminal
+    from cifar.run import runs_in
+
+    one_of("rule for --pick", pick, PICKS)
+    found = runs_in(folder)
+    whole = summary.summarise(found)
+    if not whole.results:
+        raise UsageError(f"{folder}: none of its {len(found)} runs is finished.")
+    images = {}
+    for name in {result.run.recipe.dataset for result in whole.results}:
+        try:
+            data = (
+                dataset.draw_synthetic() if name == "synthetic" else dataset.load_cifar10(data_dir, note, download=False)
+            )
+        except dataset.NotFoundError as error:
+            note(f"No pictures, only their indices: {error}")
+        else:
+            images[data.sha256] = data.x_test
+    alone = found[0].path == folder
+    with stderr.status("Drawing"):
+        drawn = figures.draw_all(whole, folder / "figures", pick, images, networks=not alone)
+    if as_json:
+        write_json({**whole.facts(pick), "figures": [str(path) for path in drawn]})
+        return
+    terminal.show(stdout, whole, pick, images)
+    note(f"{len(drawn)} figures, the first: {drawn[0]}")
+
+
+def runs(folder: RunsArgument = Path("runs"), as_json: Json = False) -> None:
+    """List the runs in a folder, finished or not.
+
+    Example: cifar runs runs
+    """
+    from cifar.report import terminal
+    from cifar.run import runs_in
+
+    rows = []
+    for run in runs_in(folder):
+        recipe, history = run.recipe, run.history
+        rows.append(
+            {
+                "path": str(run.path),
+                "status": run.status,
+                "network": recipe.network,
+                "augment": recipe.policy.name,
+                "seed": recipe.seed,
+                "dataset": recipe.dataset,
+                "epochs_done": len(history),
+                "epochs": recipe.epochs,
+                "accuracy": run.metrics["accuracy"] if run.finished else None,
+            }
+        )
+    if as_json:
+        write_json({"runs": rows})
+        return
+    cells = [
+        (
+            Path(row["path"]).name,
+            row["status"],
+            row["dataset"],
+            f"{row['epochs_done']}/{row['epochs']}",
+            "-" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
+        )
+        for row in rows
+    ]
+    stdout.print(terminal.table(str(folder), ("run", "status", "data", "epochs>", "test>"), cells))

@@ -1,0 +1,256 @@
+"""The data set as arrays: found, downloaded or drawn, and checked."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar import archive, synthetic
+from cifar.errors import DataError, UsageError
+from cifar.files import folder_for
+
+PUBLISHED_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+CONNECT_TIMEOUT = 10.0  # seconds
+READ_TIMEOUT = 30.0  # seconds without a byte
+TRAIN, TEST = 50_000, 10_000  # images of cifar10
+SYNTHETIC_TRAIN, SYNTHETIC_TEST = 4_000, 1_000
+
+Note = Callable[[str], None]
+Name = Literal["cifar10", "synthetic"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels.
+
+    Attributes:
+        name: `cifar10` or `synthetic`.
+        official: whether every byte is the published one; None for synthetic data.
+        class_names: the ten names, in label order.
+        x_train, x_test: uint8, (N, 32, 32, 3), RGB.
+        y_train, y_test: uint8, (N,).
+    """
+
+    name: Name
+    official: bool | None
+    class_names: tuple[str, ...]
+    x_train: NDArray[np.uint8]
+    y_train: NDArray[np.uint8]
+    x_test: NDArray[np.uint8]
+    y_test: NDArray[np.uint8]
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the bytes of training images, training labels, test images, test labels."""
+        digest = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def head(self, n: int | None) -> "Dataset":
+        """The same data with only the first n training images (all for None). The test set stays whole."""
+        return replace(self, x_train=self.x_train[:n], y_train=self.y_train[:n])
+
+    def facts(self) -> dict[str, Any]:
+        """What a result must say of its data."""
+        return {
+            "name": self.name,
+            "official": self.official,
+            "sha256": self.sha256,
+            "n_train": len(self.x_train),
+            "n_test": len(self.x_test),
+        }
+
+
+def load(choice: str, data_dir: Path | None, note: Note) -> Dataset:
+    """Load the data set that `--data` names.
+
+    Args:
+        choice: `cifar10`, `synthetic`, or `auto`: cifar10 where it is or can be fetched, else synthetic.
+        data_dir: where the user says that cifar10 is (else CIFAR10_DIR).
+        note: is told, in a sentence, whatever the user has to know.
+
+    Raises:
+        DataError: cifar10 was asked for or named and is not to be had, or it is damaged.
+    """
+    if choice == "synthetic":
+        if data_dir is not None:
+            raise UsageError("--data-dir says where cifar10 is; it cannot go with --data synthetic.")
+        return draw_synthetic()
+    try:
+        return load_cifar10(data_dir, note)
+    except NotFoundError as error:
+        if choice == "cifar10":
+            raise
+        note(f"CIFAR-10 is not to be had. {error}")
+        return draw_synthetic()
+
+
+class NotFoundError(DataError):
+    """No copy of cifar10 was named, none is cached, none could be fetched."""
+
+
+def draw_synthetic(n_train: int = SYNTHETIC_TRAIN, n_test: int = SYNTHETIC_TEST, seed: int = 0) -> Dataset:
+    """Draw the synthetic data set (see cifar.synthetic)."""
+    x_train, y_train = synthetic.draw(n_train, seed, split=0)
+    x_test, y_test = synthetic.draw(n_test, seed, split=1)
+    return Dataset("synthetic", None, synthetic.CLASS_NAMES, x_train, y_train, x_test, y_test)
+
+
+def load_cifar10(data_dir: Path | None, note: Note, download: bool = True) -> Dataset:
+    """Read cifar10 from the place named, else the project's cache, else Keras's cache, else from the network.
+
+    A copy that is not the published one is used only where the user named it, and said so.
+
+    Raises:
+        NotFoundError: there is none.
+        DataError: the one named is damaged.
+    """
+    named = data_dir or (Path(os.environ["CIFAR10_DIR"]) if os.environ.get("CIFAR10_DIR") else None)
+    if named is not None:
+        dataset = _read(named_copy(named))
+        if not dataset.official:
+            note(
+                f"{named} is not the published CIFAR-10, bit for bit; going on because it was named. "
+                f"Its digest: {dataset.sha256}"
+            )
+        return dataset
+    for path in cached_copies():
+        try:
+            dataset = _read(path)
+        except DataError as error:
+            note(f"Passed over a damaged copy. {error}")
+            continue
+        if dataset.official:
+            return dataset
+        note(f"{path} is not the published CIFAR-10 and was passed over; name it with --data-dir to use it.")
+    if not download:
+        raise NotFoundError("cifar10 is not on this machine; --data-dir or CIFAR10_DIR say where a copy is.")
+    return _read(fetch(note))
+
+
+def named_copy(place: Path) -> Path:
+    """Return the data's own path for a place that the user named: its folder, its archive, or what holds either.
+
+    Raises:
+        DataError: there is no such place, or nothing of CIFAR-10 in it.
+    """
+    if place.is_file():
+        return place
+    for path in (place / archive.FOLDER, place / archive.ARCHIVE):
+        if path.exists():
+            return path
+    if any((place / name).exists() for name in archive.FILES_MD5):
+        return place
+    found = "no such folder" if not place.exists() else "neither"
+    raise DataError(f"{place}: expected {archive.FOLDER}/ or {archive.ARCHIVE} there, found {found}.")
+
+
+def cache() -> Path:
+    """The project's own cache folder."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("cifar-bench"))
+
+
+def cached_copies() -> Iterator[Path]:
+    """The copies on this machine that nobody named: the project's cache, then Keras's."""
+    keras_home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets"
+    for path in (
+        cache() / archive.ARCHIVE,
+        keras_home / archive.FOLDER,
+        keras_home / "cifar-10-batches-py-target" / archive.FOLDER,
+        keras_home / f"{archive.FOLDER}.tar.gz",
+    ):
+        if path.exists():
+            yield path
+
+
+def fetch(note: Note) -> Path:
+    """Download the archive into the cache and return its path.
+
+    The published address is tried first, then the user's own (CIFAR10_URL). The file appears under its name only
+    when its SHA-256 is the published one.
+
+    Raises:
+        NotFoundError: no address gave the archive.
+        cifar.errors.StorageError: the cache cannot be written.
+    """
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("WARNING")
+    failures = []
+    for url in (PUBLISHED_URL, *filter(None, [os.environ.get("CIFAR10_URL")])):
+        note(f"Fetching {url}")
+        try:
+            with folder_for(cache()) as folder, tempfile.TemporaryDirectory(dir=folder, prefix=".incoming-") as new:
+                pooch.retrieve(
+                    url,
+                    known_hash=archive.ARCHIVE_SHA256,
+                    fname=archive.ARCHIVE,
+                    path=new,
+                    downloader=pooch.HTTPDownloader(
+                        progressbar=_DownloadProgress(), timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
+                    ),
+                )
+                return (Path(new) / archive.ARCHIVE).replace(folder / archive.ARCHIVE)
+        except (requests.RequestException, ValueError) as error:
+            reason = "the file is not the published one" if isinstance(error, ValueError) else _reason(error)
+            failures.append(f"{url}: {reason}")
+    raise NotFoundError(
+        f"{'; '.join(failures)}. Ways to get it: --data-dir or CIFAR10_DIR for a copy you have "
+        f"({archive.FOLDER}/ or {archive.ARCHIVE}); CIFAR10_URL for a mirror; --data synthetic to do without."
+    )
+
+
+def _reason(error: Exception) -> str:
+    import requests
+
+    kinds = {requests.Timeout: "no answer in time", requests.ConnectionError: "no connection"}
+    return next((text for kind, text in kinds.items() if isinstance(error, kind)), str(error))
+
+
+class _DownloadProgress:
+    """What pooch calls while it downloads, shown by rich on stderr."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._task = self._progress.add_task("download", total=None)
+
+    @property
+    def total(self) -> float | None:
+        return self._progress.tasks[0].total
+
+    @total.setter
+    def total(self, total: float) -> None:
+        self._progress.start()
+        self._progress.update(self._task, total=total)
+
+    def update(self, n: int) -> None:
+        self._progress.update(self._task, advance=n)
+
+    def reset(self) -> None:
+        self._progress.reset(self._task)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def _read(path: Path) -> Dataset:
+    """Read a copy of cifar10 and assert that it is all there."""
+    (x_train, y_train), (x_test, y_test), official = archive.read(path)
+    if (len(x_train), len(x_test)) != (TRAIN, TEST):
+        raise DataError(f"{path}: expected {TRAIN}/{TEST} images, found {len(x_train)}/{len(x_test)}.")
+    return Dataset("cifar10", official, archive.CLASS_NAMES, x_train, y_train, x_test, y_test)

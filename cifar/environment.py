@@ -1,0 +1,143 @@
+"""WHERE it ran: settings made before the framework starts, and the facts that stand beside every result."""
+
+import contextlib
+import datetime
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cifar.errors import UsageError
+
+FORMAT_VERSION = 1
+PACKAGES = ("tensorflow", "keras", "numpy", "onnx", "tf2onnx", "onnxruntime", "ai-edge-litert")
+INSTRUCTION_SETS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
+SETTINGS = {
+    "KERAS_BACKEND": "tensorflow",
+    "TF_ENABLE_ONEDNN_OPTS": "1",  # other kernels give other weights: fixed, and recorded
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "CUDA_VISIBLE_DEVICES": "-1",  # the TensorFlow backend trains on the CPU
+}
+
+
+def configure(threads: int) -> None:
+    """Start TensorFlow with `threads` threads and deterministic operations. Call it before any of its operations.
+
+    Raises:
+        UsageError: this process already runs it with another number of threads.
+    """
+    os.environ.update(SETTINGS)
+    with quiet():
+        import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError as error:
+        raise UsageError(f"TensorFlow already runs in this process, not with {threads} threads.") from error
+    tf.config.experimental.enable_op_determinism()
+    with quiet():
+        tf.config.list_logical_devices()  # devices are looked for once, and say so past every log level
+
+
+def facts(threads: int) -> dict[str, Any]:
+    """The machine, the versions and the settings, ready for JSON."""
+    import psutil
+
+    return {
+        "format_version": FORMAT_VERSION,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "cpu": {
+            "model": cpu()["model"],
+            "architecture": platform.machine(),
+            "instruction_sets": cpu()["instruction_sets"],
+            "cores": psutil.cpu_count(logical=False),
+            "logical_cores": psutil.cpu_count(),
+            "memory_bytes": psutil.virtual_memory().total,
+        },
+        "gpu": None,
+        "device": "cpu",
+        "threads": threads,
+        "settings": {**SETTINGS, "op_determinism": True, "jit_compile": False},
+    }
+
+
+def key(environment: dict[str, Any]) -> dict[str, Any]:
+    """The part of the facts that decides a run's bits, beside its recipe and its data."""
+    versions = {name: environment["packages"][name] for name in ("tensorflow", "keras", "numpy")}
+    return {**versions, "instruction sets": environment["cpu"]["instruction_sets"], **environment["settings"]}
+
+
+@cache
+def cpu() -> dict[str, Any]:
+    """The CPU's model name and those of its instruction sets that kernels are chosen by."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return {"model": platform.processor() or "unknown", "instruction_sets": []}
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = fields.get("flags", fields.get("Features", "")).split()
+    return {
+        "model": fields.get("model name", platform.machine()),
+        "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
+    }
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout this package lies in, with `-dirty` where files differ; None outside of one."""
+
+    def git(*arguments: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != Path(__file__).parent.parent.resolve():
+            return None  # installed inside somebody else's checkout
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    import psutil
+
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back what native libraries write to stderr past every log level; show it if the block fails."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        saved = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)

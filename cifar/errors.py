@@ -1,0 +1,53 @@
+"""The errors a user can cause or meet, each with the exit code that README.md documents."""
+
+import difflib
+from collections.abc import Collection
+from pathlib import Path
+
+
+class CifarError(Exception):
+    """One clear sentence for the user. Exit code 1: the work was done and its result is bad."""
+
+    exit_code = 1
+
+
+class UsageError(CifarError):
+    """The request cannot be met as asked: an unknown name, a folder that is not a run. Exit code 2."""
+
+    exit_code = 2
+
+
+class DataError(CifarError):
+    """The data set is missing, damaged or not what it says it is. Exit code 3."""
+
+    exit_code = 3
+
+
+class StorageError(CifarError):
+    """A file could not be written. Exit code 4."""
+
+    exit_code = 4
+
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> "StorageError":
+        """The error of a failed write to `path`."""
+        return cls(f"{path}: cannot be written: {error.strerror or error}")
+
+
+class BusyError(CifarError):
+    """Another process holds the run. Exit code 5."""
+
+    exit_code = 5
+
+
+def one_of(what: str, value: str, valid: Collection[str], also: str = "") -> str:
+    """Return `value` if it is one of `valid`.
+
+    Raises:
+        UsageError: it is not; the message names the nearest valid one and lists them all.
+    """
+    if value in valid:
+        return value
+    near = difflib.get_close_matches(value, valid, n=1, cutoff=0.5)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise UsageError(f"There is no {what} '{value}'.{hint} Valid: {', '.join(valid)}{also}.")

@@ -1,0 +1,73 @@
+"""Writing files so that each is whole or absent: aside first, then renamed into place."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cifar.errors import StorageError
+
+
+@contextlib.contextmanager
+def folder_for(path: Path) -> Iterator[Path]:
+    """Make `path` (a folder and its parents) and report any failure to write below it as a StorageError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield path
+    except OSError as error:
+        raise StorageError.of(Path(error.filename or path), error) from error
+
+
+@contextlib.contextmanager
+def aside(target: Path) -> Iterator[Path]:
+    """Yield a scratch path beside `target`; what was written there takes `target`'s place if all went well.
+
+    Works for files and for folders. A folder that stands at `target` is removed just before the rename.
+
+    Raises:
+        StorageError: something could not be written; `target` is as it was.
+    """
+    with folder_for(target.parent) as parent:
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=parent))
+        try:
+            written = scratch / target.name
+            yield written
+            _flush(written)
+            if target.is_dir():
+                target.rename(scratch / "old")
+            written.replace(target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    with aside(path) as scratch:
+        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes; of a folder, that of its files' relative names and bytes in sorted order."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        if path.is_dir():
+            digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
+
+
+def _flush(path: Path) -> None:
+    """Force a file's content to the disk before its rename, so that a power cut leaves no empty file."""
+    if path.is_file():
+        with path.open("rb+") as stream:
+            os.fsync(stream.fileno())

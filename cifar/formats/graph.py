@@ -1,0 +1,45 @@
+"""The TensorFlow graph that every format is written from."""
+
+from typing import Any
+
+import numpy as np
+
+from cifar.formats import INPUT, OUTPUT
+
+
+def serving(model: Any) -> Any:
+    """Return a tf.Module with a Keras model's weights and `serve`, a tf.function that keeps the contract.
+
+    The weights are listed by value: with the model itself as an attribute a TFLite file comes out without any.
+    """
+    import tensorflow as tf
+
+    fixed = _with_fixed_flatten(model)
+    signature = [tf.TensorSpec((None, 32, 32, 3), tf.uint8, name=INPUT)]
+    module = tf.Module()
+    module.weights = [weight.value for weight in fixed.weights]
+    module.serve = tf.function(lambda image: {OUTPUT: fixed(image, training=False)}, input_signature=signature)
+    return module
+
+
+def _with_fixed_flatten(model: Any) -> Any:
+    """A copy whose Flatten layers reshape to a width known beforehand: a smaller graph, the same in every process.
+
+    A model that cannot be copied layer by layer (a subclass) is returned as it is.
+    """
+    import keras
+
+    class FixedFlatten(keras.layers.Flatten):  # type: ignore[misc]
+        def call(self, inputs: Any) -> Any:
+            return keras.ops.reshape(inputs, (-1, int(np.prod(inputs.shape[1:]))))
+
+    def copy(layer: Any) -> Any:
+        kind = FixedFlatten if type(layer) is keras.layers.Flatten else type(layer)
+        return kind.from_config(layer.get_config())
+
+    try:
+        fixed = keras.models.clone_model(model, clone_function=copy)
+        fixed.set_weights(model.get_weights())
+    except (TypeError, ValueError):
+        return model
+    return fixed

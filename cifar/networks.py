@@ -1,0 +1,136 @@
+"""The reference networks as data, and how a name becomes a Keras model."""
+
+import hashlib
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cifar.errors import UsageError, one_of
+
+
+@dataclass(frozen=True)
+class Network:
+    """A reference network: filters of its three stages, and where its figures come from."""
+
+    filters: tuple[int, int, int]
+    origin: str
+
+
+NETWORKS: dict[str, Network] = {
+    "first": Network((32, 64, 64), "published, with its 50 epochs; batch size our choice"),
+    "second": Network((16, 32, 64), "published; batch size and epochs our choice"),
+    "third": Network((32, 64, 128), "our choice throughout: the published text names no third network's figures"),
+}
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it is a reference network or has the form `module:function`.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if ":" in name:
+        return name
+    return one_of("network", name, NETWORKS, also=", or your own as module:function")
+
+
+def build(name: str) -> Any:
+    """Return a new, uncompiled Keras model: uint8 images (N, 32, 32, 3) in, float32 probabilities (N, 10) out.
+
+    Args:
+        name: `first`, `second`, `third`, or `module:function` for a function without arguments that returns a
+            Keras model; the module is looked for in the current folder first.
+
+    Raises:
+        UsageError: the name is unknown, or what the function returns does not have these shapes.
+    """
+    if ":" not in check_name(name):
+        return _reference(name)
+    function = _user_function(name)
+    return _checked(name, function())
+
+
+def parameters(name: str) -> int:
+    """Count the parameters of a network."""
+    return int(build(name).count_params())
+
+
+def weights_sha256(model: Any) -> str:
+    """SHA-256 over path, dtype, shape and bytes of every weight of a Keras model, in the model's order."""
+    import keras
+
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+        digest.update(f"{weight.path}\0{value.dtype.str}\0{value.shape}\0".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def architecture_sha256(model: Any) -> str:
+    """SHA-256 of a Keras model's configuration; two models that differ in a layer differ in it."""
+    return hashlib.sha256(model.to_json(sort_keys=True).encode()).hexdigest()
+
+
+def _reference(name: str) -> Any:
+    """Six 3x3 convolutions in three stages, then a dense head. Every layer is named: names are part of the digest."""
+    import keras
+    from keras import layers
+
+    stack = [keras.Input((32, 32, 3), dtype="uint8", name="image"), layers.Rescaling(1 / 255, name="scale")]
+    for stage, filters in enumerate(NETWORKS[name].filters, start=1):
+        stack += [
+            layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv{stage}a"),
+            layers.Conv2D(filters, 3, padding="valid", activation="relu", name=f"conv{stage}b"),
+            layers.MaxPooling2D(2, name=f"pool{stage}"),
+            layers.Dropout(0.25, name=f"dropout{stage}"),
+        ]
+    stack += [
+        layers.Flatten(name="flatten"),
+        layers.Dense(512, activation="relu", name="dense"),
+        layers.Dropout(0.5, name="dropout"),
+        layers.Dense(10, activation="softmax", name="probabilities"),
+    ]
+    return keras.Sequential(stack, name=name)
+
+
+def _user_function(name: str) -> Any:
+    """Import the function that `module:function` names."""
+    module_name, _, function_name = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the user's module raises at import is the user's to read
+        raise UsageError(f"--network {name}: cannot import '{module_name}': {error}") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UsageError(f"--network {name}: module '{module_name}' has no function '{function_name}'.")
+    return function
+
+
+def _checked(name: str, model: Any) -> Any:
+    """Return a user's model if it keeps the contract."""
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise UsageError(f"--network {name}: expected a Keras model, the function returned {type(model).__name__}.")
+    for side, found, expected in (
+        ("takes", model.input_shape, (None, 32, 32, 3)),
+        ("gives", model.output_shape, (None, 10)),
+    ):
+        if found != expected:
+            raise UsageError(f"--network {name}: the model {side} {found}, expected {expected}.")
+    probe = np.arange(2 * 32 * 32 * 3, dtype=np.uint8).reshape(2, 32, 32, 3)
+    sums = keras.ops.convert_to_numpy(model(probe, training=False)).sum(axis=1)
+    if np.isfinite(sums).all() and not np.allclose(sums, 1, atol=1e-3):
+        raise UsageError(
+            f"--network {name}: expected probabilities that sum to 1 (end with softmax), "
+            f"found rows that sum to {sums[0]:.3g}."
+        )
+    return model

@@ -1,0 +1,142 @@
+"""WHAT is trained: augmentation policies, recipes and profiles, all of them data."""
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cifar.errors import one_of
+
+
+class Policy(BaseModel):
+    """An augmentation policy: how far each transform may go.
+
+    Attributes:
+        name: what `--augment` calls it.
+        horizontal_flip: mirror left and right, for half of the images.
+        vertical_flip: mirror top and bottom, for half of the images.
+        shift: largest shift along each axis, as a fraction of height and width.
+        rotation: largest rotation to either side, in degrees.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    shift: float = Field(0.0, ge=0, le=1)
+    rotation: float = Field(0.0, ge=0, le=180)
+
+
+POLICIES: dict[str, Policy] = {
+    policy.name: policy
+    for policy in (
+        Policy(name="none"),
+        Policy(name="shift-flip", shift=0.1, horizontal_flip=True),
+        Policy(name="flip", horizontal_flip=True),
+        Policy(name="shift", shift=0.1),
+        Policy(name="rotate", rotation=15.0),
+        Policy(name="vertical-flip", vertical_flip=True),
+        Policy(name="shift-flip-rotate", shift=0.1, horizontal_flip=True, rotation=15.0),
+        Policy(name="all", shift=0.1, horizontal_flip=True, vertical_flip=True, rotation=15.0),
+    )
+}
+
+
+class Recipe(BaseModel):
+    """Everything that decides a run's weights, but for the data's bytes and the versions it ran on.
+
+    Attributes:
+        network: a reference network's name, or `module:function`.
+        policy: the augmentation.
+        seed: of initial weights, dropout, the order of images and the augmentation.
+        dataset: which data set.
+        train_images: how many training images, counted from the first; None for all.
+        batch_size: images per update.
+        epochs: how often every training image is seen.
+        learning_rate: of RMSprop, constant (Keras's default).
+        threads: of the arithmetic. Another count gives other weights (sums are split elsewhere), so it is
+            fixed here and not taken from the machine.
+        backend: the Keras backend.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: str
+    policy: Policy
+    seed: int = Field(0, ge=0, lt=2**32)
+    dataset: Literal["cifar10", "synthetic"] = "cifar10"
+    train_images: int | None = Field(None, ge=1)
+    batch_size: int = Field(128, ge=1)
+    epochs: int = Field(50, ge=1)
+    learning_rate: float = Field(0.001, gt=0)
+    threads: int = Field(2, ge=1)
+    backend: Literal["tensorflow"] = "tensorflow"
+
+    @property
+    def name(self) -> str:
+        """NETWORK-AUGMENT-sSEED, the run folder's name."""
+        return f"{self.network.replace(':', '.')}-{self.policy.name}-s{self.seed}"
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the recipe's canonical JSON."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+class Training(BaseModel):
+    """Batch size and epochs of a network's full recipe."""
+
+    batch_size: int = 128
+    epochs: int = 50
+
+
+TRAINING: dict[str, Training] = {
+    "first": Training(batch_size=128, epochs=50),
+    "second": Training(batch_size=64, epochs=60),
+    "third": Training(batch_size=256, epochs=40),
+}
+
+
+class Profile(BaseModel):
+    """How much of the full recipe is run. None leaves what the network's recipe says."""
+
+    train_images: int | None = None
+    batch_size: int | None = None
+    epochs: int | None = None
+
+
+PROFILES: dict[str, Profile] = {
+    "quick": Profile(train_images=10_000, batch_size=64, epochs=5),
+    "reference": Profile(),
+}
+
+
+def recipe(
+    network: str,
+    augment: str,
+    *,
+    seed: int = 0,
+    profile: str = "quick",
+    epochs: int | None = None,
+    dataset: Literal["cifar10", "synthetic"] = "cifar10",
+    threads: int = 2,
+) -> Recipe:
+    """Return the recipe of a network under a policy and a profile.
+
+    Raises:
+        UsageError: unknown policy or profile.
+    """
+    chosen = PROFILES[one_of("profile", profile, PROFILES)]
+    full = TRAINING.get(network, Training())
+    return Recipe(
+        network=network,
+        policy=POLICIES[one_of("augmentation policy", augment, POLICIES)],
+        seed=seed,
+        dataset=dataset,
+        train_images=chosen.train_images,
+        batch_size=chosen.batch_size or full.batch_size,
+        epochs=epochs or chosen.epochs or full.epochs,
+        threads=threads,
+    )

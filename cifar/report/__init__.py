@@ -1,0 +1,1 @@
+"""What people see: progress, tables and pictures in the terminal, figures as files."""

@@ -1,0 +1,174 @@
+"""The report's figures as PNG files: curves, confusion matrices, misclassified pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar import files
+from cifar.evaluation import PICKS
+from cifar.report.summary import Result, Summary
+from cifar.report.terminal import data_caption
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c")
+DPI = 110
+
+
+def draw_all(
+    summary: Summary, folder: Path, pick: str, images: dict[str, NDArray[np.uint8]], networks: bool = True
+) -> list[Path]:
+    """Draw what a report shows: per network into `folder`, plain and augmented together; per run into its figures/.
+
+    Args:
+        summary: of the runs.
+        folder: for the figures of the networks.
+        pick: a rule of evaluation.PICKS.
+        images: test images by data digest; a run on other data gets no pictures.
+        networks: False for the figures of the runs alone.
+
+    Returns:
+        The files written.
+
+    Raises:
+        StorageError: one cannot be written.
+    """
+    written = []
+    for group in summary.groups if networks else ():
+        firsts = [min(group.of(augment).items())[1] for augment in group.policies]
+        written += _draw(firsts, group.results, folder, f"{group.name}-", pick, images)
+    for result in summary.results:
+        written += _draw([result], [result], result.run.path / "figures", "", pick, images)
+    return written
+
+
+def _draw(
+    firsts: Sequence[Result],
+    everyone: Sequence[Result],
+    folder: Path,
+    prefix: str,
+    pick: str,
+    images: dict[str, NDArray[np.uint8]],
+) -> list[Path]:
+    drawn = {"curves": curves(everyone), "confusion": confusion(firsts)}
+    mine = images.get(firsts[0].metrics["data_sha256"])
+    if mine is not None:
+        drawn["misclassified"] = misclassified(firsts, mine, pick)
+    paths = []
+    for name, figure in drawn.items():
+        paths.append(folder / f"{prefix}{name}.png")
+        with files.aside(paths[-1]) as path:
+            figure.savefig(path, dpi=DPI, metadata={"Software": None})
+    return paths
+
+
+def curves(results: Sequence[Result]) -> "Figure":
+    """Loss and accuracy over epochs: training dashed, test solid, a colour per policy, a line per seed."""
+    figure = _figure(9.5, 4.6)
+    panels = figure.subplots(1, 2)
+    policies = list(dict.fromkeys(result.augment for result in results))
+    for result in results:
+        colour = COLOURS[policies.index(result.augment) % len(COLOURS)]
+        epochs = [line.epoch for line in result.history]
+        first = result.seed == min(r.seed for r in results if r.augment == result.augment)
+        for panel, training, test in zip(panels, ("loss", "accuracy"), ("test_loss", "test_accuracy"), strict=True):
+            for column, style, kind in ((training, "--", "training"), (test, "-", "test")):
+                values = [getattr(line, column) for line in result.history]
+                label = f"{_policy(result.augment)}, {kind}" if first else None
+                marker = "." if len(epochs) < 10 else None
+                panel.plot(epochs, values, style, color=colour, label=label, marker=marker, linewidth=1.5)
+    for panel, title in zip(panels, ("Loss (cross-entropy, nats)", "Accuracy"), strict=True):
+        panel.set_title(title)
+        panel.set_xlabel("epoch")
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.grid(alpha=0.3)
+    panels[1].yaxis.set_major_formatter("{x:.0%}")
+    panels[0].legend(frameon=False)
+    seeds = sorted({result.seed for result in results})
+    _head(figure, f"{results[0].run.recipe.network}: learning curves, {_seeds(seeds)}", results[0])
+    return figure
+
+
+def confusion(results: Sequence[Result]) -> "Figure":
+    """Confusion matrices side by side, in percent of each true class."""
+    figure = _figure(5.6 * len(results) + 0.4, 6.0)
+    for panel, result in zip(figure.subplots(1, len(results), squeeze=False)[0], results, strict=True):
+        names = list(result.metrics["per_class"])
+        counts = result.scores.confusion
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), value in np.ndenumerate(share):
+            if counts[row, column]:
+                panel.text(
+                    column,
+                    row,
+                    f"{value * 100:.0f}" if value >= 0.005 else "·",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if value > 0.5 else "black",
+                )
+        panel.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        panel.set_yticks(range(len(names)), names)
+        panel.set_xlabel("predicted class")
+        panel.set_ylabel("true class")
+        panel.set_title(f"{_policy(result.augment)}, seed {result.seed}: {result.scores.accuracy:.1%}")
+    title = f"{results[0].run.recipe.network}: where the test images go, % of each true class"
+    _head(figure, title, results[0])
+    return figure
+
+
+def misclassified(results: Sequence[Result], images: NDArray[np.uint8], pick: str) -> "Figure":
+    """Ten misclassified pictures of each result: true class, answer, confidence, index in the test set."""
+    figure = _figure(9.5, 4.6 * len(results) + 0.7)
+    blocks = figure.subfigures(len(results), 1, squeeze=False)[:, 0]
+    for block, result in zip(blocks, results, strict=True):
+        block.suptitle(
+            f"{_policy(result.augment)}, seed {result.seed}: "
+            f"{result.scores.n - result.scores.correct:,} of {result.scores.n:,} wrong, {PICKS[pick][0]}",
+            fontsize=10,
+        )
+        panels = block.subplots(2, 5).ravel()
+        for panel in panels:
+            panel.axis("off")
+        for panel, row in zip(panels, result.misclassified(pick), strict=False):
+            _picture(panel, images[row["index"]], row)
+    _head(figure, f"{results[0].run.recipe.network}: test images that it gets wrong", results[0])
+    return figure
+
+
+def _picture(panel: "Axes", image: NDArray[np.uint8], row: dict[str, object]) -> None:
+    panel.imshow(image, interpolation="nearest")
+    panel.set_title(f"{row['true']}\ntaken for {row['predicted']}\n{row['confidence']:.1%} sure", fontsize=9)
+    panel.text(0.5, -0.04, f"test image {row['index']}", transform=panel.transAxes, ha="center", va="top", fontsize=7)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _head(figure: "Figure", title: str, result: Result) -> None:
+    """Title above; below, what it was trained on."""
+    recipe = result.run.recipe
+    figure.suptitle(title, fontsize=12, fontweight="bold")
+    figure.supxlabel(
+        f"{data_caption(result.metrics)} {result.metrics['n_train']:,} training images, "
+        f"{recipe.epochs} epochs, batch {recipe.batch_size}.",
+        fontsize=7,
+        color="#555555",
+    )
+
+
+def _policy(name: str) -> str:
+    return "plain" if name == "none" else name
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"

@@ -1,0 +1,81 @@
+"""Progress of training: a live bar in a terminal, plain lines anywhere else."""
+
+import datetime
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from cifar.recipes import Recipe
+from cifar.run import Epoch, Timing
+
+
+class Silent:
+    """A Watch that says nothing."""
+
+    def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
+        """Say nothing."""
+
+    def epoch(self, line: Epoch, timing: Timing) -> None:
+        """Say nothing."""
+
+
+class Watcher:
+    """A Watch of one run: a bar for the epoch under way where there is a terminal, and a line for every epoch.
+
+    Args:
+        console: on stderr.
+        recipe: of the run.
+        images: training images per epoch.
+        number, total: this is run `number` of `total`.
+    """
+
+    def __init__(self, console: Console, recipe: Recipe, images: int, number: int, total: int) -> None:
+        self._console, self._recipe, self._images = console, recipe, images
+        self._title = f"[{number}/{total}] {recipe.network} {recipe.policy.name} seed {recipe.seed}"
+        bar = BarColumn(bar_width=16)
+        self._bar = Progress(
+            TextColumn("{task.description}"), bar, TextColumn("{task.fields[figures]}"), console=console, transient=True
+        )
+        self._task = self._bar.add_task("", total=images, figures="starting", visible=console.is_terminal)
+        self._started, self._done = time.perf_counter(), 0
+
+    def __enter__(self) -> "Watcher":
+        if self._console.is_terminal:
+            self._bar.start()
+        self._console.print(self._title, style="bold", highlight=False, markup=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
+        """Move the bar."""
+        if images <= self._recipe.batch_size:  # the rate counts from the first step's end: it compiles
+            self._started, self._done = time.perf_counter(), images
+        elapsed = time.perf_counter() - self._started
+        rate = (images - self._done) / elapsed if images > self._done else 0.0
+        figures = f"loss {loss:.3f}  accuracy {accuracy:6.1%}"
+        if rate:
+            left = self._images - images + self._images * (self._recipe.epochs - epoch)
+            figures += f"  {rate:,.0f} images/s  {_clock(left / rate)} left"
+        self._bar.update(
+            self._task, completed=images, description=f"epoch {epoch}/{self._recipe.epochs}", figures=figures
+        )
+
+    def epoch(self, line: Epoch, timing: Timing) -> None:
+        """Print the epoch's line."""
+        left = (self._recipe.epochs - line.epoch) * (timing.train_seconds + timing.score_seconds)
+        self._console.print(
+            f"  epoch {line.epoch:2d}/{self._recipe.epochs}  loss {line.loss:.3f}  accuracy {line.accuracy:6.1%}"
+            f"  test {line.test_accuracy:6.1%}  {timing.images_per_second:,.0f} images/s  {_clock(left)} left",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _clock(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=round(seconds)))

@@ -1,0 +1,282 @@
+"""The training loop: a run, its data and its model in; a finished run folder out, to the bit the same every time."""
+
+import io
+import json
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar import augment, environment, evaluation, files
+from cifar.dataset import Dataset
+from cifar.errors import UsageError
+from cifar.networks import architecture_sha256, build, weights_sha256
+from cifar.recipes import Recipe
+from cifar.run import FORMAT_VERSION, Epoch, Run, Timing
+
+Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
+
+
+class Watch(Protocol):
+    """Who is told how a run goes on."""
+
+    def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
+        """After every step: the epoch, how many images of it are done, its running means."""
+
+    def epoch(self, line: Epoch, timing: Timing) -> None:
+        """After every epoch, once its checkpoint is on disk."""
+
+
+class DivergedError(Exception):
+    """The loss is no longer a number."""
+
+
+@dataclass
+class Progress:
+    """The lines of history and timing so far."""
+
+    history: list[Epoch] = field(default_factory=list)
+    timing: list[Timing] = field(default_factory=list)
+
+
+def prepare(recipe: Recipe) -> Any:
+    """Return the recipe's model, seeded, compiled, and built, its optimizer too: ready for its first step."""
+    import keras
+
+    keras.backend.clear_session()  # automatic names, part of the digest, count from the start
+    keras.utils.set_random_seed(recipe.seed)
+    model = build(recipe.network)
+    model.compile(
+        optimizer=keras.optimizers.RMSprop(recipe.learning_rate),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def identify(recipe: Recipe) -> str:
+    """SHA-256 of the configuration of the recipe's network."""
+    return architecture_sha256(prepare(recipe))
+
+
+def train(run: Run, dataset: Dataset, watch: Watch) -> None:
+    """Train a run to its end, from its checkpoint where there is one; nothing is done to a run that has ended.
+
+    Args:
+        run: held by the caller.
+        dataset: whole; the recipe says how much of it is used.
+        watch: is told of every step and epoch.
+
+    Raises:
+        UsageError: the run was begun under other versions or another instruction set, or its checkpoint is damaged.
+        StorageError: a file could not be written; the epochs before it are on disk.
+    """
+    if run.finished or run.diverged:
+        return
+    recipe = run.recipe
+    used = dataset.head(recipe.train_images)
+    _record_environment(run, dataset)
+    model = prepare(recipe)
+    progress = restore(run, model)
+    try:
+        for epoch in range(len(progress.history) + 1, recipe.epochs + 1):
+            line, timing = _train_epoch(model, recipe, used, epoch, watch)
+            progress.history.append(line)
+            progress.timing.append(timing)
+            save(run, model, progress)
+            watch.epoch(line, timing)
+    except DivergedError as error:
+        nothing = {"loss": None, "accuracy": None, "test_loss": None, "test_accuracy": None}
+        lost = Epoch(epoch=epoch, weights_sha256=weights_sha256(model), **nothing)
+        run.write_lines("history.jsonl", [*progress.history, lost])
+        run.write_json("diverged.json", {"format_version": FORMAT_VERSION, "epoch": epoch, "reason": str(error)})
+        (run.path / "checkpoint.npz").unlink(missing_ok=True)
+        return
+    _finish(run, model, used, dataset, progress)
+
+
+def _record_environment(run: Run, dataset: Dataset) -> None:
+    """Write where the run is trained; a run that goes on must go on under what decides its bits."""
+    here = environment.facts(run.recipe.threads)
+    if not (run.path / "environment.json").exists():
+        run.write_json("environment.json", {**here, "dataset": dataset.facts()})
+        return
+    there, now = environment.key(run.environment), environment.key(here)
+    differences = [f"{name} was {there[name]}, is {now[name]}" for name in now if there.get(name) != now[name]]
+    if differences:
+        raise UsageError(
+            f"{run.path} was begun elsewhere and would not end the same here: {'; '.join(differences)}. "
+            "Finish it there, or train it anew in another folder."
+        )
+
+
+def _train_epoch(
+    model: Any, recipe: Recipe, data: Dataset, epoch: int, watch: Watch
+) -> tuple[Epoch, Timing]:
+    """Visit every training image once, then score the test set. Running means are weighted by batch size."""
+    started = time.perf_counter()
+    loss_sum = hit_sum = 0.0
+    seen = 0
+    for images, targets in batches(recipe, data, epoch):
+        loss, accuracy = (float(x) for x in model.train_on_batch(images, targets))
+        seen += len(images)
+        loss_sum += loss * len(images)
+        hit_sum += accuracy * len(images)
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss became {loss} in epoch {epoch}, after {seen} of its images")
+        watch.step(epoch, seen, loss_sum / seen, hit_sum / seen)
+    assert seen == len(data.x_train)
+    trained = time.perf_counter()
+    scores = evaluation.score(evaluation.predict(predictor(model), data.x_test), data.y_test)
+    if not math.isfinite(scores.loss):
+        raise DivergedError(f"the test loss became {scores.loss} after epoch {epoch}")
+    line = Epoch(
+        epoch=epoch,
+        loss=loss_sum / seen,
+        accuracy=hit_sum / seen,
+        test_loss=scores.loss,
+        test_accuracy=scores.accuracy,
+        weights_sha256=weights_sha256(model),
+    )
+    train_seconds, score_seconds = trained - started, time.perf_counter() - trained
+    return line, Timing(
+        epoch=epoch,
+        train_seconds=train_seconds,
+        score_seconds=score_seconds,
+        images_per_second=seen / train_seconds,
+    )
+
+
+def batches(recipe: Recipe, data: Dataset, epoch: int) -> Iterator[Batch]:
+    """An epoch's batches, the last partial one included; one batch is made ready while another is trained on.
+
+    Yields:
+        uint8 images (B, 32, 32, 3) and one-hot float32 targets (B, 10).
+    """
+    n = len(data.x_train)
+    visits = augment.order(recipe.seed, epoch, n)
+    parameters = augment.draw(recipe.policy, recipe.seed, epoch, n)
+    plain = not parameters.any()
+
+    def make(start: int) -> Batch:
+        index = visits[start : start + recipe.batch_size]
+        images = data.x_train[index]
+        return images if plain else augment.apply(images, parameters[index]), _one_hot(data.y_train[index])
+
+    with ThreadPoolExecutor(1) as ahead:
+        following = ahead.submit(make, 0)
+        for start in range(recipe.batch_size, n + recipe.batch_size, recipe.batch_size):
+            batch = following.result()
+            if start < n:
+                following = ahead.submit(make, start)
+            yield batch
+
+
+def _one_hot(labels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.eye(evaluation.CLASSES, dtype=np.float32)[labels]
+
+
+def predictor(model: Any) -> evaluation.Predictor:
+    """A Keras model as a Predictor."""
+    return lambda images: np.asarray(model.predict_on_batch(images))
+
+
+def state(model: Any) -> list[Any]:
+    """Every variable that decides how training goes on: weights, dropout's seed states, the optimizer's variables."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def save(run: Run, model: Any, progress: Progress) -> None:
+    """Write the checkpoint, then the lines that tell of it: whatever a kill leaves, the checkpoint is the truth."""
+    import keras
+
+    arrays = {f"{i:04d}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(state(model))}
+    lines = {
+        "history": [line.model_dump() for line in progress.history],
+        "timing": [line.model_dump() for line in progress.timing],
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, format_version=FORMAT_VERSION, progress=json.dumps(lines), **arrays)  # type: ignore[arg-type]
+    files.write(run.path / "checkpoint.npz", buffer.getvalue())
+    run.write_lines("history.jsonl", progress.history)
+    run.write_lines("timing.jsonl", progress.timing)
+
+
+def restore(run: Run, model: Any) -> Progress:
+    """Put the checkpoint's state into the model, if there is one, and return the lines so far.
+
+    Raises:
+        UsageError: the checkpoint is damaged or of another format.
+    """
+    path = run.path / "checkpoint.npz"
+    if not path.exists():
+        return Progress()
+    variables = state(model)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            values = [arrays[f"{i:04d}"] for i in range(len(variables))]
+            version = int(arrays["format_version"])
+            lines = json.loads(str(arrays["progress"]))
+    except Exception as error:  # a damaged zip raises many kinds
+        raise UsageError(f"{path}: not readable ({error}). Delete it to train this run from its start.") from error
+    if version != FORMAT_VERSION:
+        raise UsageError(f"{path}: format_version is {version}, this program reads {FORMAT_VERSION}.")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    progress = Progress([Epoch(**line) for line in lines["history"]], [Timing(**line) for line in lines["timing"]])
+    run.write_lines("history.jsonl", progress.history)
+    run.write_lines("timing.jsonl", progress.timing)
+    return progress
+
+
+def _finish(run: Run, model: Any, used: Dataset, dataset: Dataset, progress: Progress) -> None:
+    """Write the model, what it says of the test set, and last of all its scores."""
+    predict = predictor(model)
+    probabilities = evaluation.predict(predict, used.x_test)
+    scores = evaluation.score(probabilities, used.y_test)
+    clean = evaluation.score(evaluation.predict(predict, used.x_train), used.y_train)
+    with files.aside(run.path / "model.keras") as path:
+        model.save(path)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, probabilities=probabilities, labels=used.y_test)
+    files.write(run.path / "predictions.npz", buffer.getvalue())
+    settled = progress.timing[1:] or progress.timing  # the first epoch holds the compilation
+    last = progress.history[-5:]
+    run.write_json(
+        "metrics.json",
+        {
+            "format_version": FORMAT_VERSION,
+            "network": run.recipe.network,
+            "augment": run.recipe.policy.name,
+            "seed": run.recipe.seed,
+            "epochs": run.recipe.epochs,
+            "dataset": dataset.name,
+            "official": dataset.official,
+            "data_sha256": dataset.sha256,
+            "n_train": len(used.x_train),
+            "n_test": scores.n,
+            "correct": scores.correct,
+            "accuracy": scores.accuracy,
+            "accuracy_interval": scores.interval,
+            "accuracy_mean_last_5_epochs": float(np.mean([line.test_accuracy for line in last])) if len(last) == 5 else None,
+            "loss": scores.loss,
+            "per_class": dict(zip(dataset.class_names, scores.per_class, strict=True)),
+            "ece": scores.ece,
+            "train_accuracy_clean": clean.accuracy,
+            "train_loss_clean": clean.loss,
+            "parameters": int(model.count_params()),
+            "weights_sha256": weights_sha256(model),
+            "images_per_second": float(np.median([line.images_per_second for line in settled])),
+            "train_seconds": sum(line.train_seconds for line in progress.timing),
+            "peak_memory_bytes": environment.peak_memory(),
+            "threads": run.recipe.threads,
+        },
+    )
+    (run.path / "checkpoint.npz").unlink(missing_ok=True)
