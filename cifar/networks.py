@@ -60,13 +60,16 @@ def parameters(name: str) -> int:
 
 
 def weights_sha256(model: Any) -> str:
-    """SHA-256 over path, dtype, shape and bytes of every weight of a Keras model, in the model's order."""
+    """SHA-256 over path, dtype, shape and bytes of every weight of a Keras model, in the model's order.
+
+    The path is the one inside the model: Keras puts the model's own name before it, and not after loading.
+    """
     import keras
 
-    digest = hashlib.sha256()
+    digest, prefix = hashlib.sha256(), f"{model.name}/"
     for weight in model.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
-        digest.update(f"{weight.path}\0{value.dtype.str}\0{value.shape}\0".encode())
+        digest.update(f"{weight.path.removeprefix(prefix)}\0{value.dtype.str}\0{value.shape}\0".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()
 
