@@ -101,7 +101,7 @@ def check_class_counts(labels: NDArray[np.uint8], split: str, path: Path) -> Non
             raise _unlike(path, f"{expected} {split} images of class '{name}'", f"{count}")
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+class _Unpickler(pickle._Unpickler):
     """Admits arrays and bytes beside the types that need no import.
 
     The pure Python unpickler: its C twin allocates whatever a hostile memo index asks for.

@@ -111,7 +111,8 @@ def _weights(shift: NDArray[np.float64], flip: NDArray[np.bool_]) -> NDArray[np.
     pixels = np.arange(SIDE, dtype=np.float32)
     source = np.clip(pixels + shift[:, None].astype(np.float32), 0, SIDE - 1)
     source = np.where(flip[:, None], source[:, ::-1], source)
-    return np.maximum(0, 1 - np.abs(source[:, :, None] - pixels))
+    weights: NDArray[np.float32] = np.maximum(0, 1 - np.abs(source[:, :, None] - pixels))
+    return weights
 
 
 def _resample_plane(images: Images, p: Parameters) -> NDArray[np.float32]:

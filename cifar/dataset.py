@@ -177,7 +177,7 @@ def fetch(note: Note) -> Path:
     """Download the archive into the cache and return its path.
 
     The published address is tried first, then the user's own (CIFAR10_URL). The file appears under its name only
-    when its SHA-256 is the published one.
+    when its SHA-256 is the published one; if it is there already, nothing is fetched.
 
     Raises:
         NotFoundError: no address gave the archive.
@@ -186,12 +186,17 @@ def fetch(note: Note) -> Path:
     import pooch
     import requests
 
+    if (kept := cache() / archive.ARCHIVE).exists():
+        return kept
     pooch.get_logger().setLevel("WARNING")
     failures = []
     for url in (PUBLISHED_URL, *filter(None, [os.environ.get("CIFAR10_URL")])):
         note(f"Fetching {url}")
         try:
-            with folder_for(cache()) as folder, tempfile.TemporaryDirectory(dir=folder, prefix=".incoming-") as new:
+            with (
+                folder_for(cache()) as folder,
+                tempfile.TemporaryDirectory(dir=folder, prefix=".incoming-") as new,
+            ):
                 pooch.retrieve(
                     url,
                     known_hash=archive.ARCHIVE_SHA256,
@@ -223,7 +228,13 @@ class _DownloadProgress:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
         columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=Console(stderr=True))

@@ -70,7 +70,11 @@ class _Draft:
 
 
 def export(
-    runs: Sequence[Run], dataset: Dataset, formats: Iterable[str] = FORMATS, to: Path | None = None, threads: int = 2
+    runs: Sequence[Run],
+    dataset: Dataset,
+    formats: Iterable[str] = FORMATS,
+    to: Path | None = None,
+    threads: int = 2,
 ) -> list[Line]:
     """Export finished runs.
 

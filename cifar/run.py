@@ -1,13 +1,13 @@
 """One run on disk: a folder whose facts are written once, whole, and never changed.
 
-    recipe.json       what is trained, on which data, with which network     before the first step
-    environment.json  where                                                  before the first step
-    history.jsonl     a line per epoch, the same bytes on every machine of one kind
-    timing.jsonl      a line per epoch: what the clock said
-    checkpoint.npz    everything needed to go on; gone when the run is finished
-    diverged.json     only if the loss stopped being a number
-    model.keras, predictions.npz, metrics.json                               at the end, metrics last
-    figures/, exports/                                                       derived, can be made again
+recipe.json       what is trained, on which data, with which network     before the first step
+environment.json  where                                                  before the first step
+history.jsonl     a line per epoch, the same bytes on every machine of one kind
+timing.jsonl      a line per epoch: what the clock said
+checkpoint.npz    everything needed to go on; gone when the run is finished
+diverged.json     only if the loss stopped being a number
+model.keras, predictions.npz, metrics.json                               at the end, metrics last
+figures/, exports/                                                       derived, can be made again
 """
 
 import contextlib
@@ -63,14 +63,21 @@ class Identity(BaseModel):
     def differences(self, asked: "Identity") -> list[str]:
         """What differs from what was asked, in words."""
         ours, theirs = _flat(self), _flat(asked)
-        return [f"{name} is {ours[name]} there, {theirs[name]} was asked" for name in ours if ours[name] != theirs[name]]
+        return [
+            f"{name} is {ours[name]} there, {theirs[name]} was asked" for name in ours if ours[name] != theirs[name]
+        ]
 
 
 def _flat(identity: Identity) -> dict[str, Any]:
     fields = identity.model_dump(exclude={"recipe", "recipe_sha256"})
     recipe = identity.recipe.model_dump()
     policy = recipe.pop("policy")
-    return {**recipe, "augment": policy.pop("name"), **{f"augment {k}": v for k, v in policy.items()}, **fields}
+    return {
+        **recipe,
+        "augment": policy.pop("name"),
+        **{f"augment {k}": v for k, v in policy.items()},
+        **fields,
+    }
 
 
 class Epoch(BaseModel):

@@ -117,9 +117,7 @@ def _record_environment(run: Run, dataset: Dataset) -> None:
         )
 
 
-def _train_epoch(
-    model: Any, recipe: Recipe, data: Dataset, epoch: int, watch: Watch
-) -> tuple[Epoch, Timing]:
+def _train_epoch(model: Any, recipe: Recipe, data: Dataset, epoch: int, watch: Watch) -> tuple[Epoch, Timing]:
     """Visit every training image once, then score the test set. Running means are weighted by batch size."""
     started = time.perf_counter()
     loss_sum = hit_sum = 0.0
@@ -203,7 +201,7 @@ def save(run: Run, model: Any, progress: Progress) -> None:
         "timing": [line.model_dump() for line in progress.timing],
     }
     buffer = io.BytesIO()
-    np.savez(buffer, format_version=FORMAT_VERSION, progress=json.dumps(lines), **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, format_version=FORMAT_VERSION, progress=json.dumps(lines), **arrays)
     files.write(run.path / "checkpoint.npz", buffer.getvalue())
     run.write_lines("history.jsonl", progress.history)
     run.write_lines("timing.jsonl", progress.timing)
@@ -265,7 +263,9 @@ def _finish(run: Run, model: Any, used: Dataset, dataset: Dataset, progress: Pro
             "correct": scores.correct,
             "accuracy": scores.accuracy,
             "accuracy_interval": scores.interval,
-            "accuracy_mean_last_5_epochs": float(np.mean([line.test_accuracy for line in last])) if len(last) == 5 else None,
+            "accuracy_mean_last_5_epochs": float(np.mean([line.test_accuracy for line in last]))
+            if len(last) == 5
+            else None,
             "loss": scores.loss,
             "per_class": dict(zip(dataset.class_names, scores.per_class, strict=True)),
             "ece": scores.ece,

@@ -45,9 +45,7 @@ def fetch(as_json: Json = False) -> None:
     """
     from cifar import dataset
 
-    path = dataset.cache() / dataset.archive.ARCHIVE
-    if not path.exists():
-        path = dataset.fetch(note)
+    path = dataset.fetch(note)
     answer: dict[str, Any] = {"path": str(path)}
     write_json(answer) if as_json else typer.echo(path)
 
@@ -55,7 +53,8 @@ def fetch(as_json: Json = False) -> None:
 @app.command()
 def verify(
     place: Annotated[
-        Path | None, typer.Argument(help="A folder or archive; else where `cifar train` would look.", metavar="DIR")
+        Path | None,
+        typer.Argument(help="A folder or archive; else where `cifar train` would look.", metavar="DIR"),
     ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,

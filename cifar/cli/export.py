@@ -13,7 +13,8 @@ from cifar.errors import one_of
 def export(
     path: RunArgument,
     formats: Annotated[
-        list[str] | None, typer.Option("--format", help="saved-model, tflite, onnx; repeat for several. Default: all.")
+        list[str] | None,
+        typer.Option("--format", help="saved-model, tflite, onnx; repeat for several. Default: all."),
     ] = None,
     to: Annotated[Path | None, typer.Option(help="Default: RUN/exports.", metavar="DIR", show_default=False)] = None,
     data_dir: DataDir = None,
@@ -39,7 +40,13 @@ def export(
         write_json({"exports": [line.model_dump() for line in lines]})
         return
     rows = [
-        (line.file, f"{line.bytes:,}", f"{line.agreement:.2%}", f"{line.largest_difference:.0e}", line.runtime_version)
+        (
+            line.file,
+            f"{line.bytes:,}",
+            f"{line.agreement:.2%}",
+            f"{line.largest_difference:.0e}",
+            line.runtime_version,
+        )
         for line in lines
     ]
     columns = ("file", "bytes>", "agreement>", "largest difference>", "runtime>")

@@ -9,7 +9,8 @@ from cifar.cli.output import Json, stderr, stdout, write_json
 
 def networks(
     name: Annotated[
-        str | None, typer.Argument(help="first, second, third or module:function.", metavar="NAME", show_default=False)
+        str | None,
+        typer.Argument(help="first, second, third or module:function.", metavar="NAME", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:

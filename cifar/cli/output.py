@@ -13,7 +13,11 @@ stdout = Console()
 Json = Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Where cifar10 is: cifar-10-batches-py/, its parent, or the archive.", metavar="DIR"),
+    typer.Option(
+        "--data-dir",
+        help="Where cifar10 is: cifar-10-batches-py/, its parent, or the archive.",
+        metavar="DIR",
+    ),
 ]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN", show_default=False)]
 

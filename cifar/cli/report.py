@@ -1,12 +1,15 @@
 """`cifar report` and `cifar runs`: what is in run folders."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
 from cifar.errors import UsageError, one_of
+
+if TYPE_CHECKING:
+    from cifar.run import Run
 
 RunsArgument = Annotated[Path, typer.Argument(help="A folder of runs, or one run.", metavar="RUNS")]
 
@@ -37,7 +40,9 @@ def report(
     for name in {result.run.recipe.dataset for result in whole.results}:
         try:
             data = (
-                dataset.draw_synthetic() if name == "synthetic" else dataset.load_cifar10(data_dir, note, download=False)
+                dataset.draw_synthetic()
+                if name == "synthetic"
+                else dataset.load_cifar10(data_dir, note, download=False)
             )
         except dataset.NotFoundError as error:
             note(f"No pictures, only their indices: {error}")
@@ -61,33 +66,32 @@ def runs(folder: RunsArgument = Path("runs"), as_json: Json = False) -> None:
     from cifar.report import terminal
     from cifar.run import runs_in
 
-    rows = []
-    for run in runs_in(folder):
-        recipe, history = run.recipe, run.history
-        rows.append(
-            {
-                "path": str(run.path),
-                "status": run.status,
-                "network": recipe.network,
-                "augment": recipe.policy.name,
-                "seed": recipe.seed,
-                "dataset": recipe.dataset,
-                "epochs_done": len(history),
-                "epochs": recipe.epochs,
-                "accuracy": run.metrics["accuracy"] if run.finished else None,
-            }
-        )
+    found = runs_in(folder)
     if as_json:
-        write_json({"runs": rows})
+        write_json({"runs": [_facts(run) for run in found]})
         return
-    cells = [
+    rows = [
         (
-            Path(row["path"]).name,
-            row["status"],
-            row["dataset"],
-            f"{row['epochs_done']}/{row['epochs']}",
-            "-" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
+            run.path.name,
+            run.status,
+            run.recipe.dataset,
+            f"{len(run.history)}/{run.recipe.epochs}",
+            f"{run.metrics['accuracy']:.1%}" if run.finished else "-",
         )
-        for row in rows
+        for run in found
     ]
-    stdout.print(terminal.table(str(folder), ("run", "status", "data", "epochs>", "test>"), cells))
+    stdout.print(terminal.table(str(folder), ("run", "status", "data", "epochs>", "test>"), rows))
+
+
+def _facts(run: "Run") -> dict[str, Any]:
+    return {
+        "path": str(run.path),
+        "status": run.status,
+        "network": run.recipe.network,
+        "augment": run.recipe.policy.name,
+        "seed": run.recipe.seed,
+        "dataset": run.recipe.dataset,
+        "epochs_done": len(run.history),
+        "epochs": run.recipe.epochs,
+        "accuracy": run.metrics["accuracy"] if run.finished else None,
+    }

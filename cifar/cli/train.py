@@ -37,7 +37,9 @@ def train(
     seed: Annotated[
         list[int] | None, typer.Option(min=0, max=2**32 - 1, help="Repeat for several. Default: 0.")
     ] = None,
-    profile: Annotated[str, typer.Option(help="quick: 10,000 images, 5 epochs. reference: the full recipes.")] = "quick",
+    profile: Annotated[
+        str, typer.Option(help="quick: 10,000 images, 5 epochs. reference: the full recipes.")
+    ] = "quick",
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the profile's.")] = None,
     data: Annotated[str, typer.Option(help="auto (cifar10, else synthetic), cifar10 or synthetic.")] = "auto",
     data_dir: DataDir = None,
@@ -64,7 +66,13 @@ def train(
             _announce_synthetic()
         wanted = [
             recipes.recipe(
-                name, policy, seed=number, profile=profile, epochs=epochs, dataset=loaded.name, threads=threads
+                name,
+                policy,
+                seed=number,
+                profile=profile,
+                epochs=epochs,
+                dataset=loaded.name,
+                threads=threads,
             )
             for number in dict.fromkeys(seed or [0])
             for name in dict.fromkeys(names)
@@ -75,9 +83,7 @@ def train(
     _end(outcomes)
 
 
-def _train_and_export(
-    recipes: "Sequence[Recipe]", loaded: "Dataset", runs: Path, quiet: bool
-) -> "Sequence[Outcome]":
+def _train_and_export(recipes: "Sequence[Recipe]", loaded: "Dataset", runs: Path, quiet: bool) -> "Sequence[Outcome]":
     from cifar import environment, suite
     from cifar.report import progress
 

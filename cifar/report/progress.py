@@ -36,7 +36,11 @@ class Watcher:
         self._title = f"[{number}/{total}] {recipe.network} {recipe.policy.name} seed {recipe.seed}"
         bar = BarColumn(bar_width=16)
         self._bar = Progress(
-            TextColumn("{task.description}"), bar, TextColumn("{task.fields[figures]}"), console=console, transient=True
+            TextColumn("{task.description}"),
+            bar,
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            transient=True,
         )
         self._task = self._bar.add_task("", total=images, figures="starting", visible=console.is_terminal)
         self._started, self._done = time.perf_counter(), 0

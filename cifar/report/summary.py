@@ -116,7 +116,10 @@ class Gain:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the published text, judged by the figures of one network: yes, no, cannot tell, too short to judge."""
+    """A claim of the published text, judged by one network's figures.
+
+    The verdict is one of: yes, no, cannot tell, too short to judge.
+    """
 
     network: str
     claim: str
