@@ -51,7 +51,11 @@ def build(name: str) -> Any:
     if ":" not in check_name(name):
         return _reference(name)
     function = _user_function(name)
-    return _checked(name, function())
+    try:
+        model = function()
+    except Exception as error:  # whatever the user's function raises is the user's to read
+        raise UsageError(f"--network {name}: the function failed: {type(error).__name__}: {_line(error)}") from error
+    return _checked(name, model)
 
 
 def parameters(name: str) -> int:
@@ -64,11 +68,9 @@ def weights_sha256(model: Any) -> str:
 
     The path is the one inside the model: Keras puts the model's own name before it, and not after loading.
     """
-    import keras
-
     digest, prefix = hashlib.sha256(), f"{model.name}/"
     for weight in model.weights:
-        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+        value = np.ascontiguousarray(weight.numpy())
         digest.update(f"{weight.path.removeprefix(prefix)}\0{value.dtype.str}\0{value.shape}\0".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()
@@ -110,11 +112,16 @@ def _user_function(name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's module raises at import is the user's to read
-        raise UsageError(f"--network {name}: cannot import '{module_name}': {error}") from error
+        raise UsageError(f"--network {name}: cannot import '{module_name}': {_line(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise UsageError(f"--network {name}: module '{module_name}' has no function '{function_name}'.")
     return function
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error's message."""
+    return next(iter(str(error).splitlines()), "no message")
 
 
 def _checked(name: str, model: Any) -> Any:
@@ -123,6 +130,8 @@ def _checked(name: str, model: Any) -> Any:
 
     if not isinstance(model, keras.Model):
         raise UsageError(f"--network {name}: expected a Keras model, the function returned {type(model).__name__}.")
+    if not model.built or not model.inputs:
+        raise UsageError(f"--network {name}: the model has no input shape; begin it with keras.Input((32, 32, 3)).")
     for side, found, expected in (
         ("takes", model.input_shape, (None, 32, 32, 3)),
         ("gives", model.output_shape, (None, 10)),
@@ -130,7 +139,7 @@ def _checked(name: str, model: Any) -> Any:
         if found != expected:
             raise UsageError(f"--network {name}: the model {side} {found}, expected {expected}.")
     probe = np.arange(2 * 32 * 32 * 3, dtype=np.uint8).reshape(2, 32, 32, 3)
-    sums = keras.ops.convert_to_numpy(model(probe, training=False)).sum(axis=1)
+    sums = np.asarray(model.predict_on_batch(probe)).sum(axis=1)
     if np.isfinite(sums).all() and not np.allclose(sums, 1, atol=1e-3):
         raise UsageError(
             f"--network {name}: expected probabilities that sum to 1 (end with softmax), "

@@ -193,7 +193,7 @@ class Run:
         """Probabilities (N, 10) and labels (N,) of the test set, in its order."""
         path = self.path / "predictions.npz"
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 probabilities, labels = arrays["probabilities"], arrays["labels"]
         except Exception as error:  # a damaged zip raises many kinds
             raise UsageError(f"{path}: not readable: {error}") from error

@@ -193,9 +193,7 @@ def state(model: Any) -> list[Any]:
 
 def save(run: Run, model: Any, progress: Progress) -> None:
     """Write the checkpoint, then the lines that tell of it: whatever a kill leaves, the checkpoint is the truth."""
-    import keras
-
-    arrays = {f"{i:04d}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(state(model))}
+    arrays = {f"{i:04d}": variable.numpy() for i, variable in enumerate(state(model))}
     lines = {
         "history": [line.model_dump() for line in progress.history],
         "timing": [line.model_dump() for line in progress.timing],
@@ -218,7 +216,7 @@ def restore(run: Run, model: Any) -> Progress:
         return Progress()
     variables = state(model)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             values = [arrays[f"{i:04d}"] for i in range(len(variables))]
             version = int(arrays["format_version"])
             lines = json.loads(str(arrays["progress"]))

@@ -163,7 +163,7 @@ def _interruptible(runs: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         said.set()
         stderr.print(farewell, highlight=False, soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
+        os._exit(INTERRUPTED)  # the frameworks' own farewell takes seconds
     finally:
         signal.set_wakeup_fd(earlier)
         send.close()

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cifar import environment
 from cifar.evaluation import Predictor
 from cifar.formats import INPUT, OUTPUT
@@ -41,7 +39,7 @@ def load(path: Path, threads: int) -> Predictor:
     signature = loaded.signatures["serving_default"]
 
     def predict(images: Any, _owner: Any = loaded) -> Any:  # the signature does not keep its model alive
-        return np.asarray(signature(**{INPUT: tf.constant(images)})[OUTPUT])
+        return signature(**{INPUT: tf.constant(images)})[OUTPUT].numpy()
 
     return predict
 

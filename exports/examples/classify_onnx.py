@@ -1,0 +1,25 @@
+"""Classify an image file with an exported ONNX model.
+
+    pip install onnxruntime numpy pillow
+    python classify_onnx.py MODEL.onnx IMAGE
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
+model, file = sys.argv[1:]
+
+session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+classes = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
+
+image = np.asarray(Image.open(file).convert("RGB").resize((32, 32)))  # uint8, (32, 32, 3)
+(probabilities,) = session.run(["probabilities"], {"image": image[np.newaxis]})
+
+for index in np.argsort(-probabilities[0])[:3]:
+    print(f"{classes[index]:12} {probabilities[0, index]:.1%}")

@@ -1,0 +1,166 @@
+"""Shared by the tests: a small data set, runs trained once, and the command line in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar import dataset, environment, exporting, suite
+from cifar.dataset import Dataset
+from cifar.recipes import Recipe, recipe
+from cifar.report.progress import Silent
+from cifar.run import Run
+
+ROOT = Path(__file__).parent.parent
+TINY = '''
+import keras
+from keras import layers
+
+
+def build():
+    return keras.Sequential([
+        keras.Input((32, 32, 3), dtype="uint8"),
+        layers.Rescaling(1 / 255),
+        layers.Conv2D(4, 3, strides=4, activation="relu"),
+        layers.Flatten(),
+        layers.Dropout(0.3),
+        layers.Dense(10, activation="softmax"),
+    ])
+
+
+def without_dropout():
+    kept = [layer for layer in build().layers if not isinstance(layer, layers.Dropout)]
+    return keras.Sequential([keras.Input((32, 32, 3), dtype="uint8"), *kept])
+
+
+def shapeless():
+    return keras.Sequential([layers.Flatten(), layers.Dense(10, activation="softmax")])
+
+
+def exploding():
+    return keras.Sequential([
+        keras.Input((32, 32, 3)),
+        layers.Rescaling(1e38),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax", kernel_initializer="ones"),
+    ])
+
+
+def logits():
+    return keras.Sequential([keras.Input((32, 32, 3)), layers.Flatten(), layers.Dense(10)])
+
+
+def wide():
+    return keras.Sequential([keras.Input((32, 32, 3)), layers.Flatten(), layers.Dense(11, activation="softmax")])
+
+
+def nothing():
+    return None
+
+
+def failing():
+    raise RuntimeError("out of ideas")
+'''
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tensorflow() -> None:
+    environment.configure(threads=2)
+
+
+@pytest.fixture(scope="session")
+def small() -> Dataset:
+    """300 training and 100 test pictures."""
+    return dataset.draw_synthetic(300, 100)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder holds a user's module `tinynet`."""
+    (tmp_path / "tinynet.py").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "tinynet", raising=False)
+    return tmp_path
+
+
+def train_here(recipes: Sequence[Recipe], data: Dataset, runs: Path) -> list[Run]:
+    """Train in this process, silently."""
+    notes: list[str] = []
+    outcomes = suite.train_all(recipes, data, runs, lambda _recipe, _number: nullcontext(Silent()), notes.append)
+    assert all(outcome.run for outcome in outcomes), notes
+    return [outcome.run for outcome in outcomes if outcome.run]
+
+
+@pytest.fixture(scope="session")
+def pair(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """`second`, plain and augmented, three epochs."""
+    wanted = [recipe("second", name, epochs=3, dataset="synthetic") for name in ("none", "shift-flip")]
+    return train_here(wanted, small, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def exported(pair: list[Run], small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first of the pair in every format."""
+    folder = tmp_path_factory.mktemp("exports")
+    exporting.export(pair[:1], small, to=folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def cifar(tmp_path: Path) -> Command:
+    """Run `cifar` in a fresh process, in tmp_path, with no data set but what the arguments name."""
+
+    def run(*arguments: str | Path, timeout: float = 240, **variables: str) -> Answer:
+        done = subprocess.run(
+            [sys.executable, "-m", "cifar", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=isolated(tmp_path, **variables),
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+def isolated(home: Path, **variables: str) -> dict[str, str]:
+    """An environment without the user's data, caches and colours, whose network ends at this machine."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("CIFAR10_DIR", "CIFAR10_URL", "COLUMNS")}
+    nowhere = "http://127.0.0.1:9"
+    return {
+        **kept,
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "KERAS_HOME": str(home / "keras"),
+        "HTTPS_PROXY": nowhere,
+        "https_proxy": nowhere,
+        "PYTHONPATH": str(ROOT),
+        **variables,
+    }

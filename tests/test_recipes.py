@@ -1,0 +1,201 @@
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from cifar.errors import UsageError
+from cifar.recipes import POLICIES, TRAINING, Policy, Recipe, recipe
+
+ANY_POLICY = st.builds(
+    Policy,
+    name=st.text(),
+    horizontal_flip=st.booleans(),
+    vertical_flip=st.booleans(),
+    shift=st.floats(0, 1),
+    rotation=st.floats(0, 180),
+)
+ANY_RECIPE = st.builds(
+    Recipe,
+    network=st.text(),
+    policy=ANY_POLICY,
+    seed=st.integers(0, 2**32 - 1),
+    dataset=st.sampled_from(["cifar10", "synthetic"]),
+    train_images=st.none() | st.integers(1),
+    batch_size=st.integers(1),
+    epochs=st.integers(1),
+    learning_rate=st.floats(0, exclude_min=True, allow_infinity=False),
+    threads=st.integers(1),
+    backend=st.just("tensorflow"),
+)
+PLAIN = Recipe(network="first", policy=Policy(name="some"))
+OTHER = {
+    "network": "second",
+    "policy": Policy(name="other"),
+    "seed": 1,
+    "dataset": "synthetic",
+    "train_images": 50_000,
+    "batch_size": 129,
+    "epochs": 51,
+    "learning_rate": 0.0010000000000000002,
+    "threads": 3,
+}
+OTHER_POLICY = {"name": "other", "horizontal_flip": True, "vertical_flip": True, "shift": 5e-324, "rotation": 5e-324}
+
+
+@settings(deadline=None, max_examples=100)
+@given(ANY_RECIPE)
+def test_a_recipe_comes_back_from_its_json(made):
+    again = Recipe.model_validate_json(made.model_dump_json())
+    assert again == made
+    assert again.sha256 == made.sha256
+
+
+def test_the_digest_changes_with_any_field():
+    assert set(OTHER) == set(Recipe.model_fields) - {"backend"}  # which has one valid value so far
+    assert set(OTHER_POLICY) == set(Policy.model_fields)
+    policies = [PLAIN.policy.model_copy(update={field: value}) for field, value in OTHER_POLICY.items()]
+    changed = [PLAIN.model_copy(update={field: value}) for field, value in OTHER.items() if field != "policy"]
+    changed += [PLAIN.model_copy(update={"policy": policy}) for policy in policies]
+    assert len({made.sha256 for made in [PLAIN, *changed]}) == 1 + len(changed)
+
+
+def test_the_digest_is_that_of_the_json_with_sorted_keys():
+    text = (
+        '{"backend": "tensorflow", "batch_size": 64, "dataset": "cifar10", "epochs": 5, "learning_rate": 0.001, '
+        '"network": "first", "policy": {"horizontal_flip": true, "name": "shift-flip", "rotation": 0.0, '
+        '"shift": 0.1, "vertical_flip": false}, "seed": 7, "threads": 2, "train_images": 10000}'
+    )
+    assert recipe("first", "shift-flip", seed=7).sha256 == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_the_digest_is_the_same_in_a_fresh_process():
+    program = "from cifar.recipes import recipe; print(recipe('second', 'all', seed=3, profile='reference').sha256)"
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for hash_seed in ("1", "2")
+    }
+    assert digests == {recipe("second", "all", seed=3, profile="reference").sha256}
+
+
+@pytest.mark.parametrize(
+    ("network", "batch_size", "epochs"),
+    [("first", 128, 50), ("second", 64, 60), ("third", 256, 40), ("mine:build", 128, 50)],
+)
+def test_the_reference_profile_is_the_networks_own_recipe_on_all_images(network, batch_size, epochs):
+    made = recipe(network, "none", profile="reference")
+    assert (made.network, made.batch_size, made.epochs) == (network, batch_size, epochs)
+    assert made.train_images is None
+    assert made.learning_rate == 0.001
+
+
+@pytest.mark.parametrize("network", [*TRAINING, "mine:build"])
+def test_the_quick_profile_is_the_same_for_every_network_and_the_default(network):
+    made = recipe(network, "none", profile="quick")
+    assert (made.train_images, made.batch_size, made.epochs) == (10_000, 64, 5)
+    assert made == recipe(network, "none")
+
+
+@pytest.mark.parametrize("profile", ["quick", "reference"])
+def test_epochs_that_were_asked_for_win_over_the_profile(profile):
+    made = recipe("second", "none", profile=profile, epochs=7)
+    assert made.epochs == 7
+    assert made == recipe("second", "none", profile=profile).model_copy(update={"epochs": 7})
+
+
+def test_what_was_asked_for_is_in_the_recipe():
+    made = recipe("third", "shift", seed=9, dataset="synthetic", threads=5)
+    assert (made.network, made.seed, made.dataset, made.threads) == ("third", 9, "synthetic", 5)
+    assert made.policy == Policy(name="shift", shift=0.1)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_is_found_by_its_own_name_and_does_what_that_says(name):
+    policy = recipe("first", name).policy
+    parts = set() if name == "none" else {"shift", "flip", "rotate", "vertical-flip"}
+    if name not in ("none", "all"):
+        parts = {name} if name == "vertical-flip" else set(name.split("-"))
+    assert policy.name == name
+    assert policy.horizontal_flip == ("flip" in parts)
+    assert policy.vertical_flip == ("vertical-flip" in parts)
+    assert policy.shift == (0.1 if "shift" in parts else 0.0)
+    assert policy.rotation == (15.0 if "rotate" in parts else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest", "valid"),
+    [
+        ({"augment": "none", "profile": "referense"}, "reference", "quick, reference"),
+        ({"augment": "shift-filp"}, "shift-flip", "none, shift-flip, flip, shift, rotate, vertical-flip"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_and_all_valid_ones(arguments, nearest, valid):
+    with pytest.raises(UsageError, match=f"Did you mean '{nearest}'") as caught:
+        recipe("first", **arguments)
+    assert valid in str(caught.value)
+
+
+def test_a_name_like_no_other_is_refused_without_a_guess():
+    with pytest.raises(UsageError, match="Valid: none, ") as caught:
+        recipe("first", "xyzzy")
+    assert "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("optimizer", "adam"),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("seed", 0.5),
+        ("dataset", "mnist"),
+        ("train_images", 0),
+        ("batch_size", 0),
+        ("epochs", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("threads", 0),
+        ("backend", "jax"),
+    ],
+)
+def test_a_recipe_refuses_unknown_fields_and_values_out_of_range(field, value):
+    with pytest.raises(ValidationError, match=rf"1 validation error for Recipe\n{field}\n"):
+        Recipe(network="first", policy=POLICIES["none"], **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("zoom", 0.1), ("shift", -0.1), ("shift", 1.1), ("shift", float("nan")), ("rotation", -1), ("rotation", 181)],
+)
+def test_a_policy_refuses_unknown_fields_and_values_out_of_range(field, value):
+    with pytest.raises(ValidationError, match=rf"1 validation error for Policy\n{field}\n"):
+        Policy(name="mine", **{field: value})
+
+
+@pytest.mark.parametrize(("field", "value"), [("seed", 2**32 - 1), ("epochs", 1), ("train_images", 1)])
+def test_a_recipe_accepts_the_ends_of_a_range(field, value):
+    assert getattr(Recipe(network="first", policy=POLICIES["none"], **{field: value}), field) == value
+
+
+def test_a_recipe_cannot_be_changed():
+    made = recipe("first", "none")
+    with pytest.raises(ValidationError, match="frozen"):
+        made.seed = 1
+    with pytest.raises(ValidationError, match="frozen"):
+        made.policy.shift = 0.5
+    assert made == recipe("first", "none")
+
+
+def test_a_recipe_is_named_after_network_policy_and_seed():
+    assert recipe("first", "shift-flip", seed=3).name == "first-shift-flip-s3"
+    assert recipe("my.nets:wide", "none").name == "my.nets.wide-none-s0"

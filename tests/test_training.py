@@ -1,0 +1,298 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Command, isolated, train_here
+
+from cifar import evaluation, training
+from cifar.dataset import Dataset
+from cifar.errors import UsageError
+from cifar.recipes import Recipe, recipe
+from cifar.report.progress import Silent
+from cifar.run import Epoch, Identity, Run, Timing, claim
+
+
+def small_recipe(network: str = "second", augment: str = "shift-flip", **changes: Any) -> Recipe:
+    return recipe(network, augment, epochs=3, dataset="synthetic").model_copy(update=changes)
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAfter(Silent):
+    """Ends training as a kill would, once an epoch is on disk."""
+
+    def __init__(self, epoch: int) -> None:
+        self.last = epoch
+
+    def epoch(self, line: Epoch, timing: Timing) -> None:
+        if line.epoch == self.last:
+            raise Killed
+
+
+def start_and_kill(wanted: Recipe, data: Dataset, runs: Path, epoch: int) -> None:
+    identity = Identity.of(wanted, data.sha256, training.identify(wanted))
+    with pytest.raises(Killed), claim(runs, identity) as run:
+        training.train(run, data, KillAfter(epoch))
+
+
+def facts(run: Run) -> tuple[str, bytes, list[bytes]]:
+    """All that must be equal to the bit: weights, history, predictions."""
+    probabilities, labels = run.predictions()
+    history = (run.path / "history.jsonl").read_bytes()
+    return run.metrics["weights_sha256"], history, [probabilities.tobytes(), labels.tobytes()]
+
+
+def test_the_same_recipe_gives_the_same_run_and_another_seed_another(tmp_path: Path, small: Dataset) -> None:
+    (one,) = train_here([small_recipe()], small, tmp_path / "1")
+    other, two = train_here([small_recipe(seed=1), small_recipe()], small, tmp_path / "2")
+    assert facts(one) == facts(two)
+    assert facts(one)[0] != facts(other)[0]
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_resumed_run_equals_an_untouched_one(tmp_path: Path, small: Dataset, epoch: int) -> None:
+    (untouched,) = train_here([small_recipe()], small, tmp_path / "untouched")
+    start_and_kill(small_recipe(), small, tmp_path / "killed", epoch)
+    (resumed,) = train_here([small_recipe()], small, tmp_path / "killed")
+    assert facts(resumed) == facts(untouched)
+    assert not (resumed.path / "checkpoint.npz").exists()
+
+
+@pytest.mark.parametrize("omitted", ["optimizer", "seed_generator", "kernel"])
+def test_a_checkpoint_without_part_of_the_state_would_be_noticed(
+    tmp_path: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch, omitted: str
+) -> None:
+    (untouched,) = train_here([small_recipe()], small, tmp_path / "untouched")
+
+    def part(model: Any) -> list[Any]:
+        optimizer = [] if omitted == "optimizer" else model.optimizer.variables
+        return [*(v for v in model.variables if omitted not in v.path), *optimizer]
+
+    monkeypatch.setattr(training, "state", part)
+    start_and_kill(small_recipe(), small, tmp_path / "killed", 2)
+    (resumed,) = train_here([small_recipe()], small, tmp_path / "killed")
+    assert facts(resumed)[0] != facts(untouched)[0]
+
+
+def test_a_kill_between_checkpoint_and_history_loses_nothing(tmp_path: Path, small: Dataset) -> None:
+    (untouched,) = train_here([small_recipe()], small, tmp_path / "untouched")
+    start_and_kill(small_recipe(), small, tmp_path / "killed", 2)
+    history = tmp_path / "killed" / untouched.path.name / "history.jsonl"
+    history.write_bytes(history.read_bytes().splitlines(keepends=True)[0])
+    (resumed,) = train_here([small_recipe()], small, tmp_path / "killed")
+    assert facts(resumed) == facts(untouched)
+
+
+def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path: Path, small: Dataset) -> None:
+    start_and_kill(small_recipe(), small, tmp_path, 1)
+    (checkpoint,) = tmp_path.glob("*/checkpoint.npz")
+    damaged = checkpoint.read_bytes()[:-1000]
+    checkpoint.write_bytes(damaged)
+    with pytest.raises(UsageError, match=r"checkpoint\.npz: not readable"):
+        train_here([small_recipe()], small, tmp_path)
+    assert checkpoint.read_bytes() == damaged
+
+
+def test_a_run_begun_under_other_versions_is_not_gone_on_with(tmp_path: Path, small: Dataset) -> None:
+    start_and_kill(small_recipe(), small, tmp_path, 1)
+    (path,) = tmp_path.glob("*/environment.json")
+    environment = json.loads(path.read_text())
+    environment["packages"]["keras"] = "3.0.0"
+    path.write_text(json.dumps(environment))
+    with pytest.raises(UsageError, match=r"keras was 3\.0\.0, is "):
+        train_here([small_recipe()], small, tmp_path)
+
+
+def test_recipe_and_environment_are_on_disk_before_the_first_step(tmp_path: Path, small: Dataset) -> None:
+    class Looking(Silent):
+        def step(self, *_: Any) -> None:
+            raise Killed
+
+    wanted = small_recipe()
+    with pytest.raises(Killed), claim(tmp_path, Identity.of(wanted, small.sha256, "x")) as run:
+        training.train(run, small, Looking())
+    assert run.environment["dataset"]["sha256"] == small.sha256
+    assert run.environment["threads"] == wanted.threads == 2
+    assert run.environment["settings"]["op_determinism"] is True
+    assert run.history == []
+
+
+@pytest.mark.usefixtures("tiny")
+def test_training_figures_are_means_over_images_not_over_batches(small: Dataset) -> None:
+    wanted = small_recipe("tinynet:without_dropout", batch_size=64)  # 300 = 4 * 64 + 44
+    line, _ = training._train_epoch(training.prepare(wanted), wanted, small, 1, Silent())
+
+    model = training.prepare(wanted)
+    losses: list[float] = []
+    hits: list[bool] = []
+    means: list[float] = []
+    for images, targets in training.batches(wanted, small, 1):
+        before = training.predictor(model)(images)
+        losses += (-np.log(before[targets == 1])).tolist()
+        hits += (before.argmax(1) == targets.argmax(1)).tolist()
+        means.append(float(np.mean(losses[-len(images) :])))
+        model.train_on_batch(images, targets)
+    assert len(losses) == 300
+    assert line.loss == pytest.approx(np.mean(losses), abs=1e-5)
+    assert line.accuracy == pytest.approx(np.mean(hits), abs=1e-6)
+    assert line.loss != pytest.approx(np.mean(means), abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 300, 1000])
+def test_an_epoch_shows_every_image_once_whatever_the_batch_size(small: Dataset, batch_size: int) -> None:
+    wanted = small_recipe(augment="none", batch_size=batch_size)
+    batches = list(training.batches(wanted, small, 1))
+    shown = np.concatenate([images for images, _ in batches]).reshape(300, -1)
+    assert sorted(map(bytes, shown)) == sorted(map(bytes, small.x_train.reshape(300, -1)))
+    assert [len(images) for images, _ in batches[:-1]] == [batch_size] * (len(batches) - 1)
+
+
+def test_batch_size_changes_no_augmented_image(small: Dataset) -> None:
+    epochs = [
+        np.concatenate([images for images, _ in training.batches(small_recipe(batch_size=size), small, 2)])
+        for size in (10, 64, 300)
+    ]
+    assert (epochs[0] == epochs[1]).all()
+    assert (epochs[0] == epochs[2]).all()
+
+
+def test_labels_stay_with_their_images(small: Dataset) -> None:
+    label_of = {image.tobytes(): label for image, label in zip(small.x_train, small.y_train, strict=True)}
+    for images, targets in training.batches(small_recipe(augment="none"), small, 1):
+        assert [label_of[image.tobytes()] for image in images] == targets.argmax(axis=1).tolist()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_loss_that_is_no_number_ends_the_run_and_not_the_others(tmp_path: Path, small: Dataset) -> None:
+    wanted = [small_recipe("tinynet:exploding"), small_recipe("tinynet:build")]
+    exploded, sound = train_here(wanted, small, tmp_path / "runs")
+    assert exploded.status == "diverged"
+    assert "epoch 1" in exploded.divergence
+    assert [line.loss for line in exploded.history] == [None]
+    assert sound.status == "finished"
+
+
+def test_metrics_say_what_the_files_hold(pair: list[Run], small: Dataset) -> None:
+    for run in pair:
+        probabilities, labels = run.predictions()
+        assert (labels == small.y_test).all()
+        assert (probabilities.argmax(axis=1) == labels).mean() == run.metrics["accuracy"]
+        assert run.metrics["n_test"] == len(labels) == 100
+        assert run.metrics["loss"] == pytest.approx(evaluation.cross_entropy(probabilities, labels))
+        assert run.metrics["weights_sha256"] == run.history[-1].weights_sha256
+        assert run.metrics["accuracy"] == run.history[-1].test_accuracy
+        assert (run.metrics["dataset"], run.metrics["official"]) == ("synthetic", None)
+
+
+def test_clean_training_accuracy_is_that_of_the_final_weights_on_unchanged_images(
+    pair: list[Run], small: Dataset
+) -> None:
+    import keras
+
+    for run in pair:
+        model = keras.models.load_model(run.path / "model.keras")
+        answers = training.predictor(model)(small.x_train).argmax(axis=1)
+        assert (answers == small.y_train).mean() == run.metrics["train_accuracy_clean"]
+
+
+LOADS = """
+import sys, keras, numpy
+assert "cifar" not in sys.modules
+model = keras.models.load_model(sys.argv[1])
+print(model.predict_on_batch(numpy.load(sys.argv[2])).argmax(1).tolist())
+"""
+
+
+def test_the_saved_model_loads_without_this_package(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", small.x_test)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", LOADS, pair[0].path / "model.keras", tmp_path / "images.npy"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == pair[0].predictions()[0].argmax(axis=1).tolist()
+
+
+TRAIN = ("train", "--network", "second", "--augment", "shift-flip", "--data", "synthetic", "--epochs", "3", "--quiet")
+RESUME = """
+import sys
+from cifar import environment
+environment.configure(2)
+import keras, random, numpy
+keras.utils.set_random_seed(4711)
+numpy.random.random(100), random.random(), keras.random.normal((3,))
+from cifar.cli import main
+main()
+"""
+
+
+def kill_after_second_line(home: Path, runs: str) -> None:
+    """SIGKILL `cifar train` once its history has two lines."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cifar", *TRAIN, "--runs", runs],
+        cwd=home, env=isolated(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    history = home / runs / "second-shift-flip-s0" / "history.jsonl"
+    deadline = time.monotonic() + 120
+    while not (history.exists() and len(history.read_text().splitlines()) >= 2):
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (history.parent / "metrics.json").exists()
+
+
+def test_a_killed_process_is_resumed_by_the_same_command_to_the_bit(cifar: Command, tmp_path: Path) -> None:
+    kill_after_second_line(tmp_path, "killed")
+    resumed = subprocess.run(
+        [sys.executable, "-c", RESUME, *TRAIN, "--json", "--runs", "killed"],
+        cwd=tmp_path, env=isolated(tmp_path), capture_output=True, text=True,
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    untouched = cifar(*TRAIN, "--json", "--runs", "untouched")
+    assert facts(Run(tmp_path / json.loads(resumed.stdout)["runs"][0]["path"])) == facts(
+        Run(tmp_path / untouched.json["runs"][0]["path"])
+    )
+
+
+def test_ctrl_c_ends_within_two_seconds_and_says_how_to_go_on(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cifar", *TRAIN[:-1], "--runs", "runs"],
+        cwd=tmp_path, env=isolated(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    history = tmp_path / "runs" / "second-shift-flip-s0" / "history.jsonl"
+    while not history.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    asked = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - asked < 2
+    assert process.returncode == 130
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+
+
+def test_two_processes_on_one_folder_train_every_run_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cifar", *TRAIN, "--json", "--runs", "runs"]
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, env=isolated(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=200) for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 5], [0, 0]), [err.decode() for _, err in outputs]
+    run = Run(tmp_path / "runs" / "second-shift-flip-s0")
+    assert run.finished
+    assert len(run.history) == 3
