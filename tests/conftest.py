@@ -19,7 +19,7 @@ from cifar.report.progress import Silent
 from cifar.run import Run
 
 ROOT = Path(__file__).parent.parent
-TINY = '''
+TINY = """
 import keras
 from keras import layers
 
@@ -67,7 +67,7 @@ def nothing():
 
 def failing():
     raise RuntimeError("out of ideas")
-'''
+"""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -374,8 +374,16 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(scope="module")
+def _quick_collection() -> Iterator[None]:
+    """What is there already is not searched for garbage after each test."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(_quick_collection: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     server = Site(monkeypatch)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -154,8 +154,9 @@ def test_the_limit_of_a_difference(pair: list[Run], difference: float, passes: b
     assert sound == passes
 
 
-def test_the_model_of_another_run_is_refused(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
-    runs = train_here([recipe("second", "none", epochs=1, seed=s, dataset="synthetic") for s in (0, 1)], small, tmp_path)
+def test_the_model_of_another_run_is_refused(small: Dataset, tmp_path: Path) -> None:
+    wanted = [recipe("second", "none", epochs=1, seed=seed, dataset="synthetic") for seed in (0, 1)]
+    runs = train_here(wanted, small, tmp_path)
     (runs[0].path / "model.keras").write_bytes((runs[1].path / "model.keras").read_bytes())
     with pytest.raises(UsageError, match="its weights are not those"):
         exporting.export(runs[:1], small)

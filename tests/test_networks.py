@@ -29,8 +29,9 @@ def test_every_layer_has_the_parameters_of_the_table(name: str) -> None:
 
 
 def test_every_layer_of_first_has_the_shape_of_the_table() -> None:
-    shaping = [x for x in networks.build("first").layers if not isinstance(x, keras.layers.Dropout | keras.layers.Rescaling)]
-    assert [layer.output.shape for layer in shaping] == [(None, *shape) for shape in FIRST_SHAPES]
+    shapeless = keras.layers.Dropout | keras.layers.Rescaling
+    layers = [layer for layer in networks.build("first").layers if not isinstance(layer, shapeless)]
+    assert [layer.output.shape for layer in layers] == [(None, *shape) for shape in FIRST_SHAPES]
 
 
 @pytest.mark.parametrize(("name", "filters"), [("second", (16, 32, 64)), ("third", (32, 64, 128))])
@@ -49,7 +50,8 @@ def test_activations_padding_and_dropout_are_as_published(name: str) -> None:
     assert {layer.activation.__name__ for layer in convolutions} == {"relu"}
     assert {layer.kernel_size for layer in convolutions} == {(3, 3)}
     assert [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)] == [0.25] * 3 + [0.5]
-    assert [layer.activation.__name__ for layer in layers if isinstance(layer, keras.layers.Dense)] == ["relu", "softmax"]
+    dense = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
+    assert [layer.activation.__name__ for layer in dense] == ["relu", "softmax"]
 
 
 def test_a_network_takes_bytes_and_scales_them_itself() -> None:

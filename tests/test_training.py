@@ -23,7 +23,7 @@ def small_recipe(network: str = "second", augment: str = "shift-flip", **changes
     return recipe(network, augment, epochs=3, dataset="synthetic").model_copy(update=changes)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -33,14 +33,14 @@ class KillAfter(Silent):
     def __init__(self, epoch: int) -> None:
         self.last = epoch
 
-    def epoch(self, line: Epoch, timing: Timing) -> None:
+    def epoch(self, line: Epoch, _: Timing) -> None:
         if line.epoch == self.last:
-            raise Killed
+            raise KilledError
 
 
 def start_and_kill(wanted: Recipe, data: Dataset, runs: Path, epoch: int) -> None:
     identity = Identity.of(wanted, data.sha256, training.identify(wanted))
-    with pytest.raises(Killed), claim(runs, identity) as run:
+    with pytest.raises(KilledError), claim(runs, identity) as run:
         training.train(run, data, KillAfter(epoch))
 
 
@@ -115,10 +115,10 @@ def test_a_run_begun_under_other_versions_is_not_gone_on_with(tmp_path: Path, sm
 def test_recipe_and_environment_are_on_disk_before_the_first_step(tmp_path: Path, small: Dataset) -> None:
     class Looking(Silent):
         def step(self, *_: Any) -> None:
-            raise Killed
+            raise KilledError
 
     wanted = small_recipe()
-    with pytest.raises(Killed), claim(tmp_path, Identity.of(wanted, small.sha256, "x")) as run:
+    with pytest.raises(KilledError), claim(tmp_path, Identity.of(wanted, small.sha256, "x")) as run:
         training.train(run, small, Looking())
     assert run.environment["dataset"]["sha256"] == small.sha256
     assert run.environment["threads"] == wanted.threads == 2
@@ -287,7 +287,9 @@ def test_ctrl_c_ends_within_two_seconds_and_says_how_to_go_on(tmp_path: Path) ->
 def test_two_processes_on_one_folder_train_every_run_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cifar", *TRAIN, "--json", "--runs", "runs"]
     both = [
-        subprocess.Popen(command, cwd=tmp_path, env=isolated(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            command, cwd=tmp_path, env=isolated(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         for _ in range(2)
     ]
     outputs = [process.communicate(timeout=200) for process in both]

@@ -1,7 +1,7 @@
 """Classify an image file with an exported ONNX model.
 
-    pip install onnxruntime numpy pillow
-    python classify_onnx.py MODEL.onnx IMAGE
+pip install onnxruntime numpy pillow
+python classify_onnx.py MODEL.onnx IMAGE
 """
 
 import json

@@ -1,7 +1,7 @@
 """Classify an image file with an exported SavedModel.
 
-    pip install tensorflow numpy pillow
-    python classify_saved_model.py MODEL.saved_model IMAGE
+pip install tensorflow numpy pillow
+python classify_saved_model.py MODEL.saved_model IMAGE
 """
 
 import json

@@ -1,7 +1,7 @@
 """Classify an image file with an exported TFLite model.
 
-    pip install ai-edge-litert numpy pillow
-    python classify_tflite.py MODEL.tflite IMAGE
+pip install ai-edge-litert numpy pillow
+python classify_tflite.py MODEL.tflite IMAGE
 """
 
 import json

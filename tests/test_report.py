@@ -1,0 +1,150 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import train_here
+from PIL import Image
+from rich.console import Console
+
+from cifar import statistics
+from cifar.dataset import Dataset
+from cifar.errors import UsageError
+from cifar.recipes import recipe
+from cifar.report import figures, summary, terminal
+from cifar.run import Epoch, Run
+
+
+def printed(whole: summary.Summary, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    terminal.show(console, whole, "confident", {})
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_gain_is_the_difference_on_the_same_images(pair: list[Run]) -> None:
+    (group,) = summary.summarise(pair).groups
+    (gain,) = group.gains()
+    plain, augmented = (run.metrics["accuracy"] for run in pair)
+    assert gain.difference == pytest.approx(augmented - plain)
+    hits = [(p.argmax(axis=1) == labels) for p, labels in (run.predictions() for run in pair)]
+    assert gain.p_value == statistics.paired_difference(*hits).p_value
+    assert (gain.seeds, gain.basis) == ([0], "test images, one seed")
+
+
+def test_over_seeds_the_gain_is_the_mean_of_the_paired_differences(small: Dataset, tmp_path: Path) -> None:
+    wanted = [
+        recipe("second", augment, seed=seed, epochs=1, dataset="synthetic")
+        for augment in ("none", "shift-flip")
+        for seed in (0, 1, 2)
+        if (augment, seed) != ("none", 2)  # a seed without its plain twin does not count
+    ]
+    runs = train_here(wanted, small, tmp_path)
+    (gain,) = summary.summarise(runs).groups[0].gains()
+    accuracy = {(run.recipe.policy.name, run.recipe.seed): run.metrics["accuracy"] for run in runs}
+    differences = [accuracy["shift-flip", seed] - accuracy["none", seed] for seed in (0, 1)]
+    assert gain.seeds == [0, 1]
+    assert gain.difference == pytest.approx(np.mean(differences))
+    assert gain.interval == statistics.mean(differences).interval
+    assert gain.p_value is None
+
+
+def test_below_twenty_epochs_no_claim_is_judged(pair: list[Run]) -> None:
+    (group,) = summary.summarise(pair).groups
+    assert [claim.verdict for claim in group.claims()] == ["too short to judge"] * 5
+    assert "too short to judge" in printed(summary.summarise(pair))
+
+
+def judged(pair: list[Run], plain: dict[str, float], augmented: dict[str, float]) -> list[str]:
+    """The verdicts if both runs had 20 such epochs; accuracies and predictions stay those of the runs."""
+    whole = summary.summarise(pair)
+    for result, line in zip(whole.results, (plain, augmented), strict=True):
+        result.history = [Epoch(epoch=e, weights_sha256="", **line) for e in range(1, 21)]
+        result.run.identity = result.run.identity.model_copy(
+            update={"recipe": result.run.recipe.model_copy(update={"epochs": 20})}
+        )
+        result.metrics = {**result.metrics, "train_accuracy_clean": line["accuracy"] + 0.2}
+    return [claim.verdict for claim in whole.groups[0].claims()]
+
+
+def test_the_claims_follow_the_figures(pair: list[Run]) -> None:
+    again = [Run(run.path) for run in pair]
+    overfit = {"loss": 0.2, "accuracy": 0.9, "test_loss": 0.9, "test_accuracy": 0.8}
+    narrow = {"loss": 0.6, "accuracy": 0.7, "test_loss": 0.5, "test_accuracy": 0.75}
+    assert judged(again, overfit, narrow)[:2] == ["yes", "yes"]
+    assert judged(again, narrow, overfit)[:2] == ["no", "no"]
+    assert judged(again, overfit, narrow)[3:] == ["yes", "no"]
+    assert judged(again, overfit, overfit)[3] == "no"
+
+
+def test_predictions_that_do_not_give_the_accuracy_are_refused(small: Dataset, tmp_path: Path) -> None:
+    (run,) = train_here([recipe("second", "none", epochs=1, dataset="synthetic")], small, tmp_path)
+    metrics = json.loads((run.path / "metrics.json").read_text())
+    (run.path / "metrics.json").write_text(json.dumps({**metrics, "accuracy": metrics["accuracy"] + 0.01}))
+    with pytest.raises(UsageError, match=r"predictions\.npz gives accuracy"):
+        summary.summarise([run])
+
+
+def test_a_report_fits_80_columns_and_names_its_data(pair: list[Run]) -> None:
+    text = printed(summary.summarise(pair))
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("SYNTHETIC DATA, not CIFAR-10") == 2
+
+
+@pytest.mark.parametrize(
+    ("official", "words"), [(True, "Data: CIFAR-10 (sha"), (False, "not bit for bit the published one")]
+)
+def test_a_caption_says_whether_the_data_is_the_published_one(official: bool, words: str) -> None:
+    metrics = {"dataset": "cifar10", "official": official, "data_sha256": "a" * 64, "n_test": 10_000}
+    assert words in terminal.data_caption(metrics)
+
+
+def test_the_ten_pictures_are_wrong_and_the_most_confident(pair: list[Run]) -> None:
+    (first, _) = summary.summarise(pair).results
+    rows = first.misclassified("confident")
+    probabilities, labels = pair[0].predictions()
+    wrong = probabilities.argmax(axis=1) != labels
+    assert len(rows) == 10
+    assert all(wrong[row["index"]] for row in rows)
+    expected = np.sort(probabilities.max(axis=1)[wrong])[::-1][:10]
+    assert [row["confidence"] for row in rows] == expected.tolist()
+
+
+def test_every_figure_is_drawn_and_differs_from_run_to_run(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
+    images = {small.sha256: small.x_test}
+    paths = figures.draw_all(summary.summarise(pair), tmp_path, "confident", images)
+    assert len(paths) == len(set(paths)) == 9
+    contents = set()
+    for path in paths:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+        assert pixels.shape[0] > 300
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+        contents.add(pixels.tobytes())
+    assert len(contents) == 9
+
+
+def test_the_figure_of_misclassified_pictures_shows_those_pictures(pair: list[Run], small: Dataset) -> None:
+    results = summary.summarise(pair).results
+    figure = figures.misclassified(results, small.x_test, "confident")
+    shown = [axes.images[0].get_array() for block in figure.subfigs for axes in block.axes if axes.images]
+    expected = [small.x_test[row["index"]] for result in results for row in result.misclassified("confident")]
+    assert len(shown) == 20
+    assert all((np.asarray(a) == b).all() for a, b in zip(shown, expected, strict=True))
+
+
+def test_figures_of_other_data_have_no_pictures(pair: list[Run], tmp_path: Path) -> None:
+    paths = figures.draw_all(summary.summarise(pair), tmp_path, "confident", {})
+    assert {path.name.split("-")[-1] for path in paths} == {"curves.png", "confusion.png"}
+
+
+def test_pictures_in_the_terminal_have_the_colours_of_the_images() -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, :16] = (255, 0, 0)
+    text = terminal.pictures(image[np.newaxis].repeat(7, axis=0), [("cat", "dog 99%")] * 7)
+    first = text.plain.splitlines()[0]
+    assert first == ("▀" * 15 + " ") * 5
+    assert str(text.spans[0].style) == "rgb(255,0,0) on rgb(255,0,0)"
+    assert str(text.spans[14].style) == "rgb(0,0,0) on rgb(0,0,0)"
+    assert text.plain.count("cat") == text.plain.count("dog 99%") == 7
