@@ -235,6 +235,7 @@ def _manifest(folder: Path) -> Iterator[dict[str, Line]]:
     """A folder's manifest by file name, written back when the block ends; held against other processes."""
     path = folder / "manifest.json"
     with files.folder_for(folder), lock(folder, patience=60):
+        files.clear_leftovers(folder)
         lines = {line.file: line for line in read_manifest(folder)} if path.exists() else {}
         yield lines
         models = [lines[name].model_dump() for name in sorted(lines)]

@@ -43,6 +43,12 @@ def aside(target: Path) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes were writing in a folder; for whoever holds it against all others."""
+    for scratch in folder.glob(".*.part"):
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def write(path: Path, content: bytes | str) -> None:
     """Write `content` to `path`, whole or not at all."""
     with aside(path) as scratch:

@@ -226,6 +226,7 @@ def claim(runs: Path, asked: Identity) -> Iterator[Run]:
     suffixed = plain.with_name(f"{plain.name}-{asked.recipe_sha256[:8]}")
     path = suffixed if suffixed.exists() or _is_of_another_recipe(plain, asked) else plain
     with files.folder_for(path), lock(path, patience=0.5):
+        files.clear_leftovers(path)
         if not (path / "recipe.json").exists():
             strangers = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
             if strangers:

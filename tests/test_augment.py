@@ -108,7 +108,7 @@ def test_shifts_by_whole_pixels_would_not_be_those_of_keras(keras_generator, nam
     images, parameters = noise(100), draw(POLICIES[name], 0, 0, 100)
     whole = replace(parameters, rows=np.rint(parameters.rows), columns=np.rint(parameters.columns))
     worst = np.abs(apply(images, whole) - keras_generator(images, parameters)).max(axis=(1, 2, 3))
-    assert worst.min() > 1
+    assert np.mean(worst > 1) > 0.9  # but for the few whose shifts happen to be nearly whole
 
 
 def test_an_image_without_change_stays_as_it_is():

@@ -4,13 +4,14 @@ Answers go to stdout, everything else to stderr. Nothing heavy is imported befor
 """
 
 import sys
+from pathlib import Path
 
 import typer
 
 from cifar import __version__
 from cifar.cli import data, evaluate, export, networks, report, train
 from cifar.cli.output import stderr
-from cifar.errors import CifarError
+from cifar.errors import CifarError, StorageError
 
 app = typer.Typer(
     name="cifar",
@@ -45,5 +46,11 @@ def main() -> None:
     try:
         app()
     except CifarError as error:
-        stderr.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        _fail(error)
+    except OSError as error:  # the temporary folder is full, say
+        _fail(StorageError.of(Path(error.filename or "a file"), error))
+
+
+def _fail(error: CifarError) -> None:
+    stderr.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(error.exit_code)

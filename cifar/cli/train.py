@@ -78,12 +78,13 @@ def train(
             for name in dict.fromkeys(names)
             for policy in dict.fromkeys(policies)
         ]
-        outcomes = _train_and_export(wanted, loaded, runs, quiet)
+        outcomes = _train(wanted, loaded, runs, quiet)
+        refusal = _export(outcomes, loaded, threads)
         _report(outcomes, loaded, runs, as_json)
-    _end(outcomes)
+    _end(outcomes, refusal)
 
 
-def _train_and_export(recipes: "Sequence[Recipe]", loaded: "Dataset", runs: Path, quiet: bool) -> "Sequence[Outcome]":
+def _train(recipes: "Sequence[Recipe]", loaded: "Dataset", runs: Path, quiet: bool) -> "Sequence[Outcome]":
     from cifar import environment, suite
     from cifar.report import progress
 
@@ -99,10 +100,19 @@ def _train_and_export(recipes: "Sequence[Recipe]", loaded: "Dataset", runs: Path
         with progress.Watcher(stderr, recipe, images, number, len(recipes)) as watch:
             yield watch
 
-    outcomes = suite.train_all(recipes, loaded, runs, watching, note)
-    with stderr.status("Exporting, and checking every file in its own runtime"):
-        suite.export_missing(outcomes, loaded, recipes[0].threads)
-    return outcomes
+    return suite.train_all(recipes, loaded, runs, watching, note)
+
+
+def _export(outcomes: "Sequence[Outcome]", loaded: "Dataset", threads: int) -> CifarError | None:
+    """Export what is not exported yet; a file that differs does not keep the report from being made."""
+    from cifar import exporting, suite
+
+    try:
+        with stderr.status("Exporting, and checking every file in its own runtime"):
+            suite.export_missing(outcomes, loaded, threads)
+    except exporting.ParityError as refusal:
+        return refusal
+    return None
 
 
 def _report(outcomes: "Sequence[Outcome]", loaded: "Dataset", runs: Path, as_json: bool) -> None:
@@ -121,8 +131,10 @@ def _report(outcomes: "Sequence[Outcome]", loaded: "Dataset", runs: Path, as_jso
         note(f"Models in three formats, proven equal: {whole.results[0].run.path / 'exports'} and in each other run.")
 
 
-def _end(outcomes: "Sequence[Outcome]") -> None:
-    """End with an error if a run diverged or was passed over."""
+def _end(outcomes: "Sequence[Outcome]", refusal: CifarError | None) -> None:
+    """End with an error if an export was refused, or a run diverged or was passed over."""
+    if refusal:
+        raise refusal
     diverged = [str(outcome.run.path) for outcome in outcomes if outcome.run and outcome.run.diverged]
     if diverged:
         raise CifarError(f"diverged: {', '.join(diverged)}.")
