@@ -22,7 +22,8 @@ from cifar.dataset import Dataset
 from cifar.errors import CifarError, UsageError
 from cifar.evaluation import Probabilities
 from cifar.formats import FORMATS, INPUT, OUTPUT
-from cifar.run import Run, lock, read_json
+from cifar.records import read_json
+from cifar.run import Run, lock
 
 FORMAT_VERSION = 1
 LEAST_AGREEMENT = 0.9999  # of top-1 classes with the Keras model

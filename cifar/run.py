@@ -14,94 +14,17 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import filelock
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel
 
 from cifar import files
 from cifar.errors import BusyError, UsageError
 from cifar.recipes import Recipe
-
-FORMAT_VERSION = 1
-LARGEST_JSON = 16 << 20  # bytes; ours are thousands of times smaller
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-class Identity(BaseModel):
-    """What makes two runs the same run: recipe.json.
-
-    Attributes:
-        format_version: of the whole run folder.
-        recipe: what is trained.
-        recipe_sha256: of the recipe as it was written; tells a changed file.
-        data_sha256: digest of the whole data set.
-        network_sha256: digest of the network's configuration; a user's own network can change under its name.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format_version: int = FORMAT_VERSION
-    recipe: Recipe
-    recipe_sha256: str
-    data_sha256: str
-    network_sha256: str
-
-    @classmethod
-    def of(cls, recipe: Recipe, data_sha256: str, network_sha256: str) -> "Identity":
-        """The identity of a recipe on some data."""
-        return cls(
-            recipe=recipe,
-            recipe_sha256=recipe.sha256,
-            data_sha256=data_sha256,
-            network_sha256=network_sha256,
-        )
-
-    def differences(self, asked: "Identity") -> list[str]:
-        """What differs from what was asked, in words."""
-        ours, theirs = _flat(self), _flat(asked)
-        return [
-            f"{name} is {ours[name]} there, {theirs[name]} was asked" for name in ours if ours[name] != theirs[name]
-        ]
-
-
-def _flat(identity: Identity) -> dict[str, Any]:
-    fields = identity.model_dump(exclude={"recipe", "recipe_sha256"})
-    recipe = identity.recipe.model_dump()
-    policy = recipe.pop("policy")
-    return {
-        **recipe,
-        "augment": policy.pop("name"),
-        **{f"augment {k}": v for k, v in policy.items()},
-        **fields,
-    }
-
-
-class Epoch(BaseModel):
-    """A line of history.jsonl. Training figures are running means over the epoch's images, None if diverged."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epoch: int
-    loss: float | None
-    accuracy: float | None
-    test_loss: float | None
-    test_accuracy: float | None
-    weights_sha256: str
-
-
-class Timing(BaseModel):
-    """A line of timing.jsonl."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epoch: int
-    train_seconds: float
-    score_seconds: float
-    images_per_second: float
+from cifar.records import FORMAT_VERSION, Epoch, Identity, Timing, parse, read_json, read_lines
 
 
 class Run:
@@ -126,7 +49,7 @@ class Run:
             raise UsageError(
                 f"{path / 'recipe.json'}: format_version is {version!r}, this program reads {FORMAT_VERSION}."
             )
-        self.identity = _parse(Identity, content, path / "recipe.json")
+        self.identity = parse(Identity, content, path / "recipe.json")
 
     @property
     def recipe(self) -> Recipe:
@@ -152,12 +75,12 @@ class Run:
     @property
     def history(self) -> list[Epoch]:
         """The epochs so far."""
-        return _read_lines(Epoch, self.path / "history.jsonl")
+        return read_lines(Epoch, self.path / "history.jsonl")
 
     @property
     def timing(self) -> list[Timing]:
         """What the clock said of the epochs so far."""
-        return _read_lines(Timing, self.path / "timing.jsonl")
+        return read_lines(Timing, self.path / "timing.jsonl")
 
     @property
     def finished(self) -> bool:
@@ -279,45 +202,3 @@ def runs_in(folder: Path) -> list[Run]:
     if not runs:
         raise UsageError(f"{folder}: there is no run in it.")
     return runs
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        UsageError: it is not there, too large, or not a JSON object.
-    """
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise UsageError(f"{path}: {path.stat().st_size:,} bytes are too many for a file of ours.")
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: expected a JSON object, found {type(content).__name__}.")
-    return content
-
-
-def _read_lines(kind: type[Model], path: Path) -> list[Model]:
-    if not path.exists():
-        return []
-    try:
-        return [kind.model_validate_json(line) for line in path.read_bytes().splitlines()]
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValidationError as error:
-        raise UsageError(f"{path}: {_first_problem(error)}") from error
-
-
-def _parse(kind: type[Model], content: dict[str, Any], path: Path) -> Model:
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        raise UsageError(f"{path}: {_first_problem(error)}") from error
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, problem['loc'])) or 'content'}: {problem['msg']}"

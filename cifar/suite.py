@@ -11,7 +11,8 @@ from cifar.dataset import Dataset
 from cifar.errors import BusyError
 from cifar.formats import FORMATS
 from cifar.recipes import Recipe
-from cifar.run import Identity, Run, claim
+from cifar.records import Identity
+from cifar.run import Run, claim
 
 Watching = Callable[[Recipe, int], AbstractContextManager[training.Watch]]
 

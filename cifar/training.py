@@ -17,7 +17,8 @@ from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.networks import architecture_sha256, build, weights_sha256
 from cifar.recipes import Recipe
-from cifar.run import FORMAT_VERSION, Epoch, Run, Timing
+from cifar.records import FORMAT_VERSION, Epoch, Timing
+from cifar.run import Run
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
 

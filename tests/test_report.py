@@ -12,8 +12,9 @@ from cifar import statistics
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.recipes import recipe
+from cifar.records import Epoch
 from cifar.report import figures, summary, terminal
-from cifar.run import Epoch, Run
+from cifar.run import Run
 
 
 def printed(whole: summary.Summary, width: int = 80) -> str:

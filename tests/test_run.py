@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from cifar import files
 from cifar.errors import BusyError, StorageError, UsageError
 from cifar.recipes import Recipe, recipe
-from cifar.run import Identity, Run, claim, lock, runs_in
+from cifar.records import Identity
+from cifar.run import Run, claim, lock, runs_in
 
 DATA, NETWORK = "d" * 64, "n" * 64
 

@@ -18,7 +18,8 @@ STOREYS = [
     ["cifar.formats", "cifar.training"],
     ["cifar.run"],
     ["cifar.augment", "cifar.evaluation", "cifar.dataset", "cifar.networks"],
-    ["cifar.archive", "cifar.environment", "cifar.files", "cifar.recipes", "cifar.statistics", "cifar.synthetic"],
+    ["cifar.archive", "cifar.environment", "cifar.files", "cifar.records", "cifar.statistics", "cifar.synthetic"],
+    ["cifar.recipes"],
     ["cifar.errors"],
     ["cifar"],
 ]

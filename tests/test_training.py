@@ -15,8 +15,9 @@ from cifar import evaluation, training
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.recipes import Recipe, recipe
+from cifar.records import Epoch, Identity, Timing
 from cifar.report.progress import Silent
-from cifar.run import Epoch, Identity, Run, Timing, claim
+from cifar.run import Run, claim
 
 
 def small_recipe(network: str = "second", augment: str = "shift-flip", **changes: Any) -> Recipe:

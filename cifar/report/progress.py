@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from cifar.recipes import Recipe
-from cifar.run import Epoch, Timing
+from cifar.records import Epoch, Timing
 
 
 class Silent:

@@ -10,7 +10,8 @@ import numpy as np
 from cifar import evaluation, statistics
 from cifar.errors import UsageError
 from cifar.evaluation import Scores
-from cifar.run import Epoch, Run
+from cifar.records import Epoch
+from cifar.run import Run
 
 JUDGED_FROM = 20  # epochs below which the claims are not judged
 LAST = 5  # epochs in a mean over the last ones
