@@ -115,7 +115,7 @@ def load_cifar10(data_dir: Path | None, note: Note, download: bool = True) -> Da
     """
     named = data_dir or (Path(os.environ["CIFAR10_DIR"]) if os.environ.get("CIFAR10_DIR") else None)
     if named is not None:
-        dataset = _read(named_copy(named))
+        dataset = _read(named_copy(named), note)
         if not dataset.official:
             note(
                 f"{named} is not the published CIFAR-10, bit for bit; going on because it was named. "
@@ -124,7 +124,7 @@ def load_cifar10(data_dir: Path | None, note: Note, download: bool = True) -> Da
         return dataset
     for path in cached_copies():
         try:
-            dataset = _read(path)
+            dataset = _read(path, note)
         except DataError as error:
             note(f"Passed over a damaged copy. {error}")
             continue
@@ -133,7 +133,7 @@ def load_cifar10(data_dir: Path | None, note: Note, download: bool = True) -> Da
         note(f"{path} is not the published CIFAR-10 and was passed over; name it with --data-dir to use it.")
     if not download:
         raise NotFoundError("cifar10 is not on this machine; --data-dir or CIFAR10_DIR say where a copy is.")
-    return _read(fetch(note))
+    return _read(fetch(note), note)
 
 
 def named_copy(place: Path) -> Path:
@@ -259,8 +259,9 @@ class _DownloadProgress:
         self._progress.stop()
 
 
-def _read(path: Path) -> Dataset:
-    """Read a copy of cifar10 and assert that it is all there."""
+def _read(path: Path, note: Note) -> Dataset:
+    """Read a copy of cifar10 and assert that it is all there. Takes seconds: every byte is checked."""
+    note(f"Reading {path}")
     (x_train, y_train), (x_test, y_test), official = archive.read(path)
     if (len(x_train), len(x_test)) != (TRAIN, TEST):
         raise DataError(f"{path}: expected {TRAIN}/{TEST} images, found {len(x_train)}/{len(x_test)}.")

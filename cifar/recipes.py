@@ -70,7 +70,7 @@ class Recipe(BaseModel):
     train_images: int | None = Field(None, ge=1)
     batch_size: int = Field(128, ge=1)
     epochs: int = Field(50, ge=1)
-    learning_rate: float = Field(0.001, gt=0)
+    learning_rate: float = Field(0.001, gt=0, allow_inf_nan=False)
     threads: int = Field(2, ge=1)
     backend: Literal["tensorflow"] = "tensorflow"
 
@@ -137,6 +137,6 @@ def recipe(
         dataset=dataset,
         train_images=chosen.train_images,
         batch_size=chosen.batch_size or full.batch_size,
-        epochs=epochs or chosen.epochs or full.epochs,
+        epochs=epochs if epochs is not None else chosen.epochs or full.epochs,
         threads=threads,
     )

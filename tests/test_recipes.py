@@ -164,6 +164,7 @@ def test_a_name_like_no_other_is_refused_without_a_guess():
         ("epochs", 0),
         ("learning_rate", 0.0),
         ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
         ("threads", 0),
         ("backend", "jax"),
     ],

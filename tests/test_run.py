@@ -223,3 +223,11 @@ def test_the_digest_of_a_folder_depends_on_names_and_bytes(
     digest = {folder.name: files.sha256(folder) for folder in base.iterdir()}
     assert digest["one"] == digest["two"]
     assert len(set(digest.values())) == 3
+
+
+def test_what_a_killed_process_was_writing_is_cleared_when_the_run_is_held_again(tmp_path: Path) -> None:
+    path = make(tmp_path, identity())
+    (path / ".model.keras.x7.part").mkdir()
+    (path / ".model.keras.x7.part" / "model.keras").write_bytes(b"half")
+    make(tmp_path, identity())
+    assert sorted(p.name for p in path.iterdir()) == [".lock", "recipe.json"]
