@@ -65,8 +65,8 @@ def draw(policy: Policy, seed: int, epoch: int, n: int) -> Parameters:
     """Draw the parameters of images 0 .. n-1 for an epoch.
 
     Every image uses five numbers whether its policy needs them or not: two policies that share a transform draw
-    the same values for it, and image i has the same parameters for every n > i. Shifts are rounded to the nearest step
-    of 1/256 pixel, so the largest may pass the policy's limit by half a step.
+    the same values for it, and image i has the same parameters for every n > i. Shifts are rounded to the nearest
+    step of 1/256 pixel, so the largest may pass the policy's limit by half a step.
     """
     uniform = stream(seed, epoch, purpose=1).random((n, 5))
     reach = policy.shift * SIDE * GRID
