@@ -35,14 +35,22 @@ SETTINGS = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "CUDA_VISIBLE_DEVICES": "-1",  # the TensorFlow backend trains on the CPU
 }
+DECISIVE = ("KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS")  # a user's other choice is refused, never overridden in silence
 
 
 def configure(threads: int) -> None:
     """Start TensorFlow with `threads` threads and deterministic operations. Call it before any of its operations.
 
     Raises:
-        UsageError: this process already runs it with another number of threads.
+        UsageError: this process already runs it with another number of threads, or the user's environment asks for
+            another backend or other kernels.
     """
+    for name in DECISIVE:
+        asked = os.environ.get(name, SETTINGS[name])
+        if asked != SETTINGS[name]:
+            raise UsageError(
+                f"{name}={asked} is set, and runs are made under {name}={SETTINGS[name]} alone: unset it."
+            )
     os.environ.update(SETTINGS)
     with quiet():
         import tensorflow as tf
