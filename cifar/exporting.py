@@ -138,18 +138,18 @@ def file_metadata(run: Run, dataset: Dataset) -> dict[str, str]:
 
 
 def load_keras(run: Run) -> Any:
-    """Load a run's model.keras.
+    """Build a run's network and fill it with the weights of its model.keras; nothing else of the file is trusted.
 
     Raises:
-        UsageError: it is damaged, or its weights are not those that were scored.
+        UsageError: the network is no longer the one that was trained, the file is damaged, or its weights are not
+            those that were scored.
     """
-    import keras
-
     path = run.path / "model.keras"
-    if ":" in run.recipe.network:
-        networks.build(run.recipe.network)  # registers the user's own layers
+    model = networks.build_afresh(run.recipe.network)
+    if networks.architecture_sha256(model) != run.identity.network_sha256:
+        raise UsageError(f"{run.path}: the network '{run.recipe.network}' is no longer the one that was trained.")
     try:
-        model = keras.models.load_model(path, compile=False)
+        model.load_weights(path)
     except Exception as error:  # a damaged zip raises many kinds
         raise UsageError(f"{path}: cannot be loaded: {str(error).splitlines()[0]}") from error
     if networks.weights_sha256(model) != run.metrics["weights_sha256"]:

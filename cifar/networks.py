@@ -38,6 +38,17 @@ def check_name(name: str) -> str:
     return one_of("network", name, NETWORKS, also=", or your own as module:function")
 
 
+def build_afresh(name: str) -> Any:
+    """Return `build(name)` with Keras's automatic names counted from the start, as if nothing had been built before.
+
+    Names are part of the digests; models built earlier in this process keep working.
+    """
+    import keras
+
+    keras.backend.clear_session()
+    return build(name)
+
+
 def build(name: str) -> Any:
     """Return a new, uncompiled Keras model: uint8 images (N, 32, 32, 3) in, float32 probabilities (N, 10) out.
 
@@ -77,7 +88,7 @@ def weights_sha256(model: Any) -> str:
 
 
 def architecture_sha256(model: Any) -> str:
-    """SHA-256 of a Keras model's configuration; two models that differ in a layer differ in it."""
+    """SHA-256 of an uncompiled Keras model's configuration; two models that differ in a layer differ in it."""
     return hashlib.sha256(model.to_json(sort_keys=True).encode()).hexdigest()
 
 
@@ -130,7 +141,7 @@ def _checked(name: str, model: Any) -> Any:
 
     if not isinstance(model, keras.Model):
         raise UsageError(f"--network {name}: expected a Keras model, the function returned {type(model).__name__}.")
-    if not model.built or not model.inputs:
+    if not model.built or not getattr(model, "inputs", None):
         raise UsageError(f"--network {name}: the model has no input shape; begin it with keras.Input((32, 32, 3)).")
     for side, found, expected in (
         ("takes", model.input_shape, (None, 32, 32, 3)),
@@ -138,6 +149,10 @@ def _checked(name: str, model: Any) -> Any:
     ):
         if found != expected:
             raise UsageError(f"--network {name}: the model {side} {found}, expected {expected}.")
+    try:
+        architecture_sha256(model)
+    except Exception as error:  # a layer without get_config raises many kinds
+        raise UsageError(f"--network {name}: the model cannot be saved: {_line(error)}") from error
     probe = np.arange(2 * 32 * 32 * 3, dtype=np.uint8).reshape(2, 32, 32, 3)
     sums = np.asarray(model.predict_on_batch(probe)).sum(axis=1)
     if np.isfinite(sums).all() and not np.allclose(sums, 1, atol=1e-3):

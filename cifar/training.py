@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cifar import augment, environment, evaluation, files
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
-from cifar.networks import architecture_sha256, build, weights_sha256
+from cifar.networks import architecture_sha256, build_afresh, weights_sha256
 from cifar.recipes import Recipe
 from cifar.records import FORMAT_VERSION, Epoch, Timing
 from cifar.run import Run
@@ -49,9 +49,8 @@ def prepare(recipe: Recipe) -> Any:
     """Return the recipe's model, seeded, compiled, and built, its optimizer too: ready for its first step."""
     import keras
 
-    keras.backend.clear_session()  # automatic names, part of the digest, count from the start
     keras.utils.set_random_seed(recipe.seed)
-    model = build(recipe.network)
+    model = build_afresh(recipe.network)
     model.compile(
         optimizer=keras.optimizers.RMSprop(recipe.learning_rate),
         loss="categorical_crossentropy",
@@ -64,7 +63,7 @@ def prepare(recipe: Recipe) -> Any:
 
 def identify(recipe: Recipe) -> str:
     """SHA-256 of the configuration of the recipe's network."""
-    return architecture_sha256(prepare(recipe))
+    return architecture_sha256(build_afresh(recipe.network))
 
 
 def train(run: Run, dataset: Dataset, watch: Watch) -> None:

@@ -57,6 +57,51 @@ def logits():
     return keras.Sequential([keras.Input((32, 32, 3)), layers.Flatten(), layers.Dense(10)])
 
 
+class Scaled(layers.Layer):
+    # not registered with Keras
+
+    def call(self, inputs):
+        return inputs / 255
+
+
+def unregistered():
+    return keras.Sequential([
+        keras.Input((32, 32, 3)),
+        Scaled(),
+        layers.Lambda(lambda x: x * 2),
+        layers.BatchNormalization(),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax"),
+    ])
+
+
+class Unsaveable(layers.Layer):
+    def __init__(self, matrix):
+        super().__init__()
+        self.matrix = matrix
+
+    def call(self, inputs):
+        return inputs
+
+
+def unsaveable():
+    return keras.Sequential([
+        keras.Input((32, 32, 3)),
+        Unsaveable(object()),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax"),
+    ])
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
+def subclassed():
+    return Subclassed()
+
+
 def wide():
     return keras.Sequential([keras.Input((32, 32, 3)), layers.Flatten(), layers.Dense(11, activation="softmax")])
 

@@ -1,3 +1,4 @@
+import importlib
 import json
 import subprocess
 import sys
@@ -171,9 +172,20 @@ def test_a_target_that_cannot_be_written_is_a_storage_error(pair: list[Run], sma
         exporting.export(pair[:1], small, ["onnx"], to=tmp_path / "file")
 
 
+def test_a_network_that_changed_since_it_was_trained_is_refused(small: Dataset, tiny: Path) -> None:
+    (run,) = train_here([recipe("tinynet:build", "none", epochs=1, dataset="synthetic")], small, tiny / "runs")
+    (tiny / "tinynet.py").write_text((tiny / "tinynet.py").read_text().replace("Conv2D(4", "Conv2D(5"))
+    del sys.modules["tinynet"]
+    importlib.invalidate_caches()
+    with pytest.raises(UsageError, match="no longer the one that was trained"):
+        exporting.export([run], small)
+
+
 @pytest.mark.usefixtures("tiny")
-def test_a_users_network_is_exported_too(small: Dataset, tmp_path: Path) -> None:
-    (run,) = train_here([recipe("tinynet:build", "none", epochs=1, dataset="synthetic")], small, tmp_path / "runs")
+@pytest.mark.parametrize("function", ["build", "unregistered"])
+def test_a_users_network_is_exported_too(small: Dataset, tmp_path: Path, function: str) -> None:
+    wanted = recipe(f"tinynet:{function}", "none", epochs=1, dataset="synthetic")
+    (run,) = train_here([wanted], small, tmp_path / "runs")
     lines = exporting.export([run], small)
     assert {line.format for line in lines} == set(FORMATS)
     assert all(line.largest_difference <= 1e-5 for line in lines)

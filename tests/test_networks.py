@@ -88,6 +88,8 @@ def test_a_users_function_is_a_network() -> None:
         ("tinynet:wide", "gives (None, 11), expected (None, 10)"),
         ("tinynet:logits", "end with softmax"),
         ("tinynet:shapeless", "begin it with keras.Input"),
+        ("tinynet:subclassed", "begin it with keras.Input"),
+        ("tinynet:unsaveable", "the model cannot be saved"),
         ("tinynet:failing", "out of ideas"),
     ],
 )

@@ -40,6 +40,6 @@ def _with_fixed_flatten(model: Any) -> Any:
     try:
         fixed = keras.models.clone_model(model, clone_function=copy)
         fixed.set_weights(model.get_weights())
-    except (TypeError, ValueError):
+    except (NotImplementedError, TypeError, ValueError):
         return model
     return fixed
