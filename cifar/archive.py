@@ -1,21 +1,23 @@
 """Reading CIFAR-10's published "python version", without trusting a byte of it.
 
 Layout and digests: https://www.cs.toronto.edu/~kriz/cifar.html. The files are pickles, and a pickle can run code;
-they are read through an unpickler that admits arrays, bytes, lists, ints and dicts and nothing more.
+they are read through cifar.pickles.
 """
 
+import errno
+import gzip
 import hashlib
 import io
+import os
 import pickle
 import tarfile
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar import pickles
 from cifar.errors import DataError
 
 ARCHIVE = "cifar-10-python.tar.gz"
@@ -74,13 +76,13 @@ def parse_batch(content: bytes, path: Path) -> Arrays:
     """
     batch = _unpickle(content, path)
     data, labels = _entry(batch, b"data", path), _entry(batch, b"labels", path)
-    if not isinstance(data, _Array) or data.value.shape != (BATCH, 3072):
-        raise _unlike(path, f"'data' a uint8 array of shape ({BATCH}, 3072)", _describe(data))
+    if not isinstance(data, pickles.Array) or data.value.shape != (BATCH, 3072):
+        raise _unlike(path, f"'data' a uint8 array of shape ({BATCH}, 3072)", pickles.describe(data))
     if not isinstance(labels, list) or len(labels) != BATCH:
-        raise _unlike(path, f"'labels' a list of {BATCH}", _describe(labels))
+        raise _unlike(path, f"'labels' a list of {BATCH}", pickles.describe(labels))
     for label in labels:
         if type(label) is not int or not 0 <= label < len(CLASS_NAMES):
-            raise _unlike(path, "labels from 0 to 9", repr(label)[:40])
+            raise _unlike(path, "labels from 0 to 9", pickles.brief(label))
     images = data.value.reshape(BATCH, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), np.array(labels, np.uint8)
 
@@ -89,7 +91,7 @@ def check_class_names(meta: dict[Any, Any], path: Path) -> None:
     """Raise DataError unless `batches.meta` lists the ten classes in their order."""
     names = _entry(meta, b"label_names", path)
     if names != [name.encode() for name in CLASS_NAMES]:
-        raise _unlike(path, f"the classes {', '.join(CLASS_NAMES)}", repr(names)[:120])
+        raise _unlike(path, f"the classes {', '.join(CLASS_NAMES)}", pickles.brief(names))
 
 
 def check_class_counts(labels: NDArray[np.uint8], split: str, path: Path) -> None:
@@ -101,71 +103,16 @@ def check_class_counts(labels: NDArray[np.uint8], split: str, path: Path) -> Non
             raise _unlike(path, f"{expected} {split} images of class '{name}'", f"{count}")
 
 
-class _Unpickler(pickle._Unpickler):
-    """Admits arrays and bytes beside the types that need no import.
-
-    The pure Python unpickler: its C twin allocates whatever a hostile memo index asks for.
-    """
-
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name}") from None
-
-
-class _Uint8:
-    """Stands for numpy's uint8 in a pickle, the one kind of number admitted; its state is of no interest."""
-
-    def __init__(self, kind: object, *_: object) -> None:
-        if kind not in ("u1", "|u1", b"u1", b"|u1"):
-            raise pickle.UnpicklingError(f"numpy.dtype {kind!r}")
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
-class _Array:
-    """Stands for a numpy array in a pickle: its state becomes an array here, never inside numpy's own unpickling."""
-
-    value: NDArray[np.uint8] = np.empty(0, np.uint8)
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __setstate__(self, state: tuple[int, tuple[int, ...], _Uint8, bool, bytes]) -> None:
-        _, shape, kind, by_columns, raw = state
-        if not isinstance(kind, _Uint8):
-            raise pickle.UnpicklingError("an array that is not of uint8")
-        self.value = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if by_columns else "C")
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """How pickle protocols below 3 write bytes from Python 3."""
-    if encoding not in ("latin1", b"latin1"):
-        raise pickle.UnpicklingError(f"_codecs.encode to {encoding!r}")
-    return text.encode("latin1")
-
-
-_ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy._core.multiarray", "_reconstruct"): _Array,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Uint8,
-    ("_codecs", "encode"): _latin1,
-}
-
-
 def _unpickle(content: bytes, path: Path) -> dict[Any, Any]:
     try:
-        value = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+        value = pickles.load(content)
     except pickle.UnpicklingError as error:
         raise _unlike(path, "a pickle of arrays, bytes, lists, ints and dicts", f"{error}"[:120]) from error
     except Exception as error:  # damaged pickles raise nearly every kind of error
         found = f"{type(error).__name__} after {len(content):,} bytes"
         raise _unlike(path, "a whole pickle of arrays, bytes, lists, ints and dicts", found) from error
     if not isinstance(value, dict):
-        raise _unlike(path, "a dict", _describe(value))
+        raise _unlike(path, "a dict", pickles.describe(value))
     return value
 
 
@@ -174,6 +121,9 @@ def _folder_files(folder: Path) -> dict[str, bytes]:
     for name in FILES_MD5:
         path = folder / name
         try:
+            if not path.is_file():
+                found = "another kind of thing" if path.exists() else os.strerror(errno.ENOENT)
+                raise _unlike(path, "a readable file", found)
             if path.stat().st_size > LARGEST_FILE:
                 raise _unlike(path, f"at most {LARGEST_FILE:,} bytes", f"{path.stat().st_size:,}")
             files[name] = path.read_bytes()
@@ -184,18 +134,34 @@ def _folder_files(folder: Path) -> dict[str, bytes]:
 
 def _archive_files(path: Path) -> dict[str, bytes]:
     """Read the members wanted, in memory: nothing is ever unpacked to where an archive says."""
+    largest = len(FILES_MD5) * LARGEST_FILE
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            return {name: _member(archive, f"{FOLDER}/{name}", path) for name in FILES_MD5}
-    except (OSError, EOFError, tarfile.TarError, ValueError, zlib.error) as error:
+        with gzip.open(path) as stream:
+            content = stream.read(largest + 1)
+        if len(content) > largest:
+            raise _unlike(path, f"at most {largest:,} bytes unpacked", "more")
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            members = _members(archive, path)
+            return {name: _content(archive, members, f"{FOLDER}/{name}", path) for name in FILES_MD5}
+    except DataError:
+        raise
+    except Exception as error:  # damaged archives raise many kinds of error
         raise _unlike(path, "a whole gzipped tar archive", f"{error}" or type(error).__name__) from error
 
 
-def _member(archive: tarfile.TarFile, name: str, path: Path) -> bytes:
-    try:
-        member = archive.getmember(name)
-    except KeyError:
-        raise _unlike(path, f"a member {name}", "none") from None
+def _members(archive: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarInfo]:
+    members = {}
+    for member in archive:
+        if member.size < 0:  # leads tarfile round in circles
+            raise _unlike(path, f"{member.name} a file", f"{member.size:,} bytes")
+        members[member.name] = member
+    return members
+
+
+def _content(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str, path: Path) -> bytes:
+    member = members.get(name)
+    if member is None:
+        raise _unlike(path, f"a member {name}", "none")
     stream = archive.extractfile(member) if member.isfile() else None
     if stream is None or member.size > LARGEST_FILE:
         raise _unlike(path, f"{name} a file of at most {LARGEST_FILE:,} bytes", f"{member.size:,} bytes, other kind")
@@ -212,11 +178,6 @@ def _text(key: Any) -> str:
     return key.decode(errors="replace") if isinstance(key, bytes) else repr(key)
 
 
-def _describe(value: Any) -> str:
-    if isinstance(value, _Array):
-        return f"a uint8 array of shape {value.value.shape}"
-    return f"{type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else type(value).__name__
-
-
 def _unlike(path: Path, expected: str, found: str) -> DataError:
-    return DataError(f"{path}: expected {expected}, found {found}.")
+    printable = "".join(letter if letter.isprintable() else "?" for letter in found)
+    return DataError(f"{path}: expected {expected}, found {printable}.")

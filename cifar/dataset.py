@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cifar import archive, synthetic
 from cifar.errors import DataError, UsageError
-from cifar.files import folder_for
+from cifar.files import folder_for, sha256
 
 PUBLISHED_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -142,14 +142,17 @@ def named_copy(place: Path) -> Path:
     Raises:
         DataError: there is no such place, or nothing of CIFAR-10 in it.
     """
-    if place.is_file():
-        return place
-    for path in (place / archive.FOLDER, place / archive.ARCHIVE):
-        if path.exists():
-            return path
-    if any((place / name).exists() for name in archive.FILES_MD5):
-        return place
-    found = "no such folder" if not place.exists() else "neither"
+    try:
+        if place.is_file():
+            return place
+        for path in (place / archive.FOLDER, place / archive.ARCHIVE):
+            if path.exists():
+                return path
+        if any((place / name).exists() for name in archive.FILES_MD5):
+            return place
+        found = "no such folder" if not place.exists() else "neither"
+    except OSError as error:  # a place that may not be looked into
+        found = error.strerror or f"{error}"
     raise DataError(f"{place}: expected {archive.FOLDER}/ or {archive.ARCHIVE} there, found {found}.")
 
 
@@ -177,50 +180,58 @@ def fetch(note: Note) -> Path:
     """Download the archive into the cache and return its path.
 
     The published address is tried first, then the user's own (CIFAR10_URL). The file appears under its name only
-    when its SHA-256 is the published one; if it is there already, nothing is fetched.
+    when its SHA-256 is the published one; if such a file is there already, nothing is fetched.
 
     Raises:
         NotFoundError: no address gave the archive.
         cifar.errors.StorageError: the cache cannot be written.
     """
-    import pooch
-    import requests
-
-    if (kept := cache() / archive.ARCHIVE).exists():
+    kept = cache() / archive.ARCHIVE
+    if kept.is_file() and sha256(kept) == archive.ARCHIVE_SHA256:
         return kept
-    pooch.get_logger().setLevel("WARNING")
     failures = []
     for url in (PUBLISHED_URL, *filter(None, [os.environ.get("CIFAR10_URL")])):
         note(f"Fetching {url}")
-        try:
-            with (
-                folder_for(cache()) as folder,
-                tempfile.TemporaryDirectory(dir=folder, prefix=".incoming-") as new,
-            ):
-                pooch.retrieve(
-                    url,
-                    known_hash=archive.ARCHIVE_SHA256,
-                    fname=archive.ARCHIVE,
-                    path=new,
-                    downloader=pooch.HTTPDownloader(
-                        progressbar=_DownloadProgress(), timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
-                    ),
-                )
-                return (Path(new) / archive.ARCHIVE).replace(folder / archive.ARCHIVE)
-        except (requests.RequestException, ValueError) as error:
-            reason = "the file is not the published one" if isinstance(error, ValueError) else _reason(error)
-            failures.append(f"{url}: {reason}")
+        with folder_for(cache()) as folder, tempfile.TemporaryDirectory(dir=folder, prefix=".incoming-") as new:
+            failure = _download(url, Path(new))
+            if failure is None:
+                return (Path(new) / archive.ARCHIVE).replace(kept)
+        failures.append(f"{url}: {failure}")
     raise NotFoundError(
         f"{'; '.join(failures)}. Ways to get it: --data-dir or CIFAR10_DIR for a copy you have "
         f"({archive.FOLDER}/ or {archive.ARCHIVE}); CIFAR10_URL for a mirror; --data synthetic to do without."
     )
 
 
+def _download(url: str, folder: Path) -> str | None:
+    """Download the archive into `folder`, or return why that failed.
+
+    What the network does wrong is caught here, in folder_for's body: requests' errors are OSErrors too, and would
+    pass for failures to write.
+    """
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("WARNING")
+    progress = _DownloadProgress()
+    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
+    try:
+        pooch.retrieve(url, archive.ARCHIVE_SHA256, archive.ARCHIVE, folder, downloader=downloader)
+    except requests.RequestException as error:
+        return _reason(error)
+    except ValueError:
+        return "the file is not the published one"
+    finally:
+        progress.close()
+    return None
+
+
 def _reason(error: Exception) -> str:
     import requests
 
-    kinds = {requests.Timeout: "no answer in time", requests.ConnectionError: "no connection"}
-    return next((text for kind, text in kinds.items() if isinstance(error, kind)), str(error))
+    if isinstance(error, requests.Timeout) or "timed out" in str(error):  # halfway, a timeout is a ConnectionError
+        return "no answer in time"
+    return "no connection" if isinstance(error, requests.ConnectionError) else str(error)
 
 
 class _DownloadProgress:

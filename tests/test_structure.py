@@ -19,7 +19,7 @@ STOREYS = [
     ["cifar.run"],
     ["cifar.augment", "cifar.evaluation", "cifar.dataset", "cifar.networks"],
     ["cifar.archive", "cifar.environment", "cifar.files", "cifar.records", "cifar.statistics", "cifar.synthetic"],
-    ["cifar.recipes"],
+    ["cifar.pickles", "cifar.recipes"],
     ["cifar.errors"],
     ["cifar"],
 ]
