@@ -117,14 +117,22 @@ def test_report_as_json_has_gains_claims_and_pictures(trained: Path) -> None:
     assert all((trained / path).is_file() for path in answer["figures"])
 
 
-@pytest.mark.parametrize("column", [80, 120])
-def test_a_report_shows_pictures_where_there_is_colour(trained: Path, column: int) -> None:
-    coloured = run_in(trained, "report", FORCE_COLOR="1", COLUMNS=str(column)).stdout
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_a_report_shows_pictures_where_there_is_colour(trained: Path, columns: str) -> None:
+    terminal = {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "TERM": "xterm-256color", "COLUMNS": columns}
+    coloured = run_in(trained, "report", **terminal).stdout
     assert coloured.count("▀") == 2 * 10 * 15 * 8
     plain = re.sub(r"\x1b\[[\d;]*m", "", coloured)
-    assert max(map(len, plain.splitlines())) <= column
-    without = run_in(trained, "report", FORCE_COLOR="1", NO_COLOR="1", COLUMNS=str(column)).stdout
-    assert "▀" not in without
+    assert max(map(len, plain.splitlines())) <= int(columns)
+
+
+@pytest.mark.parametrize("lacking", [{"NO_COLOR": "1"}, {"TERM": "xterm", "COLORTERM": ""}, {"TERM": "dumb"}])
+def test_a_report_without_colours_has_a_table_instead_of_pictures(trained: Path, lacking: dict[str, str]) -> None:
+    shown = run_in(
+        trained, "report", **{"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "80", **lacking}
+    ).stdout
+    assert "▀" not in shown
+    assert "confidence" in shown
 
 
 @pytest.mark.parametrize("name", [None, "first", "tinynet:build"])

@@ -26,10 +26,11 @@ def data_caption(metrics: dict[str, Any]) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> Table:
-    """A plain table; columns whose name ends with '>' are right-aligned."""
+    """A plain table; columns whose name ends with '>' are right-aligned and never cut, others fold if they must."""
     made = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=None, pad_edge=False)
     for column in columns:
-        made.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", no_wrap=True)
+        right = column.endswith(">")
+        made.add_column(column.rstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
     for row in rows:
         made.add_row(*row)
     return made
@@ -51,7 +52,7 @@ def results_table(results: Sequence[Result]) -> Table:
         )
         for result in results
     ]
-    columns = ("network", "augment", "seed>", "test>", "95 %", "last 5>", "train>", "loss>", "ECE>")
+    columns = ("network", "augment", "seed>", "test>", "95 %>", "last 5>", "train>", "loss>", "ECE>")
     caption = (
         "test: accuracy after the last epoch, with Wilson's interval. last 5: its mean over the last five epochs. "
         "train: on the clean training images. " + data_caption(results[0].metrics)
@@ -75,7 +76,7 @@ def gains_table(gains: Sequence[Gain], caption: str) -> Table:
         )
         for gain in gains
     ]
-    columns = ("network", "augment", "plain>", "augm.>", "gain>", "95 %", "p>", "last 5>", "seeds>")
+    columns = ("network", "augment", "plain>", "augm.>", "gain>", "95 %>", "p>", "last 5>", "seeds>")
     explained = (
         "gain: points of test accuracy after the last epoch. With one seed its interval and McNemar's p speak of "
         "these two runs on these images, not of other seeds. last 5: gain of the means over the last five epochs. "
@@ -86,7 +87,7 @@ def gains_table(gains: Sequence[Gain], caption: str) -> Table:
 def claims_table(claims: Sequence[Claim]) -> Table:
     """The claims of the published text."""
     made = table("Claims of the published text", ("network", "claim and figures", "verdict"), [])
-    made.columns[1].no_wrap = False
+    made.columns[2].no_wrap = True
     for claim in claims:
         made.add_row(claim.network, f"{claim.claim}: {claim.figures}", claim.verdict)
     return made
@@ -143,7 +144,7 @@ def show(console: Console, summary: Summary, pick: str, images: dict[str, NDArra
         for augment in group.policies:
             result = min(group.of(augment).items())[1]
             mine = images.get(result.metrics["data_sha256"])
-            if mine is not None and console.is_terminal and not console.no_color:
+            if mine is not None and _has_colours(console):
                 _show_pictures(console, result, pick, mine)
             else:
                 console.print(misclassified_table(result, pick), "")
@@ -153,11 +154,15 @@ def show(console: Console, summary: Summary, pick: str, images: dict[str, NDArra
 
 def _show_pictures(console: Console, result: Result, pick: str, images: NDArray[np.uint8]) -> None:
     rows = result.misclassified(pick)
-    recipe = result.run.recipe
-    title = f"Misclassified by {recipe.network} {result.augment} seed {result.seed}, {PICKS[pick][0]}:"
-    console.print(f"{title} true class, then the answer", style="italic", highlight=False)
-    captions = [(row["true"], f"{row['predicted']} {row['confidence']:.0%}") for row in rows]
+    name = f"{result.run.recipe.network} {result.augment} seed {result.seed}"
+    console.print(f"Wrong, {PICKS[pick][0]}: {name} (class →answer)", style="italic", highlight=False)
+    captions = [(row["true"], f"→{row['predicted']} {row['confidence']:.0%}") for row in rows]
     console.print(pictures(images[[row["index"] for row in rows]], captions))
+
+
+def _has_colours(console: Console) -> bool:
+    """Whether a picture can be made out: sixteen colours are too few."""
+    return console.is_terminal and not console.no_color and console.color_system in ("256", "truecolor")
 
 
 def _rgb(pixel: NDArray[np.uint8]) -> str:
