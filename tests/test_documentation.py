@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, isolated
+from PIL import Image
 
 from cifar import __version__, networks
 from cifar.formats import FORMATS
@@ -38,13 +39,16 @@ def test_the_cifar_commands_of_the_readme_run_as_they_stand(tmp_path: Path) -> N
     """In their order, in one folder; smaller in epochs and network alone, so that they end."""
     (module,) = blocks(README, "python")
     (tmp_path / "mynet.py").write_text(module)
-    commands = [line for block in blocks(README, "sh") for line in block.splitlines() if line.startswith("cifar ")]
-    assert len(commands) == 4
+    Image.new("RGB", (64, 48), "navy").save(tmp_path / "picture.png")
+    (tmp_path / "exports").symlink_to(ROOT / "exports")
+    lines = [line for block in blocks(README, "sh") for line in block.splitlines()]
+    commands = [line for line in lines if line.startswith(("cifar ", "python "))]
+    assert len(commands) == 5
     for line in commands:
-        smaller = line.replace("--epochs 20", "--epochs 1").replace("--network first", "--network second")
-        smaller = smaller.replace("runs/first-none-s0", "runs/second-none-s0")
+        smaller = line.replace("--epochs 20", "--epochs 1").replace("first", "second").removeprefix("python ")
+        start = [sys.executable, "-m"] if line.startswith("cifar ") else [sys.executable]
         done = subprocess.run(
-            [sys.executable, "-m", *shlex.split(smaller)],
+            [*start, *shlex.split(smaller)],
             cwd=tmp_path, env=isolated(tmp_path), capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, (line, done.stderr)
