@@ -31,16 +31,19 @@ def aside(target: Path) -> Iterator[Path]:
         StorageError: something could not be written; `target` is as it was.
     """
     with folder_for(target.parent) as parent:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=parent))
         try:
-            written = scratch / target.name
-            yield written
-            _flush(written)
-            if target.is_dir():
-                target.rename(scratch / "old")
-            written.replace(target)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=parent))
+            try:
+                written = scratch / target.name
+                yield written
+                _flush(written)
+                if target.is_dir():
+                    target.rename(scratch / "old")
+                written.replace(target)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        except OSError as error:
+            raise StorageError.of(target, error) from error
 
 
 def clear_leftovers(folder: Path) -> None:

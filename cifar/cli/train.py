@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
-from cifar.errors import BusyError, CifarError, one_of
+from cifar.errors import BusyError, CifarError, UsageError, one_of
 
 if TYPE_CHECKING:
     from cifar.dataset import Dataset
@@ -118,8 +118,14 @@ def _export(outcomes: "Sequence[Outcome]", loaded: "Dataset", threads: int) -> C
 def _report(outcomes: "Sequence[Outcome]", loaded: "Dataset", runs: Path, as_json: bool) -> None:
     """Draw the figures; print the report, or the outcomes as JSON."""
     from cifar.report import figures, summary, terminal
+    from cifar.run import runs_in
 
-    whole = summary.summarise([outcome.run for outcome in outcomes if outcome.run])
+    mine = [outcome.run for outcome in outcomes if outcome.run]
+    try:
+        whole = summary.summarise(runs_in(runs)).around(mine)  # other seeds and policies of the same networks count
+    except UsageError as error:
+        note(f"The report is of this command's runs alone. {error}")
+        whole = summary.summarise(mine)
     images = {loaded.sha256: loaded.x_test}
     with stderr.status("Drawing"):
         drawn = figures.draw_all(whole, runs / "figures", "confident", images)

@@ -175,6 +175,12 @@ class Summary:
         """All results, group by group."""
         return [result for group in self.groups for result in group.results]
 
+    def around(self, runs: Sequence[Run]) -> "Summary":
+        """The part that concerns some runs: the groups they stand in, and those of them that are unfinished."""
+        paths = {run.path for run in runs}
+        groups = [group for group in self.groups if any(result.run.path in paths for result in group.results)]
+        return Summary(groups, [run for run in self.unfinished if run.path in paths])
+
     def facts(self, pick: str) -> dict[str, Any]:
         """The summary ready for JSON."""
         return {
