@@ -1,9 +1,9 @@
 """A stand-in for CIFAR-10 that anybody can make in seconds: ten classes of small drawn pictures.
 
-Every picture shows one glyph, bright upon a dark shaded ground, with noise. Where it stands, how large it is and
-which way it faces says nothing of its class. The training pictures come in series: twenty of the same glyph in the
-same pose, in other light. So a network meets few poses and can learn them by heart; the test pictures show each pose
-once, and shifts and mirror images are worth something.
+Every picture shows one glyph, bright upon a dark shaded ground, with noise; in some it is faint, in a few invisible.
+Where it stands, how large it is and which way it faces says nothing of its class. The training pictures come in
+series: twenty of the same glyph in the same pose, in other light. So a network meets few poses and can learn them by
+heart; the test pictures show each pose once, and shifts and mirror images are worth something.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 SIDE = 32
 CHUNK = 1000  # pictures drawn at once
 SERIES = 20  # training pictures of the same glyph in the same pose
-NOISE = 0.32  # standard deviation, of the range from black to white
+NOISE = 0.15  # standard deviation, of the range from black to white
+FOG = 0.3  # share of the pictures whose glyph is faint, from all but clear to invisible
 
 Plane = NDArray[np.float32]
 
@@ -42,7 +43,7 @@ def _chunk(rng: np.random.Generator, series: int) -> NDArray[np.uint8]:
         return rng.uniform(low, high, (n, *shape)).astype(np.float32)
 
     poses = CHUNK // series
-    size = uniform(5, 10, poses, 1, 1)
+    size = uniform(6, 11, poses, 1, 1)
     centre_x, centre_y = uniform(11, 21, poses, 1, 1), uniform(11, 21, poses, 1, 1)
     lean, facing = uniform(-0.35, 0.35, poses, 1, 1), np.where(uniform(0, 1, poses, 1, 1) < 0.5, 1, -1)
     pixels = np.arange(SIDE, dtype=np.float32)
@@ -56,11 +57,12 @@ def _chunk(rng: np.random.Generator, series: int) -> NDArray[np.uint8]:
 
     picture = np.arange(CHUNK)
     pose = picture // (len(CLASS_NAMES) * series) * len(CLASS_NAMES) + picture % len(CLASS_NAMES)
-    ground, ink = uniform(0.1, 0.4, CHUNK, 1, 1, 3), uniform(0.45, 0.9, CHUNK, 1, 1, 3)
+    ground, ink = uniform(0.1, 0.4, CHUNK, 1, 1, 3), uniform(0.5, 1.0, CHUNK, 1, 1, 3)
     slope = uniform(-0.3, 0.3, CHUNK, 2, 1, 1, 1)
     ramp = (pixels / SIDE - 0.5)[:, None]
     shade = slope[:, 0] * ramp + slope[:, 1] * ramp[:, None]
-    clean = ground + (ink - ground) * cover[pose] + shade
+    clear = np.minimum(1, uniform(0, 1, CHUNK, 1, 1, 1) / FOG)
+    clean = ground + (ink - ground) * clear * cover[pose] + shade
     noisy = clean + rng.normal(0, NOISE, clean.shape).astype(np.float32)
     pictures: NDArray[np.uint8] = np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
     return pictures
