@@ -1,0 +1,21 @@
+"""The synthetic data is worth training on. The slowest test: two runs of 20 epochs, about a minute and a half."""
+
+from pathlib import Path
+
+from conftest import train_here
+
+from cifar import dataset
+from cifar.recipes import recipe
+from cifar.report.summary import summarise
+
+
+def test_synthetic_data_is_neither_easy_nor_hopeless_and_augmentation_helps(tmp_path: Path) -> None:
+    wanted = [
+        recipe("first", augment, profile="reference", epochs=20, dataset="synthetic")
+        for augment in ("none", "shift-flip")
+    ]
+    (group,) = summarise(train_here(wanted, dataset.draw_synthetic(), tmp_path)).groups
+    for result in group.results:  # the mean of the last five epochs: under a constant rate one epoch is a draw
+        assert 0.5 < result.late("test_accuracy") < 0.95
+    (gain,) = group.gains()
+    assert gain.late_difference > 0.03
