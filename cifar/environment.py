@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -38,12 +38,16 @@ SETTINGS = {
 DECISIVE = ("KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS")  # a user's other choice is refused, never overridden in silence
 
 
-def configure(threads: int) -> None:
+def configure(threads: int, device: str = "cpu") -> None:
     """Start TensorFlow with `threads` threads and deterministic operations. Call it before any of its operations.
 
+    Args:
+        threads: for each operation.
+        device: `cpu`, or `gpu` to leave the machine's GPUs in sight; models are trained on the CPU.
+
     Raises:
-        UsageError: this process already runs it with another number of threads, or the user's environment asks for
-            another backend or other kernels.
+        UsageError: this process already runs it with another number of threads, the user's environment asks for
+            another backend or other kernels, or TensorFlow sees no GPU here.
     """
     for name in DECISIVE:
         asked = os.environ.get(name, SETTINGS[name])
@@ -51,7 +55,8 @@ def configure(threads: int) -> None:
             raise UsageError(
                 f"{name}={asked} is set, and runs are made under {name}={SETTINGS[name]} alone: unset it."
             )
-    os.environ.update(SETTINGS)
+    hidden = {} if device == "cpu" else {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0")}
+    os.environ.update({**SETTINGS, **hidden})
     with quiet():
         import tensorflow as tf
 
@@ -63,7 +68,14 @@ def configure(threads: int) -> None:
         raise UsageError(f"TensorFlow already runs in this process, not with {threads} threads.") from error
     tf.config.experimental.enable_op_determinism()
     with quiet():
-        tf.config.list_logical_devices()  # devices are looked for once, and say so past every log level
+        devices = tf.config.list_logical_devices()  # they are looked for once, and say so past every log level
+    if device.upper() not in {found.device_type for found in devices}:
+        raise UsageError(f"TensorFlow sees no {device.upper()} here.")
+
+
+def device_of(tensor: Any) -> str:
+    """Where a TensorFlow tensor lies: `CPU` or `GPU`."""
+    return str(tensor.device).rsplit(":", 2)[-2]
 
 
 def facts(threads: int) -> dict[str, Any]:
@@ -85,7 +97,7 @@ def facts(threads: int) -> dict[str, Any]:
             "logical_cores": psutil.cpu_count(),
             "memory_bytes": psutil.virtual_memory().total,
         },
-        "gpu": None,
+        "gpu": gpu(),
         "device": "cpu",
         "threads": threads,
         "settings": {**SETTINGS, "op_determinism": True, "jit_compile": False},
@@ -111,6 +123,19 @@ def cpu() -> dict[str, Any]:
         "model": fields.get("model name", platform.machine()),
         "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
     }
+
+
+@cache
+def gpu() -> dict[str, str] | None:
+    """Model, driver and memory of the first NVIDIA GPU, as its driver's tool tells them; None where there is none."""
+    names = ("name", "driver_version", "memory.total")
+    command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    first = next(iter(answer.splitlines()), "")
+    return dict(zip(("model", "driver", "memory"), map(str.strip, first.split(",")), strict=False)) or None
 
 
 @cache
@@ -141,6 +166,15 @@ def peak_memory() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextlib.contextmanager
+def count_threads() -> Iterator[Callable[[], int]]:
+    """Yield a function that tells how many threads this process has more than at the start of the block."""
+    import psutil
+
+    before = psutil.Process().num_threads()
+    yield lambda: psutil.Process().num_threads() - before
 
 
 @contextlib.contextmanager

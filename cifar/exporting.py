@@ -7,57 +7,30 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from cifar import environment, files, networks
+from cifar import augment, environment, files, manifest, networks
 from cifar.dataset import Dataset
-from cifar.errors import CifarError, UsageError
+from cifar.errors import CifarError, StorageError, UsageError
 from cifar.evaluation import Probabilities
-from cifar.formats import FORMATS, INPUT, OUTPUT
-from cifar.records import read_json
-from cifar.run import Run, lock
+from cifar.formats import EQUAL, FORMATS, INPUT, OUTPUT, Source
+from cifar.manifest import Line
+from cifar.run import Run
 
-FORMAT_VERSION = 1
+CALIBRATION = 500  # training images from which int8 takes its ranges
+CALIBRATION_PURPOSE = 100  # of their random stream; epoch 0, which training does not have
 LEAST_AGREEMENT = 0.9999  # of top-1 classes with the Keras model
 LARGEST_DIFFERENCE = 1e-4  # of any probability
 
 
-class Line(BaseModel):
-    """A line of manifest.json: one exported file and the proof that it equals the Keras model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    file: str
-    format: str
-    precision: Literal["float32"] = "float32"
-    bytes: int
-    sha256: str
-    network: str
-    augment: str
-    seed: int
-    weights_sha256: str
-    dataset: str
-    official: bool | None
-    data_sha256: str
-    accuracy: float
-    n_test: int
-    agreement: float
-    largest_difference: float
-    outputs_sha256: str
-    runtime: str
-    runtime_version: str
-
-
 class ParityError(CifarError):
-    """An exported file does not answer as the Keras model does. Exit code 1."""
+    """An exported file does not answer as the Keras model does, or loses too much accuracy. Exit code 1."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +41,17 @@ class _Draft:
     format: str
     path: Path
     answers: Path
+    multiply_adds: int | None
+    calibration: list[int] | None
 
 
 def export(
     runs: Sequence[Run],
     dataset: Dataset,
-    formats: Iterable[str] = FORMATS,
+    formats: Iterable[str] = EQUAL,
     to: Path | None = None,
     threads: int = 2,
+    max_drop: float | None = None,
 ) -> list[Line]:
     """Export finished runs.
 
@@ -85,6 +61,7 @@ def export(
         formats: names in FORMATS.
         to: the folder; None for each run's own `exports/`.
         threads: for converting and checking.
+        max_drop: points of test accuracy that a float16 or int8 file may lose; None for its format's own limit.
 
     Returns:
         The new lines of the manifests, in the order asked.
@@ -105,7 +82,7 @@ def export(
         for run in runs:
             mine = [draft for draft in drafts if draft.run is run]
             try:
-                proven = [(draft, _prove(draft)) for draft in mine]
+                proven = [(draft, _prove(draft, max_drop)) for draft in mine]
             except ParityError as error:
                 refused.append(str(error))
                 continue
@@ -116,11 +93,12 @@ def export(
     return lines
 
 
-def file_metadata(run: Run, dataset: Dataset) -> dict[str, str]:
+def file_metadata(run: Run, dataset: Dataset, precision: str) -> dict[str, str]:
     """What every exported file says of itself, the same keys in every format; values are text, nested ones JSON."""
     metrics = run.metrics
     return {
-        "format_version": str(FORMAT_VERSION),
+        "format_version": str(manifest.FORMAT_VERSION),
+        "precision": precision,
         "class_names": json.dumps(dataset.class_names),
         "input": f"{INPUT}: uint8 (N, 32, 32, 3), RGB, 0 to 255",
         "output": f"{OUTPUT}: float32 (N, 10)",
@@ -163,14 +141,28 @@ def _write(run: Run, dataset: Dataset, formats: Iterable[str], scratch: Path) ->
         raise UsageError(
             f"{run.path} was trained on data {run.identity.data_sha256[:12]}, this is {dataset.sha256[:12]}."
         )
-    facts = file_metadata(run, dataset)
     model = load_keras(run)
+    chosen = calibration(run.recipe.seed, len(dataset.head(run.recipe.train_images).x_train))
     for name in formats:
         folder = Path(tempfile.mkdtemp(dir=scratch))
         path = folder / f"{run.path.name}{FORMATS[name].suffix}"
-        with files.folder_for(folder):
-            FORMATS[name].room.write(model, path, facts)
-        yield _Draft(run, name, path, folder / "answers.npy")
+        precision = FORMATS[name].precision
+        source = Source(model, file_metadata(run, dataset, precision), dataset.x_train[chosen])
+        try:
+            FORMATS[name].room.write(source, path)
+        except OSError as error:
+            raise StorageError.of(path, error) from error
+        except Exception as error:  # a converter that cannot express a user's layer raises what it likes
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ParityError(f"{run.path} cannot be written as {name}: {reason}") from error
+        indices = chosen.tolist() if precision == "int8" else None
+        yield _Draft(run, name, path, folder / "answers.npy", networks.multiply_adds(model), indices)
+
+
+def calibration(seed: int, n: int) -> NDArray[np.int64]:
+    """Indices, ascending, of up to 500 of n training images, drawn without replacement from the run's seed."""
+    drawn = augment.stream(seed, 0, CALIBRATION_PURPOSE).permutation(n)[:CALIBRATION]
+    return np.sort(drawn)
 
 
 def _answer(name: str, drafts: list[_Draft], images: Path, threads: int) -> None:
@@ -185,32 +177,43 @@ def _answer(name: str, drafts: list[_Draft], images: Path, threads: int) -> None
         raise ParityError(f"{FORMATS[name].runtime} cannot run the exported {name} files: {last[0]}")
 
 
-def _prove(draft: _Draft) -> Line:
-    """Compare a file's answers with the Keras model's."""
+def _prove(draft: _Draft, max_drop: float | None) -> Line:
+    """Compare a file's answers with the Keras model's: equal, or, in a lower precision, accurate enough."""
+    form, metrics = FORMATS[draft.format], draft.run.metrics
     expected, labels = draft.run.predictions()
     answers: Probabilities = np.load(draft.answers)
     agreement, difference = compare(expected, answers)
-    if not (agreement >= LEAST_AGREEMENT and difference <= LARGEST_DIFFERENCE):
-        raise ParityError(
-            f"{draft.path.name}: refused: {agreement:.2%} of the classes agree with the Keras model (at least "
-            f"{LEAST_AGREEMENT:.2%}), largest difference {difference:.1e} (at most {LARGEST_DIFFERENCE:.0e})."
+    accuracy = float((answers.argmax(axis=1) == labels).mean())
+    if form.max_drop is None:
+        sound = agreement >= LEAST_AGREEMENT and difference <= LARGEST_DIFFERENCE
+        reason = (
+            f"{agreement:.2%} of the classes agree with the Keras model (at least {LEAST_AGREEMENT:.2%}), "
+            f"largest difference {difference:.1e} (at most {LARGEST_DIFFERENCE:.0e})."
         )
-    metrics = draft.run.metrics
-    runtime = FORMATS[draft.format].runtime
+    else:
+        allowed = form.max_drop if max_drop is None else max_drop
+        drop = 100 * (metrics["accuracy"] - accuracy)
+        sound = bool(np.isfinite(answers).all()) and drop <= allowed + 1e-9
+        reason = f"it loses {drop:.2f} points of accuracy (at most {allowed:g}; --max-drop)."
+    if not sound:
+        raise ParityError(f"{draft.path.name}: refused: {reason}")
     return Line(
         file=draft.path.name,
         format=draft.format,
+        precision=form.precision,
         bytes=files.size(draft.path),
         sha256=files.sha256(draft.path),
         **{key: metrics[key] for key in ("network", "augment", "seed", "weights_sha256", "dataset", "official")},
         data_sha256=draft.run.identity.data_sha256,
-        accuracy=float((answers.argmax(axis=1) == labels).mean()),
+        accuracy=accuracy,
         n_test=len(labels),
         agreement=agreement,
         largest_difference=difference,
         outputs_sha256=hashlib.sha256(answers.tobytes()).hexdigest(),
-        runtime=runtime,
-        runtime_version=metadata.version(runtime),
+        multiply_adds=draft.multiply_adds,
+        calibration=draft.calibration,
+        runtime=form.runtime,
+        runtime_version=metadata.version(form.runtime),
     )
 
 
@@ -224,38 +227,8 @@ def compare(expected: Probabilities, answers: NDArray[np.float32]) -> tuple[floa
 
 def _install(proven: list[tuple[_Draft, Line]], folder: Path) -> None:
     """Move files into place, each beside its new line in the folder's manifest."""
-    with _manifest(folder) as lines:
+    with manifest.held(folder) as lines:
         for draft, line in proven:
             with files.aside(folder / line.file) as path:
                 shutil.move(draft.path, path)
             lines[line.file] = line
-
-
-@contextmanager
-def _manifest(folder: Path) -> Iterator[dict[str, Line]]:
-    """A folder's manifest by file name, written back when the block ends; held against other processes."""
-    path = folder / "manifest.json"
-    with files.folder_for(folder), lock(folder, patience=60):
-        files.clear_leftovers(folder)
-        lines = {line.file: line for line in read_manifest(folder)} if path.exists() else {}
-        yield lines
-        models = [lines[name].model_dump() for name in sorted(lines)]
-        files.write(path, json.dumps({"format_version": FORMAT_VERSION, "models": models}, indent=2) + "\n")
-
-
-def read_manifest(folder: Path) -> list[Line]:
-    """The lines of a folder's manifest.json.
-
-    Raises:
-        UsageError: it is not there, not ours, or of another format version.
-    """
-    content = read_json(folder / "manifest.json")
-    if content.get("format_version") != FORMAT_VERSION:
-        raise UsageError(
-            f"{folder / 'manifest.json'}: format_version is {content.get('format_version')!r}, "
-            f"this program reads {FORMAT_VERSION}."
-        )
-    try:
-        return [Line.model_validate(line) for line in content["models"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{folder / 'manifest.json'}: not a manifest of ours.") from error

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,20 @@ def build(name: str) -> Any:
 def parameters(name: str) -> int:
     """Count the parameters of a network."""
     return int(build(name).count_params())
+
+
+def multiply_adds(model: Any) -> int | None:
+    """Multiply-adds for one image, of those layers of a Keras model that have a kernel (convolutions, dense layers).
+
+    None where a layer does not tell its output's shape, as one that is used twice.
+    """
+    try:
+        kernels = [
+            (layer.kernel.shape, layer.output.shape[1:-1]) for layer in model.layers if hasattr(layer, "kernel")
+        ]
+    except (AttributeError, ValueError):
+        return None
+    return sum(int(math.prod(kernel) * math.prod(places)) for kernel, places in kernels)
 
 
 def weights_sha256(model: Any) -> str:

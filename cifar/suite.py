@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cifar import exporting, training
+from cifar import exporting, manifest, training
 from cifar.dataset import Dataset
 from cifar.errors import BusyError
-from cifar.formats import FORMATS
+from cifar.formats import EQUAL
 from cifar.recipes import Recipe
 from cifar.records import Identity
 from cifar.run import Run, claim
@@ -83,7 +83,7 @@ def export_missing(outcomes: Sequence[Outcome], dataset: Dataset, threads: int) 
 def _exported(run: Run) -> bool:
     """Whether a run's own exports hold all standard formats of its present weights."""
     folder = run.path / "exports"
-    if not (folder / "manifest.json").exists():
+    if not (folder / manifest.NAME).exists():
         return False
-    mine = [line for line in exporting.read_manifest(folder) if line.weights_sha256 == run.metrics["weights_sha256"]]
-    return {line.format for line in mine if (folder / line.file).exists()} >= set(FORMATS)
+    mine = [line for line in manifest.read(folder) if line.weights_sha256 == run.metrics["weights_sha256"]]
+    return {line.format for line in mine if (folder / line.file).exists()} >= set(EQUAL)

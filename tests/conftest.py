@@ -14,6 +14,7 @@ import pytest
 
 from cifar import dataset, environment, exporting, suite
 from cifar.dataset import Dataset
+from cifar.formats import FORMATS
 from cifar.recipes import Recipe, recipe
 from cifar.report.progress import Silent
 from cifar.run import Run
@@ -155,7 +156,7 @@ def pair(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 def exported(pair: list[Run], small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first of the pair in every format."""
     folder = tmp_path_factory.mktemp("exports")
-    exporting.export(pair[:1], small, to=folder)
+    exporting.export(pair[:1], small, FORMATS, folder, max_drop=100)
     return folder
 
 

@@ -15,7 +15,7 @@ STOREYS = [
     ["cifar.suite"],
     ["cifar.exporting"],
     ["cifar.report"],
-    ["cifar.formats", "cifar.training"],
+    ["cifar.formats", "cifar.manifest", "cifar.training"],
     ["cifar.run"],
     ["cifar.augment", "cifar.evaluation", "cifar.dataset", "cifar.networks"],
     ["cifar.archive", "cifar.environment", "cifar.files", "cifar.records", "cifar.statistics", "cifar.synthetic"],

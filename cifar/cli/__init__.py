@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 app.command()(train.train)
 app.command()(evaluate.evaluate)
-app.command()(export.export)
+app.command(cls=export.Command)(export.export)
 app.command()(report.report)
 app.command()(report.runs)
 app.command()(networks.networks)

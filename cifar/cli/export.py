@@ -1,55 +1,91 @@
 """`cifar export`: write a run's model in other formats."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from cifar.cli.evaluate import data_of
 from cifar.cli.output import DataDir, Json, RunArgument, note, stderr, stdout, write_json
 from cifar.errors import one_of
 
 
+class Command(TyperCommand):
+    """Lets several formats follow one --format."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put --format before each of them, then parse."""
+        from cifar.formats import FORMATS
+
+        spelled: list[str] = []
+        for word in args:
+            follows = len(spelled) > 1 and spelled[-2] == "--format" and word in FORMATS
+            spelled += ["--format", word] if follows else [word]
+        return super().parse_args(ctx, spelled)
+
+
 def export(
     path: RunArgument,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="saved-model, tflite, onnx; repeat for several. Default: all."),
+        typer.Option(
+            "--format",
+            help="One or several of saved-model, tflite, tflite-float16, tflite-int8, onnx, onnx-int8, or all. "
+            "Default: those of float32.",
+            metavar="NAME...",
+            show_default=False,
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Points of test accuracy that a file of lower precision may lose. Default: float16 0.2, int8 1.",
+            min=0,
+            show_default=False,
+        ),
     ] = None,
     to: Annotated[Path | None, typer.Option(help="Default: RUN/exports.", metavar="DIR", show_default=False)] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Export a run's model; each file is proven equal in its own runtime before it is moved into place.
+    """Export a run's model; each file is checked in its own runtime on the whole test set, then moved into place.
 
-    Example: cifar export runs/first-none-s0 --format onnx --to models
+    A float32 file must equal the Keras model; a float16 or int8 file may lose little accuracy.
+
+    Example: cifar export runs/first-none-s0 --format onnx onnx-int8 --to models
     """
     from cifar import environment, exporting
-    from cifar.formats import FORMATS
+    from cifar.formats import EQUAL, FORMATS
     from cifar.report import terminal
     from cifar.run import Run
 
-    names = [one_of("format", name, FORMATS) for name in dict.fromkeys(formats or FORMATS)]
+    asked = FORMATS if formats == ["all"] else formats or EQUAL
+    names = [one_of("format", name, FORMATS, also=", or all") for name in dict.fromkeys(asked)]
     run = Run(path)
     run.metrics  # noqa: B018 - fails here if the run is not finished
     data = data_of(run, data_dir)
     with stderr.status("Exporting, and checking every file in its own runtime"):
         environment.configure(run.recipe.threads)
-        lines = exporting.export([run], data, names, to, run.recipe.threads)
+        lines = exporting.export([run], data, names, to, run.recipe.threads, max_drop)
     if as_json:
         write_json({"exports": [line.model_dump() for line in lines]})
         return
     rows = [
         (
-            line.file,
+            line.format,
             f"{line.bytes:,}",
+            f"{line.accuracy:.2%}",
             f"{line.agreement:.2%}",
             f"{line.largest_difference:.0e}",
-            line.runtime_version,
+            f"{line.runtime} {line.runtime_version}",
         )
         for line in lines
     ]
-    columns = ("file", "bytes>", "agreement>", "largest difference>", "runtime>")
-    caption = f"Against the Keras model on {data.x_test.shape[0]:,} test images, each in its own runtime."
-    stdout.print(terminal.table("Exported", columns, rows, caption))
+    columns = ("format", "bytes>", "test>", "agreement>", "difference>", "runtime")
+    caption = (
+        f"On {data.x_test.shape[0]:,} test images, each file in its own runtime. agreement: the same class as the "
+        f"Keras model ({run.metrics['accuracy']:.2%}). difference: the largest of any probability."
+    )
+    stdout.print(terminal.table(f"Exported: {run.path.name}", columns, rows, caption))
     note(f"In {to or run.path / 'exports'}, with manifest.json; the contract is in exports/README.md.")

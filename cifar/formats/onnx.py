@@ -3,43 +3,68 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cifar import environment
-from cifar.evaluation import Predictor
-from cifar.formats import INPUT, OUTPUT
+from cifar.evaluation import Probabilities
+from cifar.formats import FORMATS, INPUT, OUTPUT, Loaded, Source
 from cifar.formats.graph import serving
 
 OPSET = 18
 
 
-def write(model: Any, path: Path, metadata: dict[str, str]) -> None:
-    """Write a Keras model as an ONNX file of opset 18, its free batch dimension named N."""
-    import onnx
+def write(source: Source, path: Path) -> None:
+    """Write an ONNX file of opset 18, its free batch dimension named N."""
+    save(convert(source), source.metadata, path)
+
+
+def convert(source: Source) -> Any:
+    """The Keras model as an onnx.ModelProto."""
     import tensorflow as tf
     import tf2onnx
 
-    serve = serving(model).serve
+    serve = serving(source.model).serve
     signature = [tf.TensorSpec((None, 32, 32, 3), tf.uint8, name=INPUT)]
     with environment.quiet():
         proto, _ = tf2onnx.convert.from_function(serve, input_signature=signature, opset=OPSET)
     for end in (*proto.graph.input, *proto.graph.output):
         end.type.tensor_type.shape.dim[0].dim_param = "N"
+    return proto
+
+
+def save(proto: Any, metadata: dict[str, str], path: Path) -> None:
+    """Write a checked onnx.ModelProto with its metadata."""
+    import onnx
+
     onnx.helper.set_model_props(proto, metadata)
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString())
 
 
-def load(path: Path, threads: int) -> Predictor:
-    """Load an ONNX file in ONNX Runtime's CPU provider."""
-    import onnxruntime
+class _Session:
+    """An ONNX file in ONNX Runtime."""
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    def __init__(self, path: Path, threads: int, device: str) -> None:
+        import onnxruntime
 
-    def predict(images: Any) -> Any:
-        return session.run([OUTPUT], {INPUT: images})[0]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        asked = FORMATS["onnx"].providers[device]
+        provider = asked if asked in onnxruntime.get_available_providers() else "CPUExecutionProvider"
+        with environment.count_threads() as started:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        self.threads = 1 + started()
+        self.provider = str(self._session.get_providers()[0])
 
-    return predict
+    def __call__(self, images: NDArray[np.uint8]) -> Probabilities:
+        answer: Probabilities = self._session.run([OUTPUT], {INPUT: images})[0]
+        return answer
+
+
+def load(path: Path, threads: int, device: str = "cpu") -> Loaded:
+    """Load an ONNX file in ONNX Runtime, with the provider of the device if it is there, else with the CPU's."""
+    return _Session(path, threads, device)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

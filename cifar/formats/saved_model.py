@@ -4,44 +4,59 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cifar import environment
-from cifar.evaluation import Predictor
-from cifar.formats import INPUT, OUTPUT
+from cifar.evaluation import Probabilities
+from cifar.formats import INPUT, OUTPUT, Loaded, Source
 from cifar.formats.graph import serving
 
 METADATA_FILE = Path("assets.extra", "cifar.json")
 
 
-def write(model: Any, path: Path, metadata: dict[str, str]) -> None:
-    """Write a Keras model as a SavedModel folder.
+def write(source: Source, path: Path, dtype: str = "uint8") -> None:
+    """Write a SavedModel folder; `dtype` is that of the images it takes.
 
     Raises:
         OSError: the folder cannot be written.
     """
     import tensorflow as tf
 
-    module = serving(model)
+    module = serving(source.model, dtype)
     try:
         with environment.quiet():
             tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
     except tf.errors.OpError as error:
         raise OSError(None, error.message, str(path)) from error
     (path / METADATA_FILE).parent.mkdir()
-    (path / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n")
+    (path / METADATA_FILE).write_text(json.dumps(source.metadata, indent=2) + "\n")
 
 
-def load(path: Path, threads: int) -> Predictor:
+class _Signature:
+    """A SavedModel's serving signature."""
+
+    def __init__(self, path: Path, threads: int, device: str) -> None:
+        environment.configure(threads, device)
+        import tensorflow as tf
+
+        self._tensor = tf.constant
+        self._loaded = tf.saved_model.load(str(path))  # the signature does not keep its model alive
+        self._signature = self._loaded.signatures["serving_default"]
+        self.threads = int(tf.config.threading.get_intra_op_parallelism_threads())
+        self.provider = environment.device_of(self._answer(np.zeros((1, 32, 32, 3), np.uint8)))
+
+    def __call__(self, images: NDArray[np.uint8]) -> Probabilities:
+        answer: Probabilities = self._answer(images).numpy()
+        return answer
+
+    def _answer(self, images: NDArray[np.uint8]) -> Any:
+        return self._signature(**{INPUT: self._tensor(images)})[OUTPUT]
+
+
+def load(path: Path, threads: int, device: str = "cpu") -> Loaded:
     """Load a SavedModel's serving signature."""
-    environment.configure(threads)
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(str(path))
-    signature = loaded.signatures["serving_default"]
-
-    def predict(images: Any, _owner: Any = loaded) -> Any:  # the signature does not keep its model alive
-        return signature(**{INPUT: tf.constant(images)})[OUTPUT].numpy()
-
-    return predict
+    return _Signature(path, threads, device)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

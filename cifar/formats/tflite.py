@@ -2,41 +2,76 @@
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar import environment
-from cifar.evaluation import Predictor
-from cifar.formats import INPUT, OUTPUT, saved_model
+from cifar.evaluation import Probabilities
+from cifar.formats import Loaded, Source, saved_model
 
 METADATA_NAME = "cifar.json"
 
 
-def write(model: Any, path: Path, metadata: dict[str, str]) -> None:
-    """Write a Keras model as a float32 TFLite file."""
+def write(source: Source, path: Path) -> None:
+    """Write a float32 TFLite file."""
+    convert(source, path, lambda _converter: None)
+
+
+def convert(source: Source, path: Path, adjust: Callable[[Any], None], dtype: str = "uint8") -> None:
+    """Write a TFLite file.
+
+    Args:
+        source: what it is made from.
+        path: the file.
+        adjust: sets the options of a tf.lite.TFLiteConverter.
+        dtype: of the images that the graph before conversion takes.
+    """
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as scratch:
-        saved_model.write(model, Path(scratch, "model"), metadata)
+        saved_model.write(source, Path(scratch, "model"), dtype)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(scratch, "model")))
+        adjust(converter)
         with environment.quiet():
             content = converter.convert()
-    path.write_bytes(_with_metadata(content, metadata))
+    path.write_bytes(_with_metadata(content, source.metadata))
 
 
-def load(path: Path, threads: int) -> Predictor:
-    """Load a TFLite file's serving signature in LiteRT."""
-    from ai_edge_litert.interpreter import Interpreter
+class _Interpreter:
+    """A TFLite file in LiteRT, its tensors sized for the latest batch."""
 
-    with environment.quiet():
-        runner = Interpreter(str(path), num_threads=threads).get_signature_runner("serving_default")
+    def __init__(self, path: Path, threads: int) -> None:
+        from ai_edge_litert.interpreter import Interpreter
 
-    def predict(images: Any) -> Any:
-        return np.array(runner(**{INPUT: images})[OUTPUT])
+        with environment.count_threads() as started, environment.quiet():
+            self._interpreter = Interpreter(str(path), num_threads=threads)
+            self._interpreter.allocate_tensors()
+        self.threads = 1 + started()
+        operations = {operation["op_name"] for operation in self._interpreter._get_ops_details()}
+        self.provider = "XNNPACK" if "DELEGATE" in operations else "built-in kernels"
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+        self._batch = 1
 
-    return predict
+    def __call__(self, images: NDArray[np.uint8]) -> Probabilities:
+        if len(images) != self._batch:
+            self._batch = len(images)
+            self._interpreter.resize_tensor_input(self._input, images.shape)
+            self._interpreter.allocate_tensors()
+        self._interpreter.set_tensor(self._input, images)
+        self._interpreter.invoke()
+        answer: Probabilities = self._interpreter.get_tensor(self._output)
+        return answer
+
+
+def load(path: Path, threads: int, device: str = "cpu") -> Loaded:
+    """Load a TFLite file in LiteRT."""
+    assert device == "cpu", device
+    return _Interpreter(path, threads)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

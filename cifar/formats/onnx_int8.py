@@ -1,0 +1,58 @@
+"""ONNX in 8-bit integers: activations uint8, weights int8 per channel, quantised by ONNX Runtime.
+
+The softmax stays in float32, so that the rows of probabilities still sum to 1.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar import environment
+from cifar.formats import INPUT, Source
+from cifar.formats.onnx import convert, load, read_metadata, save
+
+__all__ = ["load", "read_metadata", "write"]
+
+OPERATIONS = ["Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Reshape", "Transpose"]
+BATCH = 100  # calibration images at once
+
+
+def write(source: Source, path: Path) -> None:
+    """Write an ONNX file whose scales are the smallest and largest activations of the calibration images."""
+    import onnx
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Images(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._batches = _batches(source.calibration)
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            return next(self._batches, None)
+
+    with tempfile.TemporaryDirectory() as scratch, environment.quiet():
+        names = ("converted", "prepared", "quantised")
+        converted, prepared, quantised = (str(Path(scratch, f"{name}.onnx")) for name in names)
+        onnx.save(convert(source), converted)
+        quant_pre_process(converted, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared,
+            quantised,
+            Images(),
+            quant_format=quantization.QuantFormat.QDQ,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=OPERATIONS,
+        )
+        proto = onnx.load(quantised)
+    save(proto, source.metadata, path)
+
+
+def _batches(images: NDArray[np.uint8]) -> Iterator[dict[str, NDArray[np.uint8]]]:
+    for start in range(0, len(images), BATCH):
+        yield {INPUT: images[start : start + BATCH]}

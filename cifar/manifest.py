@@ -1,0 +1,81 @@
+"""manifest.json: a line for every exported file of a folder."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from cifar import files
+from cifar.errors import UsageError
+from cifar.records import read_json
+from cifar.run import lock
+
+FORMAT_VERSION = 1
+NAME = "manifest.json"
+
+
+class Line(BaseModel):
+    """One exported file, what it was made from, and what its own runtime answered for the whole test set.
+
+    Attributes:
+        accuracy, n_test: of the file, on how many test images.
+        agreement: share of them with the same top class as the Keras model.
+        largest_difference: of any probability.
+        multiply_adds: of convolutions and dense layers, per image; None where they cannot be counted.
+        calibration: indices of the training images that gave int8 its ranges; None for other precisions.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    format: str
+    precision: str
+    bytes: int
+    sha256: str
+    network: str
+    augment: str
+    seed: int
+    weights_sha256: str
+    dataset: str
+    official: bool | None
+    data_sha256: str
+    accuracy: float
+    n_test: int
+    agreement: float
+    largest_difference: float
+    outputs_sha256: str
+    multiply_adds: int | None
+    calibration: list[int] | None
+    runtime: str
+    runtime_version: str
+
+
+def read(folder: Path) -> list[Line]:
+    """The lines of a folder's manifest.
+
+    Raises:
+        UsageError: it is not there, not ours, or of another format version.
+    """
+    path = folder / NAME
+    content = read_json(path)
+    if content.get("format_version") != FORMAT_VERSION:
+        raise UsageError(
+            f"{path}: format_version is {content.get('format_version')!r}, this program reads {FORMAT_VERSION}."
+        )
+    try:
+        return [Line.model_validate(line) for line in content["models"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: not a manifest of ours.") from error
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[dict[str, Line]]:
+    """A folder's lines by file name, written back when the block ends; held against other processes."""
+    with files.folder_for(folder), lock(folder, patience=60):
+        files.clear_leftovers(folder)
+        lines = {line.file: line for line in read(folder)} if (folder / NAME).exists() else {}
+        yield lines
+        models = [lines[name].model_dump() for name in sorted(lines)]
+        files.write(folder / NAME, json.dumps({"format_version": FORMAT_VERSION, "models": models}, indent=2) + "\n")
