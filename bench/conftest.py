@@ -1,32 +1,185 @@
-"""The table at the end of a benchmark run."""
+"""Options, fixtures and hooks of the benchmarks: pytest-benchmark's own, with our columns, facts and table."""
 
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from pytest_benchmark.fixture import BenchmarkFixture
 
-from cifar.report.terminal import table
+from bench import grid, models, report
+from bench.inference import Inference
+from bench.session import NotHereError, Row, Session
+from bench.throughput import Training
+from bench.timing import Replay
+from cifar import environment
+from cifar.errors import CifarError, one_of
+from cifar.recipes import POLICIES
+from cifar.report import summary
+from cifar.run import runs_in
+
+DEVICES = ("cpu", "gpu", "all")
+SESSION = pytest.StashKey[Session]()
+GAINS = pytest.StashKey[list[tuple[summary.Group, summary.Gain]]]()
+NO_PAIRS = pytest.param(None, marks=pytest.mark.skip(reason="no plain and augmented runs of one network (--run)"))
+replay = Replay()
+MARKS = [
+    pytest.mark.benchmark(timer=replay),
+    # A row that fails has nothing to measure; it is reported as failed, with its reason.
+    pytest.mark.filterwarnings("ignore:Benchmark fixture was not used"),
+]
+
+Measure = Callable[[], tuple[list[float], Row]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("cifar-bench")
+    group.addoption("--run", nargs="+", action="extend", default=[], metavar="DIR", help="Run folders to measure.")
+    group.addoption("--full", action="store_true", help="Every batch size, number of threads, network and policy.")
+    group.addoption("--device", default=None, metavar="NAME", help="cpu, gpu or all. Default: whatever is there.")
+    group.addoption("--order-seed", type=int, default=0, metavar="N", help="Seed of the order of cases. Default: 0.")
+    group.addoption(
+        "--report-to", default=None, metavar="DIR", help="Write the table as Markdown, JSON and PNG there."
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    option = config.option
+    try:
+        if option.device is not None:
+            one_of("device for --device", option.device, DEVICES)
+        chosen = models.choose([Path(folder) for folder in option.run])
+        runs = [run for folder in option.run for run in runs_in(Path(folder))]
+        groups = summary.summarise(runs).groups
+    except CifarError as error:
+        raise pytest.UsageError(str(error)) from None
+    by_name = {model.name: model for model in chosen}
+    config.stash[SESSION] = Session(grid.FULL if option.full else grid.DEFAULT, by_name, option.order_seed)
+    config.stash[GAINS] = [(group, gain) for group in groups for gain in group.gains()]
+    option.benchmark_save_data = True  # a result without its samples cannot be compared
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [f"cifar-bench model: {model.name} ({model.origin})" for model in config.stash[SESSION].models.values()]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    config = metafunc.config
+    session = config.stash[SESSION]
+    chosen = list(session.models.values())
+    cases: dict[str, Callable[[], list[Any]]] = {
+        "latency_case": lambda: grid.inference(session.grid, chosen, _devices(config)),
+        "start_case": lambda: grid.start(session.grid, chosen),
+        "training_case": lambda: grid.training(session.grid),
+        "policy": lambda: [name for name in POLICIES if name != "none"],
+        "gained": lambda: config.stash[GAINS],
+    }
+    for name in set(metafunc.fixturenames) & set(cases):
+        metafunc.parametrize(name, cases[name]() or [NO_PAIRS], ids=_name)
+
+
+def _name(value: Any) -> str:
+    return f"{value[1].network}-{value[1].augment}" if isinstance(value, tuple) else str(value)
+
+
+def _devices(config: pytest.Config) -> list[str]:
+    asked = config.option.device
+    if asked in ("cpu", "gpu"):
+        return [asked]
+    return ["cpu", "gpu"] if asked == "all" or environment.gpu() else ["cpu"]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note which cases were selected: a worker does all of its own at once."""
+    selected = [item.callspec.params for item in session.items if hasattr(item, "callspec")]
+    ours = session.config.stash[SESSION]
+    ours.inference = [params["latency_case"] for params in selected if "latency_case" in params]
+    ours.training = [params["training_case"] for params in selected if "training_case" in params]
+
+
+@pytest.fixture(scope="session")
+def session(request: pytest.FixtureRequest) -> Session:
+    return request.config.stash[SESSION]
+
+
+@pytest.fixture(scope="session")
+def inference(session: Session) -> Inference:
+    return Inference(session)
+
+
+@pytest.fixture(scope="session")
+def training(session: Session) -> Training:
+    return Training(session)
+
+
+@pytest.fixture
+def record(benchmark: BenchmarkFixture) -> Callable[[Measure], None]:
+    """Hand what a worker measured to pytest-benchmark; or fail or skip with the reason, in a sentence."""
+
+    def take(measure: Measure) -> None:
+        seconds, row = _measured(measure)
+        replay.feed(seconds)
+        benchmark.group = row["kind"]
+        benchmark.pedantic(lambda: None, rounds=len(seconds), iterations=1)
+        benchmark.extra_info.update(row)
+
+    return take
+
+
+def _measured(measure: Measure) -> tuple[list[float], Row]:
+    try:
+        return measure()
+    except NotHereError as reason:
+        end, why = pytest.skip, str(reason)
+    except CifarError as error:
+        end, why = partial(pytest.fail, pytrace=False), str(error)
+    return end(why)  # outside of the handler: its traceback is nobody's business
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    session = config.stash[SESSION]
+    machine_info["cifar"] = {
+        **environment.facts(grid.ALL_THREADS),
+        "matrix_peak": {
+            str(threads): {"library": peak.library, "flops": peak.flops, "steady": peak.steady}
+            for threads, peak in session.peaks.items()
+        },
+        "order_seed": session.order_seed,
+    }
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Before pytest-benchmark saves: the matrix peak once more, and every row's share of it."""
+    config = session.config
+    ours = config.stash[SESSION]
+    ours.end()
+    for benchmark in config._benchmarksession.benchmarks:  # type: ignore[attr-defined]
+        if "threads" in benchmark.extra_info and "images_per_second" in benchmark.extra_info:
+            benchmark.extra_info["peak_fraction"] = ours.peak_fraction(benchmark.extra_info)
+    return (yield)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print images per second, and each policy's ratio to plain training of the same network in this run."""
-    session = getattr(config, "_benchmarksession", None)
-    entries = [bench.extra_info for bench in session.benchmarks if bench.extra_info] if session else []
-    plain = {info["model"]: info["images_per_second"] for info in entries if info.get("augment") == "none"}
-    rows = [
-        (
-            info["kind"],
-            info.get("model", "-"),
-            info["augment"],
-            str(info["batch"]),
-            str(info["threads"]),
-            f"{info['images_per_second']:,.0f}",
-            f"{info['images_per_second'] / plain[info['model']]:.2f}" if info.get("model") in plain else "-",
-        )
-        for info in entries
+    rows = [benchmark.extra_info for benchmark in config._benchmarksession.benchmarks if benchmark.extra_info]  # type: ignore[attr-defined]
+    missing = [
+        (entry.nodeid.partition("::")[2], outcome, _reason(entry))
+        for outcome in ("failed", "skipped")
+        for entry in terminalreporter.stats.get(outcome, [])
     ]
-    if rows:
-        columns = ("kind", "model", "augment", "batch>", "threads>", "images/s>", "of plain>")
-        caption = "Median step after warm-up. Ratios hold within one run; absolute speeds are this machine's, today."
-        terminalreporter.write_line("")
-        Console().print(table("cifar-bench", columns, rows, caption))
+    if not rows and not missing:
+        return
+    result = report.Result(rows, missing, config.stash[SESSION].peaks)
+    terminalreporter.write_line("")
+    report.show(result, terminalreporter._tw._file)
+    if config.option.report_to:
+        written = report.write(result, Path(config.option.report_to))
+        terminalreporter.write_line(f"Written: {', '.join(map(os.fspath, written))}")
+
+
+def _reason(entry: Any) -> str:
+    text = entry.longrepr[2] if isinstance(entry.longrepr, tuple) else str(entry.longrepr)
+    return text.strip().removeprefix("Skipped: ")

@@ -80,13 +80,28 @@ def multiply_adds(model: Any) -> int | None:
 
     None where a layer does not tell its output's shape, as one that is used twice.
     """
+    counts = _multiply_adds_by_layer(model)
+    return sum(counts) if counts else None
+
+
+def training_flop(model: Any) -> int | None:
+    """Floating-point operations of a training step for one image; None as above.
+
+    Forward, and backward for kernels and for inputs: two operations per multiply-add each; but the first layer's
+    input needs no gradient.
+    """
+    counts = _multiply_adds_by_layer(model)
+    return 6 * sum(counts) - 2 * counts[0] if counts else None
+
+
+def _multiply_adds_by_layer(model: Any) -> list[int] | None:
     try:
         kernels = [
             (layer.kernel.shape, layer.output.shape[1:-1]) for layer in model.layers if hasattr(layer, "kernel")
         ]
     except (AttributeError, ValueError):
         return None
-    return sum(int(math.prod(kernel) * math.prod(places)) for kernel, places in kernels)
+    return [int(math.prod(kernel) * math.prod(places)) for kernel, places in kernels]
 
 
 def weights_sha256(model: Any) -> str:

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # which loads scipy.stats, half a second, when it is first used
 from numpy.typing import NDArray
-from scipy import stats
 
 Interval = tuple[float, float]
 
 
 def proportion_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """Wilson's interval of a proportion (Wilson 1927)."""
-    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    interval = scipy.stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -45,10 +45,10 @@ def paired_difference(
     """
     assert first.shape == second.shape
     n, gained, lost = len(first), int((second & ~first).sum()), int((first & ~second).sum())
-    p_value = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    p_value = scipy.stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
     b, c, total = gained + 0.5, lost + 0.5, n + 2
     centre = (b - c) / total
-    reach = stats.norm.ppf((1 + confidence) / 2) * math.sqrt(b + c - (b - c) ** 2 / total) / total
+    reach = scipy.stats.norm.ppf((1 + confidence) / 2) * math.sqrt(b + c - (b - c) ** 2 / total) / total
     interval = (max(-1.0, centre - reach), min(1.0, centre + reach))
     return PairedDifference((gained - lost) / n, interval, gained, lost, float(p_value))
 
@@ -69,5 +69,5 @@ def mean(values: Sequence[float], confidence: float = 0.95) -> Mean:
     if n < 2:
         return Mean(n, centre, None, None)
     deviation = float(np.std(values, ddof=1))
-    reach = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * deviation / math.sqrt(n)
+    reach = float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1)) * deviation / math.sqrt(n)
     return Mean(n, centre, deviation, (centre - reach, centre + reach))

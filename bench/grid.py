@@ -1,0 +1,98 @@
+"""What is measured, as data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from bench.models import KERAS, Model
+from bench.ways import WAYS
+from cifar.formats import FORMATS
+from cifar.networks import NETWORKS
+
+FORMAT_NAMES = (KERAS, *FORMATS)
+ALL_THREADS = psutil.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How much of everything is measured.
+
+    Attributes:
+        batches, threads: of inference.
+        networks, policies: of training.
+        rounds: of training, each of a few steps of every way.
+        budget: seconds of sampling per case of inference.
+    """
+
+    batches: tuple[int, ...]
+    threads: tuple[int, ...]
+    networks: tuple[str, ...]
+    policies: tuple[str, ...]
+    rounds: int
+    budget: float
+
+
+DEFAULT = Grid((1, 32), (1,), ("first",), ("none", "shift-flip"), rounds=8, budget=1.2)
+FULL = Grid(
+    (1, 32, 256),
+    tuple(sorted({1, ALL_THREADS})),
+    tuple(NETWORKS),
+    ("none", "shift-flip", "shift-flip-rotate"),
+    rounds=40,
+    budget=4.0,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of inference."""
+
+    model: str
+    format: str
+    batch: int
+    threads: int
+    device: str
+
+    def __str__(self) -> str:
+        return f"{self.model}-{self.format}-b{self.batch}-t{self.threads}-{self.device}"
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A row of training."""
+
+    network: str
+    policy: str
+    way: str
+
+    def __str__(self) -> str:
+        return f"{self.network}-{self.policy}-{self.way}"
+
+
+def inference(grid: Grid, models: Sequence[Model], devices: Sequence[str]) -> list[Case]:
+    """Every format of every model, in every batch size, number of threads and device."""
+    return [
+        Case(model.name, name, batch, threads, device)
+        for model in models
+        for name in FORMAT_NAMES
+        for batch in grid.batches
+        for threads in grid.threads
+        for device in devices
+    ]
+
+
+def start(grid: Grid, models: Sequence[Model]) -> list[Case]:
+    """Every format of every model, once for each number of threads."""
+    return [case for case in inference(grid, models, ["cpu"]) if case.batch == grid.batches[0]]
+
+
+def training(grid: Grid) -> list[TrainingCase]:
+    """Every way of training that knows the policy."""
+    return [
+        TrainingCase(network, policy, name)
+        for network in grid.networks
+        for policy in grid.policies
+        for name, way in WAYS.items()
+        if policy in way.policies
+    ]

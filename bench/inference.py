@@ -1,0 +1,246 @@
+"""The rows of inference and of cold start: one worker process per runtime, number of threads and device."""
+
+import importlib.util
+import tempfile
+import time
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import models
+from bench.grid import Case
+from bench.models import KERAS, Model
+from bench.processes import ask
+from bench.session import NotHereError, Row, Session
+from bench.timing import LEAST_SAMPLES, percentile
+from bench.worker import IMPORTS
+from cifar import dataset, environment
+from cifar.errors import CifarError
+from cifar.formats import FORMATS
+
+STARTS, START_SECONDS = (2, 5), 5.0  # of cold starts: at least, at most; no more of them after so many seconds
+USED_MORE = 0.25  # cores that a row may keep busy beyond its threads
+KERAS_PROVIDERS = {"cpu": "CPU", "gpu": "GPU"}
+
+
+class Inference:
+    """Asks the workers and makes rows of their answers."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._answers: dict[str, Row] = {}
+        self._classes: dict[str, NDArray[np.int64]] = {}
+
+    def latency(self, case: Case) -> tuple[list[float], Row]:
+        """The samples of a case, in seconds per batch, and its row.
+
+        Raises:
+            NotHereError: this machine lacks what the case needs.
+            CifarError: the case failed, or something else ran than was asked.
+        """
+        check(self._session, case)
+        if str(case) not in self._answers:
+            self._ask_group(case)
+        answer = self._answers[str(case)]
+        if "error" in answer:
+            raise CifarError(answer["error"])
+        _check_what_ran(case, answer)
+        self._session.measure_peak(case.threads)
+        return answer["seconds"], self._row(case, answer)
+
+    def start(self, case: Case) -> tuple[list[float], Row]:
+        """Seconds from process start to first answer, several times, and the row.
+
+        Raises:
+            NotHereError: this machine lacks what the case needs.
+            CifarError: the case failed, or something else ran than was asked.
+        """
+        check(self._session, case)
+        job, runtime, batches = self._job(case), _runtime(case.format), self._session.grid.batches
+        answers: list[Row] = []
+        began = time.perf_counter()
+        while len(answers) < STARTS[0] or (len(answers) < STARTS[1] and time.perf_counter() - began < START_SECONDS):
+            answers.append(
+                ask("start", case.threads, case=job, runtime=runtime, spawned=time.time(), batches=batches)
+            )
+            _check_what_ran(case, answers[-1])
+        loads = [answer["load_seconds"] for answer in answers]
+        memory = {batch: max(answer["memory_bytes"][str(batch)] for answer in answers) for batch in batches}
+        return [answer["start_seconds"] for answer in answers], {
+            **self._file(case),
+            "kind": "start",
+            "batch": 1,
+            "provider_actual": answers[-1]["provider_actual"],
+            "threads_actual": answers[-1]["threads_actual"],
+            "start_ms": _milliseconds(float(np.median([answer["start_seconds"] for answer in answers]))),
+            "load_ms": _milliseconds(float(np.median(loads))),
+            "load_seconds": loads,
+            "memory_bytes": memory,
+        }
+
+    def _ask_group(self, case: Case) -> None:
+        """Let one worker do all selected cases of this one's runtime, threads and device that can be measured."""
+        group = [
+            other for other in self._session.inference if _group(other) == _group(case) and self._measurable(other)
+        ]
+        try:
+            done = ask(
+                "inference",
+                case.threads,
+                cases=[self._job(other) for other in group],
+                answers=tempfile.mkdtemp(dir=self._session.scratch),
+                seed=self._session.order_seed,
+                budget=self._session.grid.budget,
+            )
+        except CifarError as error:
+            done = [{"id": str(other), "error": str(error)} for other in group]
+        self._answers.update({answer["id"]: answer for answer in done})
+
+    def _measurable(self, case: Case) -> bool:
+        try:
+            check(self._session, case)
+        except (NotHereError, CifarError):
+            return False
+        return True
+
+    def _job(self, case: Case) -> Row:
+        model = self._session.model(case.model)
+        return {
+            "id": str(case),
+            "format": case.format,
+            "path": str(model.paths[case.format]),
+            "network": model.facts["network"],
+            "batch": case.batch,
+            "threads": case.threads,
+            "device": case.device,
+            "images": str(self._images(model)),
+        }
+
+    def _images(self, model: Model) -> Path:
+        """A file of the model's test images; of drawn ones where its data is not here."""
+        found = models.data_of(model)
+        path = self._session.scratch / f"{found.sha256 if found else 'drawn'}.npy"
+        if not path.exists():
+            np.save(path, found.x_test if found else dataset.draw_synthetic(10, 500).x_test)
+        return path
+
+    def _file(self, case: Case) -> Row:
+        """What is known of a case's file before it is run."""
+        model = self._session.model(case.model)
+        line, runtime = model.lines.get(case.format), _runtime(case.format)
+        return {
+            "model": case.model,
+            "origin": model.origin,
+            "stand_in": model.stand_in,
+            **model.facts,
+            "format": case.format,
+            "precision": line.precision if line else "float32",
+            "threads": case.threads,
+            "device": case.device,
+            "runtime": runtime,
+            "runtime_version": metadata.version(runtime),
+            "file_bytes": line.bytes if line else model.keras_bytes,
+            "sha256": line.sha256 if line else None,
+        }
+
+    def _row(self, case: Case, answer: Row) -> Row:
+        model, seconds = self._session.model(case.model), answer["seconds"]
+        file = self._file(case)
+        floating = file["precision"] != "int8"
+        return {
+            **file,
+            **{key: answer[key] for key in ("provider_actual", "threads_actual", "cores_busy", "warm_up", "steady")},
+            "kind": "inference",
+            "batch": case.batch,
+            "samples": len(seconds),
+            **{f"p{percent}_ms": _milliseconds(percentile(seconds, percent)) for percent in LEAST_SAMPLES},
+            "images_per_second": case.batch / float(np.median(seconds)),
+            "flop_per_image": 2 * model.multiply_adds if floating and model.multiply_adds else None,
+            **self._quality(case, answer),
+        }
+
+    def _quality(self, case: Case, answer: Row) -> Row:
+        """Accuracy and agreement with the Keras model, measured where the data is, else as recorded at the export."""
+        model = self._session.model(case.model)
+        found, line = models.data_of(model), model.lines.get(case.format)
+        if found is None:
+            agreement = line.agreement if line else 1.0
+            accuracy = line.accuracy if line else model.accuracy
+            return {"quality": "recorded", "accuracy": accuracy, "agreement": agreement}
+        classes = np.load(answer["answers"]).argmax(axis=1)
+        return {
+            "quality": "measured",
+            "accuracy": float((classes == found.y_test).mean()),
+            "agreement": float((classes == self._keras_classes(model)).mean()),
+            "correct": int((classes == found.y_test).sum()),
+            "n_test": len(classes),
+        }
+
+    def _keras_classes(self, model: Model) -> NDArray[np.int64]:
+        """The top classes that a model's Keras form gives for its test set."""
+        if model.run is not None:
+            return model.run.predictions()[0].argmax(axis=1)
+        if model.name not in self._classes:
+            answers = self._session.scratch / f"{model.name}-keras.npy"
+            ask("answer", 2, case=self._job(Case(model.name, KERAS, 1, 2, "cpu")), to=str(answers))
+            self._classes[model.name] = np.load(answers).argmax(axis=1)
+        return self._classes[model.name]
+
+
+def check(session: Session, case: Case) -> None:
+    """Whether a case can be measured here.
+
+    Raises:
+        NotHereError: this machine lacks what it needs.
+        CifarError: its file is not what it should be.
+    """
+    runtime = _runtime(case.format)
+    if not installed(IMPORTS[runtime]):
+        raise NotHereError(f"{runtime} is not installed")
+    if case.device == "gpu" and environment.gpu() is None:
+        raise NotHereError("there is no NVIDIA GPU on this machine")
+    if case.device not in _providers(case.format):
+        raise NotHereError(f"{runtime} runs {case.format} on no {case.device.upper()}")
+    model = session.model(case.model)
+    lack = model.lacking.get(case.format)
+    if lack and lack.bad:
+        raise CifarError(lack.reason)
+    if lack or case.format not in model.paths:
+        raise NotHereError(lack.reason if lack else f"{case.model} comes without a {case.format} file")
+
+
+def _check_what_ran(case: Case, answer: Row) -> None:
+    """Refuse a number that something else gave than was asked."""
+    asked = _providers(case.format)[case.device]
+    if answer["provider_actual"] != asked:
+        raise CifarError(f"{asked} was asked, {answer['provider_actual']} ran")
+    if answer["threads_actual"] != case.threads:
+        raise CifarError(f"{case.threads} threads were asked, {answer['threads_actual']} ran")
+    if answer.get("cores_busy", 0) > case.threads + USED_MORE:
+        raise CifarError(f"{case.threads} threads were asked, {answer['cores_busy']:.1f} cores were busy")
+
+
+@cache
+def installed(module: str) -> bool:
+    """Whether a module could be imported."""
+    return importlib.util.find_spec(module.partition(".")[0]) is not None
+
+
+def _runtime(name: str) -> str:
+    return "tensorflow" if name == KERAS else FORMATS[name].runtime
+
+
+def _providers(name: str) -> dict[str, str]:
+    return KERAS_PROVIDERS if name == KERAS else FORMATS[name].providers
+
+
+def _group(case: Case) -> tuple[str, int, str]:
+    """Cases with the same group share a worker: Keras has one of its own."""
+    return (KERAS if case.format == KERAS else _runtime(case.format), case.threads, case.device)
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000

@@ -1,0 +1,182 @@
+"""Which models are measured: runs, released models, or a stand-in; and their files, made where they are missing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.processes import FailedError, ask, cifar
+from cifar import dataset, files, manifest
+from cifar.dataset import Dataset, NotFoundError
+from cifar.errors import DataError
+from cifar.formats import FORMATS
+from cifar.manifest import Line
+from cifar.run import Run, runs_in
+
+RELEASED = Path(__file__).parent.parent / "exports"
+STAND_IN = ("second", "shift-flip", 4, 2000)  # network, policy, epochs, training images
+KERAS = "keras"
+FACTS = ("network", "augment", "seed", "dataset", "official", "data_sha256", "weights_sha256")
+
+
+@dataclass(frozen=True)
+class Lack:
+    """Why a file cannot be measured.
+
+    Attributes:
+        reason: in words.
+        bad: whether something is wrong (the row fails), or just not here (it is skipped).
+    """
+
+    reason: str
+    bad: bool
+
+
+@dataclass
+class Model:
+    """A trained network and the files it is in.
+
+    Attributes:
+        name: in tables and test names.
+        origin: in words, where it comes from.
+        run: its run folder; None for a released model, and for the stand-in until it is trained.
+        lines: what the manifests say, by format.
+        paths: the files, by format; `keras` for the run folder or the SavedModel that the Keras model is filled from.
+        lacking: why a format is not there.
+    """
+
+    name: str
+    origin: str
+    run: Run | None = None
+    lines: dict[str, Line] = field(default_factory=dict)
+    paths: dict[str, Path] = field(default_factory=dict)
+    lacking: dict[str, Lack] = field(default_factory=dict)
+    _prepared: bool = False
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether it is trained for this session alone."""
+        return self.name == "stand-in"
+
+    def prepare(self, scratch: Path) -> None:
+        """Find or make the file of every format, once; one that cannot be had is noted in `lacking`."""
+        if self._prepared:
+            return
+        self._prepared = True
+        if self.stand_in:
+            network, policy, epochs, images = STAND_IN
+            path = ask(
+                "stand_in", 2, folder=str(scratch), network=network, policy=policy, epochs=epochs, images=images
+            )
+            self.run = Run(Path(path))
+        if self.run is not None:
+            self.paths[KERAS] = self.run.path
+            weights = self.run.metrics["weights_sha256"]
+            self._take(self.run.path / "exports", weights)
+            missing = [name for name in FORMATS if name not in self.lines]
+            if missing:
+                self._export(missing, scratch / self.name, weights)
+        elif "saved-model" in self.paths:
+            self.paths[KERAS] = self.paths["saved-model"]
+        for name, line in self.lines.items():
+            if files.sha256(self.paths[name]) != line.sha256:
+                reason = f"{self.paths[name]}: not the file that its manifest describes: its SHA-256 differs"
+                self.lacking[name] = Lack(reason, bad=True)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was trained, on which data, with which weights."""
+        known = self.run.metrics if self.run else next(iter(self.lines.values())).model_dump()
+        return {key: known[key] for key in FACTS}
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy of the Keras model, as its run recorded it; of a released model, as its SavedModel has it."""
+        recorded = self.run.metrics if self.run else self.lines["saved-model"].model_dump()
+        return float(recorded["accuracy"])
+
+    @property
+    def keras_bytes(self) -> int | None:
+        """Size of the run's model.keras; a released model has none."""
+        return files.size(self.run.path / "model.keras") if self.run else None
+
+    @property
+    def multiply_adds(self) -> int | None:
+        """Of one image; None where no manifest knows."""
+        return next((line.multiply_adds for line in self.lines.values()), None)
+
+    def _take(self, folder: Path, weights: str) -> None:
+        """Take the files of a folder that hold these weights."""
+        if not (folder / manifest.NAME).exists():
+            return
+        for line in manifest.read(folder):
+            if line.weights_sha256 == weights and (folder / line.file).exists():
+                self.lines[line.format], self.paths[line.format] = line, folder / line.file
+
+    def _export(self, missing: Sequence[str], to: Path, weights: str) -> None:
+        """Export what is missing to a folder, whatever accuracy it loses: the table shows it."""
+        assert self.run is not None
+        command = ["export", str(self.run.path), "--format", *missing, "--to", str(to), "--max-drop", "100", "--json"]
+        try:
+            cifar(*command)
+        except FailedError as error:
+            lack = Lack(f"not exported: {error}", bad=error.exit_code != DataError.exit_code)
+            self.lacking.update(dict.fromkeys(missing, lack))
+        else:
+            self._take(to, weights)
+
+
+def choose(runs: Sequence[Path]) -> list[Model]:
+    """The models to measure: those of finished runs, else the released ones, else a stand-in.
+
+    Raises:
+        UsageError: a folder is not a run and holds none, or a run is not finished.
+    """
+    if runs:
+        found = [run for folder in runs for run in runs_in(folder)]
+        for run in found:
+            run.metrics  # noqa: B018 - fails here if the run is not finished
+        names = [run.path.name for run in found]
+        return [
+            Model(run.path.name if names.count(run.path.name) == 1 else str(run.path), f"run {run.path}", run)
+            for run in found
+        ]
+    return _released(RELEASED) or [Model("stand-in", _stand_in_in_words())]
+
+
+def _released(folder: Path) -> list[Model]:
+    if not (folder / manifest.NAME).exists():
+        return []
+    models: dict[str, Model] = {}
+    for line in manifest.read(folder):
+        name = f"{line.network}-{line.augment}-s{line.seed}"
+        model = models.setdefault(name, Model(name, "released"))
+        model.lines[line.format], model.paths[line.format] = line, folder / line.file
+    return list(models.values())
+
+
+def _stand_in_in_words() -> str:
+    network, policy, epochs, images = STAND_IN
+    return f"STAND-IN: `{network}`, {policy}, trained for {epochs} epochs on {images:,} SYNTHETIC pictures"
+
+
+@cache
+def data(name: str) -> Dataset | None:
+    """The data set of that name, where it is on this machine.
+
+    Raises:
+        DataError: what was named or cached is damaged.
+    """
+    if name == "synthetic":
+        return dataset.draw_synthetic()
+    try:
+        return dataset.load_cifar10(None, lambda _: None, download=False)
+    except NotFoundError:
+        return None
+
+
+def data_of(model: Model) -> Dataset | None:
+    """The data that a model was trained on, where exactly that is on this machine."""
+    found = data(model.facts["dataset"])
+    return found if found is not None and found.sha256 == model.facts["data_sha256"] else None

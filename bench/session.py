@@ -1,0 +1,88 @@
+"""One session of the benchmarks: what is measured, on which models, and how fast the machine is."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.grid import Case, Grid, TrainingCase
+from bench.models import Model
+from bench.processes import ask
+
+DRIFT = 0.10  # change of the matrix peak above which the machine is called unsteady
+
+Row = dict[str, Any]
+
+
+class NotHereError(Exception):
+    """A row cannot be measured on this machine: it is skipped."""
+
+
+@dataclass
+class Peak:
+    """The float32 matrix peak at some number of threads, each time it was measured, in FLOP/s."""
+
+    library: str
+    flops: list[float]
+
+    @property
+    def best(self) -> float:
+        """The largest."""
+        return max(self.flops)
+
+    @property
+    def steady(self) -> bool:
+        """Whether it changed by no more than a tenth during the session."""
+        return min(self.flops) >= (1 - DRIFT) * self.best
+
+
+@dataclass
+class Session:
+    """A session.
+
+    Attributes:
+        grid: how much is measured.
+        models: by name.
+        order_seed: of the order in which a worker takes its cases.
+        inference, training: the cases that pytest will run.
+        peaks: by number of threads.
+    """
+
+    grid: Grid
+    models: dict[str, Model]
+    order_seed: int
+    inference: Sequence[Case] = ()
+    training: Sequence[TrainingCase] = ()
+    peaks: dict[int, Peak] = field(default_factory=dict)
+    _folder: tempfile.TemporaryDirectory[str] = field(
+        default_factory=lambda: tempfile.TemporaryDirectory(prefix="cifar-bench-")
+    )
+
+    @property
+    def scratch(self) -> Path:
+        """A folder that ends with the session."""
+        return Path(self._folder.name)
+
+    def model(self, name: str) -> Model:
+        """A model, its files found or made."""
+        model = self.models[name]
+        model.prepare(self.scratch)
+        return model
+
+    def measure_peak(self, threads: int) -> None:
+        """Measure the matrix peak at a number of threads, unless that was done already."""
+        if threads not in self.peaks:
+            answer = ask("peak", threads, threads=threads)
+            self.peaks[threads] = Peak(answer["library"], [answer["flops"]])
+
+    def end(self) -> None:
+        """Measure every peak once more, and remove the scratch folder."""
+        for threads, peak in self.peaks.items():
+            peak.flops.append(ask("peak", threads, threads=threads)["flops"])
+        self._folder.cleanup()
+
+    def peak_fraction(self, row: Row) -> float | None:
+        """The share of the matrix peak at its threads that a row reaches; None where it is not known."""
+        flop, peak = row.get("flop_per_image"), self.peaks.get(row["threads"])
+        return row["images_per_second"] * flop / peak.best if flop and peak else None

@@ -1,0 +1,257 @@
+"""Ways to train the same network on the same images: ours, and those that a user would go otherwise.
+
+Each runs in a process of its own (bench.worker). A way takes a Work and a function to call after every training step,
+and trains until that function raises.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar import dataset, environment, networks, training
+from cifar.recipes import POLICIES, Policy, recipe
+
+IMAGES = 50_000  # as many as CIFAR-10 has: synthetic pictures, repeated
+WARM_UP = 6  # steps before a measurement
+SWEEP = 8  # steps for which a batch size is tried
+
+Tick = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained.
+
+    Attributes:
+        network: by name.
+        policy: the augmentation.
+        batch: images per step.
+        threads: of the arithmetic.
+        images, labels: uint8, (50000, 32, 32, 3) and (50000,).
+    """
+
+    network: str
+    policy: Policy
+    batch: int
+    threads: int
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+    @property
+    def targets(self) -> NDArray[np.float32]:
+        """The labels one-hot, (50000, 10)."""
+        return np.eye(10, dtype=np.float32)[self.labels]
+
+
+def cifar(work: Work, tick: Tick) -> None:
+    """`cifar train`: its model, its batches, its step."""
+    environment.configure(work.threads)
+    wanted = recipe(work.network, work.policy.name, profile="reference", dataset="synthetic", threads=work.threads)
+    wanted = wanted.model_copy(update={"batch_size": work.batch})
+    whole = dataset.Dataset("synthetic", None, (), work.images, work.labels, work.images[:1], work.labels[:1])
+    model = training.prepare(wanted)
+    for epoch in count(1):
+        for images, targets in training.batches(wanted, whole, epoch):
+            model.train_on_batch(images, targets)
+            tick()
+
+
+def keras_fit(work: Work, tick: Tick) -> None:
+    """Keras `fit` on arrays."""
+    _fit(_compiled(work, []), tick, work.images, work.targets, batch_size=work.batch)
+
+
+def keras_generator(work: Work, tick: Tick) -> None:
+    """Keras `fit` fed by ImageDataGenerator."""
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    model, policy = _compiled(work, []), work.policy
+    generator = ImageDataGenerator(
+        horizontal_flip=policy.horizontal_flip,
+        vertical_flip=policy.vertical_flip,
+        height_shift_range=policy.shift,
+        width_shift_range=policy.shift,
+        rotation_range=policy.rotation,
+    )
+    _fit(model, tick, generator.flow(work.images, work.targets, batch_size=work.batch))
+
+
+def keras_layers(work: Work, tick: Tick) -> None:
+    """Keras `fit` on arrays, the augmentation made by keras.layers.Random* in front of the network."""
+    from keras import layers
+
+    policy = work.policy
+    stack = [
+        *([layers.RandomRotation(policy.rotation / 360, fill_mode="nearest")] if policy.rotation else []),
+        *([layers.RandomTranslation(policy.shift, policy.shift, fill_mode="nearest")] if policy.shift else []),
+        *([layers.RandomFlip("horizontal")] if policy.horizontal_flip else []),
+    ]
+    _fit(_compiled(work, stack), tick, work.images, work.targets, batch_size=work.batch)
+
+
+def _compiled(work: Work, before: list[Any]) -> Any:
+    """The network behind other layers, as a user compiles it: Keras's defaults, no deterministic operations.
+
+    TensorFlow takes the number of threads from the environment that bench.harness.ask sets.
+    """
+    import keras
+
+    network = networks.build(work.network)
+    model = keras.Sequential([keras.Input((32, 32, 3), dtype="uint8"), *before, network]) if before else network
+    model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def _fit(model: Any, tick: Tick, *data: Any, **options: Any) -> None:
+    import keras
+
+    class Tell(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            del batch, logs
+            tick()
+
+    model.fit(*data, epochs=1_000, verbose=0, callbacks=[Tell()], **options)
+
+
+def pytorch(work: Work, tick: Tick) -> None:
+    """PyTorch, channels last."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(work.threads)
+    stack: list[Any] = []
+    width = 3
+    for filters in networks.NETWORKS[work.network].filters:
+        stack += [nn.Conv2d(width, filters, 3, padding=1), nn.ReLU(), nn.Conv2d(filters, filters, 3), nn.ReLU()]
+        stack += [nn.MaxPool2d(2), nn.Dropout(0.25)]
+        width = filters
+    stack += [nn.Flatten(), nn.Linear(4 * width, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, 10)]
+    model = nn.Sequential(*stack).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3, alpha=0.9, eps=1e-7)
+    images, labels = torch.from_numpy(work.images), torch.from_numpy(work.labels.astype(np.int64))
+    while True:
+        for index in torch.randperm(len(images)).split(work.batch):
+            batch = images[index].permute(0, 3, 1, 2).float().div_(255)  # channels last in memory
+            loss = nn.functional.cross_entropy(model(_moved(batch, work.policy)), labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+            tick()
+
+
+def _moved(images: Any, policy: Policy) -> Any:
+    """Shift, rotation and flip as one bilinear resampling of a float batch (N, 3, 32, 32) in PyTorch."""
+    import torch
+    from torch.nn import functional
+
+    if policy.name == "none":
+        return images
+    n = len(images)
+    angle = torch.empty(n).uniform_(-1, 1) * policy.rotation * torch.pi / 180
+    mirror = 1 - 2 * torch.randint(0, 2, (n,)).float() if policy.horizontal_flip else torch.ones(n)
+    shift = torch.empty(2, n).uniform_(-2, 2) * policy.shift
+    first = torch.stack([angle.cos() * mirror, -angle.sin(), shift[0]], dim=1)
+    second = torch.stack([angle.sin() * mirror, angle.cos(), shift[1]], dim=1)
+    grid = functional.affine_grid(torch.stack([first, second], dim=1), list(images.shape), align_corners=False)
+    moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return moved.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train.
+
+    Attributes:
+        name: in tables.
+        run: trains.
+        package: what must be installed.
+        policies: which it can do.
+        batches: sizes to choose the best of; none for that of our recipe.
+    """
+
+    name: str
+    run: Callable[[Work, Tick], None]
+    package: str
+    policies: tuple[str, ...]
+    batches: tuple[int, ...] = (128, 256)
+
+
+AUGMENTED = ("shift-flip", "shift-flip-rotate")
+WAYS = {
+    "cifar": Way("cifar train", cifar, "tensorflow", ("none", *AUGMENTED), ()),
+    "fit": Way("Keras fit", keras_fit, "tensorflow", ("none",)),
+    "generator": Way("fit + ImageDataGenerator", keras_generator, "tensorflow", AUGMENTED),
+    "layers": Way("fit + keras.layers.Random*", keras_layers, "tensorflow", AUGMENTED),
+    "pytorch": Way("PyTorch, channels last", pytorch, "torch", ("none", *AUGMENTED)),
+}
+
+
+class _DoneError(Exception):
+    """Enough steps."""
+
+
+def measure(
+    way: str,
+    network: str,
+    policy: str,
+    batches: list[int],
+    threads: int,
+    steps: int,
+    exchange: Callable[[Any], None],
+) -> None:
+    """Time a way's training steps, at the best of some batch sizes, in rounds for as long as they are wanted.
+
+    Args:
+        way, network, policy: by name.
+        batches: sizes to try.
+        threads: of the arithmetic.
+        steps: timed in a round.
+        exchange: is given a dict: `batch` and the `seconds` of a round's steps; `tried`, the images/s of each size;
+            `memory_bytes`, the peak of the process so far; `flop_per_image` of a training step.
+    """
+    os.environ.update({"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"})
+    drawn = dataset.draw_synthetic()
+    images = np.resize(drawn.x_train, (IMAGES, *drawn.x_train.shape[1:]))
+    labels = np.resize(drawn.y_train, IMAGES)
+
+    def run(batch: int, n: int, done: Callable[[list[float]], None]) -> None:
+        times: list[float] = []
+        settled = 0
+
+        def tick() -> None:
+            nonlocal settled
+            times.append(time.perf_counter())
+            if settled < WARM_UP:
+                settled += 1
+                times.clear()
+            elif len(times) == n + 1:
+                done(np.diff(times).tolist())
+                times.clear()
+
+        with contextlib.suppress(_DoneError):
+            WAYS[way].run(Work(network, POLICIES[policy], batch, threads, images, labels), tick)
+
+    tried: dict[int, float] = {}
+    for batch in batches if len(batches) > 1 else []:
+
+        def note(seconds: list[float], batch: int = batch) -> None:
+            tried[batch] = batch / float(np.median(seconds))
+            raise _DoneError
+
+        run(batch, SWEEP, note)
+    best = max(tried, key=lambda batch: tried[batch]) if tried else batches[0]
+
+    def report(seconds: list[float]) -> None:
+        flop = networks.training_flop(networks.build(network))
+        facts = {"batch": best, "tried": tried, "flop_per_image": flop, "memory_bytes": environment.peak_memory()}
+        exchange({**facts, "seconds": seconds})
+
+    run(best, steps, report)
