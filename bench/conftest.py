@@ -25,11 +25,7 @@ SESSION = pytest.StashKey[Session]()
 GAINS = pytest.StashKey[list[tuple[summary.Group, summary.Gain]]]()
 NO_PAIRS = pytest.param(None, marks=pytest.mark.skip(reason="no plain and augmented runs of one network (--run)"))
 replay = Replay()
-MARKS = [
-    pytest.mark.benchmark(timer=replay),
-    # A row that fails has nothing to measure; it is reported as failed, with its reason.
-    pytest.mark.filterwarnings("ignore:Benchmark fixture was not used"),
-]
+MARKS = pytest.mark.benchmark(timer=replay)
 
 Measure = Callable[[], tuple[list[float], Row]]
 
@@ -97,6 +93,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     ours = session.config.stash[SESSION]
     ours.inference = [params["latency_case"] for params in selected if "latency_case" in params]
     ours.training = [params["training_case"] for params in selected if "training_case" in params]
+    cases = [params.get("latency_case") or params.get("start_case") for params in selected]
+    ours.formats = {case.format for case in cases if case}
 
 
 @pytest.fixture(scope="session")

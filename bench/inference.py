@@ -23,6 +23,7 @@ from cifar.formats import FORMATS
 
 STARTS, START_SECONDS = (2, 5), 5.0  # of cold starts: at least, at most; no more of them after so many seconds
 USED_MORE = 0.25  # cores that a row may keep busy beyond its threads
+MEASURED = ("provider_actual", "threads_actual", "cores_busy", "warm_up", "steady", "order")
 KERAS_PROVIDERS = {"cpu": "CPU", "gpu": "GPU"}
 
 
@@ -152,7 +153,7 @@ class Inference:
         floating = file["precision"] != "int8"
         return {
             **file,
-            **{key: answer[key] for key in ("provider_actual", "threads_actual", "cores_busy", "warm_up", "steady")},
+            **{key: answer[key] for key in MEASURED},
             "kind": "inference",
             "batch": case.batch,
             "samples": len(seconds),

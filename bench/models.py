@@ -1,6 +1,6 @@
 """Which models are measured: runs, released models, or a stand-in; and their files, made where they are missing."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -59,8 +59,8 @@ class Model:
         """Whether it is trained for this session alone."""
         return self.name == "stand-in"
 
-    def prepare(self, scratch: Path) -> None:
-        """Find or make the file of every format, once; one that cannot be had is noted in `lacking`."""
+    def prepare(self, scratch: Path, formats: Collection[str]) -> None:
+        """Find the file of every format, and make those of `formats`; what cannot be had is noted in `lacking`."""
         if self._prepared:
             return
         self._prepared = True
@@ -74,7 +74,7 @@ class Model:
             self.paths[KERAS] = self.run.path
             weights = self.run.metrics["weights_sha256"]
             self._take(self.run.path / "exports", weights)
-            missing = [name for name in FORMATS if name not in self.lines]
+            missing = [name for name in FORMATS if name in formats and name not in self.lines]
             if missing:
                 self._export(missing, scratch / self.name, weights)
         elif "saved-model" in self.paths:

@@ -1,7 +1,7 @@
 """One session of the benchmarks: what is measured, on which models, and how fast the machine is."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Session:
         models: by name.
         order_seed: of the order in which a worker takes its cases.
         inference, training: the cases that pytest will run.
+        formats: those of which a file is needed.
         peaks: by number of threads.
     """
 
@@ -54,6 +55,7 @@ class Session:
     order_seed: int
     inference: Sequence[Case] = ()
     training: Sequence[TrainingCase] = ()
+    formats: Collection[str] = ()
     peaks: dict[int, Peak] = field(default_factory=dict)
     _folder: tempfile.TemporaryDirectory[str] = field(
         default_factory=lambda: tempfile.TemporaryDirectory(prefix="cifar-bench-")
@@ -67,7 +69,7 @@ class Session:
     def model(self, name: str) -> Model:
         """A model, its files found or made."""
         model = self.models[name]
-        model.prepare(self.scratch)
+        model.prepare(self.scratch, self.formats)
         return model
 
     def measure_peak(self, threads: int) -> None:

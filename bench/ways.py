@@ -123,28 +123,36 @@ def _fit(model: Any, tick: Tick, *data: Any, **options: Any) -> None:
 def pytorch(work: Work, tick: Tick) -> None:
     """PyTorch, channels last."""
     import torch
-    from torch import nn
+    from torch.nn import functional
 
     torch.set_num_threads(work.threads)
-    stack: list[Any] = []
-    width = 3
-    for filters in networks.NETWORKS[work.network].filters:
-        stack += [nn.Conv2d(width, filters, 3, padding=1), nn.ReLU(), nn.Conv2d(filters, filters, 3), nn.ReLU()]
-        stack += [nn.MaxPool2d(2), nn.Dropout(0.25)]
-        width = filters
-    stack += [nn.Flatten(), nn.Linear(4 * width, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, 10)]
-    model = nn.Sequential(*stack).to(memory_format=torch.channels_last)
+    model = pytorch_network(work.network)
     optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3, alpha=0.9, eps=1e-7)
     images, labels = torch.from_numpy(work.images), torch.from_numpy(work.labels.astype(np.int64))
     while True:
         for index in torch.randperm(len(images)).split(work.batch):
             batch = images[index].permute(0, 3, 1, 2).float().div_(255)  # channels last in memory
-            loss = nn.functional.cross_entropy(model(_moved(batch, work.policy)), labels[index])
+            loss = functional.cross_entropy(model(_moved(batch, work.policy)), labels[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             loss.item()
             tick()
+
+
+def pytorch_network(name: str) -> Any:
+    """A reference network in PyTorch."""
+    import torch
+    from torch import nn
+
+    stack: list[Any] = []
+    width = 3
+    for filters in networks.NETWORKS[name].filters:
+        stack += [nn.Conv2d(width, filters, 3, padding=1), nn.ReLU(), nn.Conv2d(filters, filters, 3), nn.ReLU()]
+        stack += [nn.MaxPool2d(2), nn.Dropout(0.25)]
+        width = filters
+    stack += [nn.Flatten(), nn.Linear(4 * width, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, 10)]
+    return nn.Sequential(*stack).to(memory_format=torch.channels_last)
 
 
 def _moved(images: Any, policy: Policy) -> Any:

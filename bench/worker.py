@@ -41,17 +41,17 @@ def inference(cases: list[dict[str, Any]], answers: str, seed: int, budget: floa
     """
     loaded: dict[str, Loaded | str] = {}
     done = []
-    for case in random.Random(seed).sample(cases, len(cases)):
+    for order, case in enumerate(random.Random(seed).sample(cases, len(cases))):
         file = case["path"]
         if file not in loaded:
             loaded[file] = _loaded_or_error(case)
         predictor = loaded[file]
         if isinstance(predictor, str):
-            done.append({**case, "error": predictor})
+            done.append({**case, "order": order, "error": predictor})
             continue
         batch = np.resize(np.load(case["images"], mmap_mode="r"), (case["batch"], 32, 32, 3))
         taken = sample(lambda predictor=predictor, batch=batch: predictor(batch), budget)
-        done.append({**case, **_facts(predictor, taken)})
+        done.append({**case, "order": order, **_facts(predictor, taken)})
     for number, (file, predictor) in enumerate(loaded.items()):
         if not isinstance(predictor, str):
             mine = [case for case in done if case["path"] == file]

@@ -110,7 +110,8 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 def test_every_dependency_is_explained_and_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    entries = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    extras = [entry for entries in project["optional-dependencies"].values() for entry in entries]
+    entries = project["dependencies"] + extras
     wanted = [re.split(r"[><=\[]", entry)[0] for entry in entries]
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}

@@ -1,0 +1,375 @@
+"""The benchmark harness: run as its users run it, on one small run; and its parts."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT, isolated, train_here
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import grid, models, processes, report, timing
+from bench.grid import Case
+from bench.processes import FailedError, Worker, ask
+from bench.report import Result
+from bench.session import Peak
+from cifar import dataset, exporting
+from cifar.dataset import Dataset
+from cifar.formats import FORMATS
+from cifar.recipes import recipe
+from cifar.run import Run
+
+SEVEN = {"keras", *FORMATS}
+
+
+@dataclass(frozen=True)
+class Session:
+    """What pytest printed, its exit code, and the JSON it wrote, if any."""
+
+    code: int
+    out: str
+    content: Any
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [{**entry["extra_info"], "data": entry["stats"]["data"]} for entry in self.content["benchmarks"]]
+
+    def reason(self, case: str) -> str:
+        (line,) = [line for line in self.out.splitlines() if line.startswith((f"failed: {case}", f"skipped: {case}"))]
+        return line
+
+
+def bench(folder: Path, *arguments: str | Path, timeout: float = 300, **variables: str) -> Session:
+    file = folder / "o.json"
+    file.unlink(missing_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", ROOT / "bench", "--benchmark-only", f"--benchmark-json={file}", "-p",
+         "no:cacheprovider", *arguments],
+        cwd=folder, env=isolated(folder, **variables), capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+    content = json.loads(file.read_text()) if file.exists() else None
+    return Session(done.returncode, done.stdout + done.stderr, content)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """`second`, one epoch on 256 drawn pictures, exported to three formats: the harness makes the others."""
+    data = dataset.draw_synthetic()
+    wanted = recipe("second", "none", epochs=1, dataset="synthetic").model_copy(update={"train_images": 256})
+    (made,) = train_here([wanted], data, tmp_path_factory.mktemp("runs"))
+    exporting.export([made], data, ["onnx", "onnx-int8", "tflite-int8"], max_drop=100)
+    return made
+
+
+@pytest.fixture(scope="module")
+def measured(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """Every format, batches 1 and 32, cold starts, and one augmentation."""
+    folder = tmp_path_factory.mktemp("bench")
+    chosen = "latency or start or augmentation and shift-flip-rotate"
+    return bench(folder, "--run", run.path, "-k", chosen, "--report-to", folder / "report")
+
+
+def test_every_format_has_its_rows_and_what_ran_is_what_was_asked(measured: Session, run: Run) -> None:
+    assert measured.code == 0, measured.out
+    rows = [row for row in measured.rows if row["kind"] == "inference"]
+    assert {(row["format"], row["batch"]) for row in rows} == {(name, batch) for name in SEVEN for batch in (1, 32)}
+    for row in rows:
+        assert row["threads_actual"] == row["threads"] == 1
+        asked = "CPU" if row["format"] == "keras" else FORMATS[row["format"]].providers["cpu"]
+        assert row["provider_actual"] == asked
+        assert 0 < row["cores_busy"] < 1.25
+        assert row["weights_sha256"] == run.metrics["weights_sha256"]
+        assert (row["quality"], row["n_test"]) == ("measured", 1000)
+        assert row["accuracy"] == row["correct"] / 1000
+        if row["precision"] != "int8":
+            assert abs(row["accuracy"] - run.metrics["accuracy"]) <= 0.001
+            assert row["agreement"] >= 0.999
+
+
+def test_samples_percentiles_and_speeds_belong_together(measured: Session) -> None:
+    for row in measured.rows:
+        if row["kind"] != "inference":
+            continue
+        data = row["data"]
+        assert len(data) == row["samples"] >= 64
+        for percent, least in ((50, 64), (90, 130), (99, 662)):
+            told = row[f"p{percent}_ms"]
+            assert (told is None) == (len(data) < least)
+            assert told is None or told == pytest.approx(1000 * np.percentile(data, percent))
+        assert row["images_per_second"] == pytest.approx(row["batch"] / np.median(data))
+        peaks = measured.content["machine_info"]["cifar"]["matrix_peak"]["1"]["flops"]
+        assert len(peaks) == 2
+        share = row["images_per_second"] * 2 * 6_499_840 / max(peaks)
+        assert row["peak_fraction"] == (None if row["precision"] == "int8" else pytest.approx(share))
+
+
+def test_a_start_takes_longer_than_the_load_in_it(measured: Session) -> None:
+    rows = {row["format"]: row for row in measured.rows if row["kind"] == "start"}
+    assert set(rows) == SEVEN
+    for row in rows.values():
+        assert min(row["data"]) * 1000 > row["load_ms"] > 0
+        assert 0 < row["memory_bytes"]["1"] <= row["memory_bytes"]["32"]
+    assert rows["tflite-int8"]["file_bytes"] < rows["tflite-float16"]["file_bytes"] < rows["tflite"]["file_bytes"]
+
+
+def test_the_machine_is_described(measured: Session) -> None:
+    facts = measured.content["machine_info"]["cifar"]
+    assert facts["cpu"]["model"]
+    assert {"tensorflow", "ai-edge-litert", "onnxruntime"} <= set(facts["packages"])
+    assert facts["gpu"] is None or facts["gpu"]["driver"]
+
+
+def test_the_report_fits_a_hundred_columns_and_is_written_too(measured: Session, run: Run) -> None:
+    printed = measured.out[measured.out.index(f"{run.path.name} on 1 thread") :]
+    assert max(len(line) for line in printed.splitlines() if "Written" not in line and "skipped" not in line) <= 100
+    assert "\x1b" not in printed
+    assert "Pareto front" in printed
+    folder = Path(measured.out.split("Written: ")[1].splitlines()[0].split(",")[0]).parent
+    content = json.loads((folder / "report.json").read_text())
+    assert content["format_version"] == 1
+    assert len(content["rows"]) == len(measured.rows)
+    assert (folder / "report.md").read_text().count("| tflite-int8 |") == 2
+    assert (folder / "accuracy-latency.png").stat().st_size > 10_000
+
+
+def test_the_order_of_cases_follows_its_seed(measured: Session, run: Run, tmp_path: Path) -> None:
+    def order(session: Session) -> list[int]:
+        return [row["order"] for row in session.rows if row["kind"] == "inference" and "onnx" in row["format"]]
+
+    first, again = (bench(tmp_path, "--run", run.path, "-k", "latency and onnx", "--order-seed", "4") for _ in "ab")
+    assert order(first) == order(again) != [0, 1, 2, 3]
+    assert sorted(order(first)) == sorted(order(measured)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--run", "nowhere"], "nowhere: there is no such folder of runs"),
+        (["--run", "."], "there is no run in it"),
+        (["--device", "tpu"], "There is no device for --device 'tpu'"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
+    before = sorted(tmp_path.iterdir())
+    answer = bench(tmp_path, *arguments, timeout=60)
+    assert answer.code == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in answer.out.splitlines() if line.strip()]
+    assert line.startswith("ERROR: ")
+    assert said in line
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_run_that_is_not_finished_is_one_line(run: Run, tmp_path: Path) -> None:
+    unfinished = tmp_path / "runs" / run.path.name
+    unfinished.mkdir(parents=True)
+    (unfinished / "recipe.json").write_bytes((run.path / "recipe.json").read_bytes())
+    answer = bench(tmp_path, "--run", unfinished, timeout=60)
+    assert answer.code == pytest.ExitCode.USAGE_ERROR
+    assert "this run is interrupted; it has no results yet" in answer.out
+
+
+def test_a_truncated_file_fails_its_rows_and_no_others(run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "runs" / run.path.name
+    shutil.copytree(run.path, copy)
+    (file,) = (copy / "exports").glob("*.int8.tflite")
+    file.write_bytes(file.read_bytes()[:1000])
+    answer = bench(tmp_path, "--run", copy, "-k", "latency and (tflite-int8 or onnx-b1)")
+    assert answer.code == pytest.ExitCode.TESTS_FAILED
+    assert {row["format"] for row in answer.rows} == {"onnx"}
+    assert "its SHA-256 differs" in answer.reason(f"test_latency[{run.path.name}-tflite-int8-b1-")
+    assert "Traceback" not in answer.out
+
+
+def sabotage(folder: Path, program: str) -> dict[str, str]:
+    """Variables under which every Python process runs a program at its start."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(program)
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+WITHOUT_XNNPACK = """
+import ai_edge_litert.interpreter as module
+honest = module.Interpreter
+plain = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+module.Interpreter = lambda path, **options: honest(path, **options, experimental_op_resolver_type=plain)
+"""
+OTHER_THREADS = """
+import onnxruntime
+InferenceSession = onnxruntime.InferenceSession
+def session(path, options, providers):
+    options.intra_op_num_threads = 3
+    return InferenceSession(path, options, providers=providers)
+onnxruntime.InferenceSession = session
+"""
+
+
+def test_what_ran_otherwise_than_asked_is_a_failed_row_and_never_a_number(run: Run, tmp_path: Path) -> None:
+    variables = sabotage(tmp_path / "site", WITHOUT_XNNPACK + OTHER_THREADS)
+    answer = bench(tmp_path, "--run", run.path, "-k", "b1 and latency and (int8)", **variables)
+    assert answer.code == pytest.ExitCode.TESTS_FAILED
+    assert answer.content is None
+    name = f"test_latency[{run.path.name}"
+    assert "XNNPACK was asked, built-in kernels ran" in answer.reason(f"{name}-tflite-int8")
+    assert "1 threads were asked, 3 ran" in answer.reason(f"{name}-onnx-int8")
+
+
+def test_a_runtime_that_is_not_installed_is_skipped_with_its_reason(run: Run, tmp_path: Path) -> None:
+    variables = sabotage(tmp_path / "site", "import sys; sys.modules['onnxruntime'] = None")
+    answer = bench(tmp_path, "--run", run.path, "-k", "latency and onnx-int8", timeout=60, **variables)
+    assert answer.code == 0
+    assert "onnxruntime is not installed" in answer.reason(f"test_latency[{run.path.name}-onnx-int8-b1")
+
+
+def test_gpu_rows_on_a_machine_without_one_are_skipped_with_the_reason(run: Run, tmp_path: Path) -> None:
+    answer = bench(tmp_path, "--run", run.path, "--device", "gpu", "-k", "latency", timeout=60, PATH="/nowhere")
+    assert answer.code == 0
+    assert answer.out.count("there is no NVIDIA GPU on this machine") >= 14
+
+
+def test_a_gain_row_says_what_augmentation_bought(pair: list[Run], tmp_path: Path) -> None:
+    answer = bench(tmp_path, "--run", pair[0].path, pair[1].path, "-k", "gain", timeout=60)
+    (row,) = answer.rows
+    plain, augmented = (made.metrics for made in pair)
+    assert row["difference"] == pytest.approx(augmented["accuracy"] - plain["accuracy"])
+    assert row["interval"][0] <= row["difference"] <= row["interval"][1]
+    assert row["data"] == [augmented["train_seconds"]]
+    assert row["minutes_to_75_plain"] is None  # three epochs do not get there
+
+
+def test_an_unknown_job_and_a_dead_or_silent_worker_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FailedError, match="KeyError: 'coffee'"):
+        ask("coffee", 1)
+    with Worker("peak", 1, threads=1) as worker:
+        worker._process.kill()
+        with pytest.raises(FailedError, match=r"bench\.worker, peak was ended by signal 9"):
+            worker.answer()
+    monkeypatch.setattr(processes, "PATIENCE", 0.2)
+    with pytest.raises(FailedError, match="without an answer"):
+        ask("peak", 1, threads=1)
+
+
+def test_a_released_model_answers_through_keras_with_the_weights_of_its_saved_model(
+    exported: Path, pair: list[Run], small: Dataset, tmp_path: Path
+) -> None:
+    (model,) = models._released(exported)
+    model.prepare(tmp_path, SEVEN)
+    assert set(model.paths) == SEVEN
+    assert not model.lacking
+    np.save(tmp_path / "images.npy", small.x_test)
+    case = {
+        "format": "keras", "path": str(model.paths["keras"]), "network": model.facts["network"], "threads": 2,
+        "device": "cpu", "images": str(tmp_path / "images.npy"),
+    }  # fmt: skip
+    ask("answer", 2, case=case, to=str(tmp_path / "answers.npy"))
+    np.testing.assert_array_equal(np.load(tmp_path / "answers.npy"), pair[0].predictions()[0])
+
+
+def test_the_grids_hold_what_they_promise() -> None:
+    chosen = [models.Model("m", "")]
+    cases = grid.inference(grid.DEFAULT, chosen, ["cpu"])
+    assert len(cases) == 14
+    assert {case.threads for case in cases} == {1}
+    assert {(case.policy, case.way) for case in grid.training(grid.DEFAULT)} == {
+        ("none", "cifar"), ("none", "fit"), ("none", "pytorch"), ("shift-flip", "cifar"), ("shift-flip", "generator"),
+        ("shift-flip", "layers"), ("shift-flip", "pytorch"),
+    }  # fmt: skip
+    full = grid.inference(grid.FULL, chosen, ["cpu", "gpu"])
+    assert {case.batch for case in full} == {1, 32, 256}
+    assert {case.threads for case in full} == {1, grid.ALL_THREADS}
+    assert len(set(map(str, full))) == len(full) == 7 * 3 * len(grid.FULL.threads) * 2
+    assert str(Case("m", "onnx", 1, 2, "cpu")) == "m-onnx-b1-t2-cpu"
+
+
+def test_pytorch_trains_the_same_network() -> None:
+    torch = pytest.importorskip("torch")
+    from bench import ways
+
+    for name, parameters in (("first", 276_138), ("second", 208_794), ("third", 554_794)):
+        assert sum(p.numel() for p in ways.pytorch_network(name).parameters()) == parameters
+    images = torch.rand(64, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    moved = ways._moved(images, recipe("first", "shift-flip").policy)
+    assert moved.shape == images.shape
+    assert moved.is_contiguous(memory_format=torch.channels_last)
+    assert not torch.equal(moved, images)
+
+
+@given(st.lists(st.floats(1e-6, 10, allow_nan=False), max_size=50))
+def test_replayed_samples_come_back_as_they_were(seconds: list[float]) -> None:
+    replay = timing.Replay()
+    replay.feed(seconds)
+    assert [-replay() + replay() for _ in seconds] == seconds
+
+
+@given(st.integers(0, 800), st.sampled_from([50, 90, 99]))
+def test_a_percentile_needs_its_samples(n: int, percent: int) -> None:
+    told = timing.percentile([1.0] * n, percent)
+    assert told == (1.0 if n >= {50: 64, 90: 130, 99: 662}[percent] else None)
+
+
+def test_sampling_warms_up_until_the_times_are_steady() -> None:
+    calls = 0
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.02 if calls <= 7 else 0.002)
+
+    taken = timing.sample(call, budget=0.1)
+    assert taken.steady
+    assert taken.warm_up >= 15  # the third window is the first that is like the one before it
+    assert len(taken.seconds) >= 64
+    assert np.median(taken.seconds) < 0.01
+    assert taken.cores_busy < 0.5
+
+
+points = st.lists(
+    st.builds(lambda a, s: {"accuracy": a, "images_per_second": s}, st.integers(0, 5), st.integers(1, 5)), min_size=1
+)
+
+
+@given(points)
+def test_the_pareto_front_is_what_nothing_beats(rows: list[dict[str, float]]) -> None:
+    def beaten(row: dict[str, float], by: list[dict[str, float]]) -> bool:
+        return any(
+            other["accuracy"] >= row["accuracy"] and other["images_per_second"] >= row["images_per_second"]
+            and (other["accuracy"] > row["accuracy"] or other["images_per_second"] > row["images_per_second"])
+            for other in by
+        )  # fmt: skip
+
+    front = report.pareto(rows)
+    assert front
+    assert not any(beaten(row, rows) for row in front)
+    assert all(row in front or beaten(row, front) for row in rows)
+
+
+@given(st.floats(0.0005, 99_999))
+def test_milliseconds_fit_five_characters(value: float) -> None:
+    assert len(report._short(value)) <= 5
+
+
+def test_what_was_not_measured_is_said() -> None:
+    row = {"kind": "augmentation", "augment": "shift", "batch": 128, "threads": 1, "images_per_second": 10.0}
+    result = Result([row], [("test_latency[x]", "failed", "GPU was asked, CPU ran")], {2: Peak("blas", [1e9, 2e9])})
+    printed = io.StringIO()
+    report.show(result, printed)
+    assert "failed: test_latency[x]: GPU was asked, CPU ran" in printed.getvalue()
+    assert "- failed: `test_latency[x]`: GPU was asked, CPU ran" in report.markdown(result)
+
+
+def test_an_unsteady_machine_is_named() -> None:
+    training = {
+        "kind": "training", "way": "cifar train", "model": "first", "augment": "none", "batch": 128, "threads": 2,
+        "images_per_second": 100.0, "slowest_over_median": 1.0, "memory_bytes": 1, "peak_fraction": 0.5,
+    }  # fmt: skip
+    for after, unsteady in ((0.95e9, False), (0.85e9, True)):
+        text = report.markdown(Result([training], [], {2: Peak("blas", [1e9, after])}))
+        assert ("UNSTEADY" in text) == unsteady
