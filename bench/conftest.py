@@ -12,6 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench import grid, models, report
 from bench.inference import Inference
 from bench.session import NotHereError, Row, Session
+from bench.tables import Result
 from bench.throughput import Training
 from bench.timing import Replay
 from cifar import environment
@@ -170,7 +171,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     ]
     if not rows and not missing:
         return
-    result = report.Result(rows, missing, config.stash[SESSION].peaks)
+    result = Result(rows, missing, config.stash[SESSION].peaks)
     terminalreporter.write_line("")
     report.show(result, terminalreporter._tw._file)
     if config.option.report_to:

@@ -17,11 +17,11 @@ from conftest import ROOT, isolated, train_here
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import grid, models, processes, report, timing
+from bench import grid, models, processes, report, tables, timing
 from bench.grid import Case
 from bench.processes import FailedError, Worker, ask
-from bench.report import Result
 from bench.session import Peak
+from bench.tables import Result, pareto
 from cifar import dataset, exporting
 from cifar.dataset import Dataset
 from cifar.formats import FORMATS
@@ -345,7 +345,7 @@ def test_the_pareto_front_is_what_nothing_beats(rows: list[dict[str, float]]) ->
             for other in by
         )  # fmt: skip
 
-    front = report.pareto(rows)
+    front = pareto(rows)
     assert front
     assert not any(beaten(row, rows) for row in front)
     assert all(row in front or beaten(row, front) for row in rows)
@@ -353,7 +353,7 @@ def test_the_pareto_front_is_what_nothing_beats(rows: list[dict[str, float]]) ->
 
 @given(st.floats(0.0005, 99_999))
 def test_milliseconds_fit_five_characters(value: float) -> None:
-    assert len(report._short(value)) <= 5
+    assert len(tables._short(value)) <= 5
 
 
 def test_what_was_not_measured_is_said() -> None:
