@@ -178,8 +178,8 @@ def count_threads() -> Iterator[Callable[[], int]]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back what native libraries write to stderr past every log level; show it if the block fails."""
+def quiet(show_failure: bool = True) -> Iterator[None]:
+    """Hold back what native libraries write to stderr past every log level; show it if the block fails, or never."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         saved = os.dup(2)
@@ -187,8 +187,9 @@ def quiet() -> Iterator[None]:
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(saved, held.read())
+            if show_failure:
+                held.seek(0)
+                os.write(saved, held.read())
             raise
         finally:
             sys.stderr.flush()

@@ -193,8 +193,11 @@ def _prove(draft: _Draft, max_drop: float | None) -> Line:
     else:
         allowed = form.max_drop if max_drop is None else max_drop
         drop = 100 * (metrics["accuracy"] - accuracy)
-        sound = bool(np.isfinite(answers).all()) and drop <= allowed + 1e-9
+        finite = bool(np.isfinite(answers).all())
+        sound = finite and drop <= allowed + 1e-9
         reason = f"it loses {drop:.2f} points of accuracy (at most {allowed:g}; --max-drop)."
+        if not finite:
+            reason = "it answers with what is not a number."
     if not sound:
         raise ParityError(f"{draft.path.name}: refused: {reason}")
     return Line(

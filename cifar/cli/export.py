@@ -20,7 +20,7 @@ class Command(TyperCommand):
 
         spelled: list[str] = []
         for word in args:
-            follows = len(spelled) > 1 and spelled[-2] == "--format" and word in FORMATS
+            follows = len(spelled) > 1 and spelled[-2] == "--format" and word in (*FORMATS, "all")
             spelled += ["--format", word] if follows else [word]
         return super().parse_args(ctx, spelled)
 
@@ -60,7 +60,7 @@ def export(
     from cifar.report import terminal
     from cifar.run import Run
 
-    asked = FORMATS if formats == ["all"] else formats or EQUAL
+    asked = FORMATS if "all" in (formats or ()) else formats or EQUAL
     names = [one_of("format", name, FORMATS, also=", or all") for name in dict.fromkeys(asked)]
     run = Run(path)
     run.metrics  # noqa: B018 - fails here if the run is not finished

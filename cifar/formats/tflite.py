@@ -36,7 +36,7 @@ def convert(source: Source, path: Path, adjust: Callable[[Any], None], dtype: st
         saved_model.write(source, Path(scratch, "model"), dtype)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(scratch, "model")))
         adjust(converter)
-        with environment.quiet():
+        with environment.quiet(show_failure=False):
             content = converter.convert()
     path.write_bytes(_with_metadata(content, source.metadata))
 
