@@ -33,13 +33,13 @@ class Grid:
     budget: float
 
 
-DEFAULT = Grid((1, 32), (1,), ("first",), ("none", "shift-flip"), rounds=8, budget=1.2)
+DEFAULT = Grid((1, 32), (1,), ("first",), ("none", "shift-flip"), rounds=3, budget=1.2)
 FULL = Grid(
     (1, 32, 256),
     tuple(sorted({1, ALL_THREADS})),
     tuple(NETWORKS),
     ("none", "shift-flip", "shift-flip-rotate"),
-    rounds=40,
+    rounds=12,
     budget=4.0,
 )
 

@@ -15,7 +15,7 @@ from cifar.errors import CifarError
 from cifar.recipes import TRAINING
 from cifar.report.summary import Gain, Group, Result
 
-STEPS = 5  # of training, timed, before it is another way's turn
+STEPS = 15  # of training, timed, before it is another way's turn
 GOAL = 0.75  # test accuracy that a run takes some minutes to reach
 
 

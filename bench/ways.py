@@ -19,7 +19,7 @@ from cifar import dataset, environment, networks, training
 from cifar.recipes import POLICIES, Policy, recipe
 
 IMAGES = 50_000  # as many as CIFAR-10 has: synthetic pictures, repeated
-WARM_UP = 6  # steps before a measurement
+WARM_UP = 12  # steps before every measurement: more than Keras's generators have ready from before
 SWEEP = 8  # steps for which a batch size is tried
 
 Tick = Callable[[], None]
@@ -243,6 +243,7 @@ def measure(
             elif len(times) == n + 1:
                 done(np.diff(times).tolist())
                 times.clear()
+                settled = 0
 
         with contextlib.suppress(_DoneError):
             WAYS[way].run(Work(network, POLICIES[policy], batch, threads, images, labels), tick)
