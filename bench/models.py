@@ -52,7 +52,6 @@ class Model:
     lines: dict[str, Line] = field(default_factory=dict)
     paths: dict[str, Path] = field(default_factory=dict)
     lacking: dict[str, Lack] = field(default_factory=dict)
-    _prepared: bool = False
 
     @property
     def stand_in(self) -> bool:
@@ -61,9 +60,6 @@ class Model:
 
     def prepare(self, scratch: Path, formats: Collection[str]) -> None:
         """Find the file of every format, and make those of `formats`; what cannot be had is noted in `lacking`."""
-        if self._prepared:
-            return
-        self._prepared = True
         if self.stand_in:
             network, policy, epochs, images = STAND_IN
             path = ask(

@@ -9,6 +9,7 @@ from typing import Any
 from bench.grid import Case, Grid, TrainingCase
 from bench.models import Model
 from bench.processes import ask
+from cifar.errors import CifarError
 
 DRIFT = 0.10  # change of the matrix peak above which the machine is called unsteady
 
@@ -57,6 +58,7 @@ class Session:
     training: Sequence[TrainingCase] = ()
     formats: Collection[str] = ()
     peaks: dict[int, Peak] = field(default_factory=dict)
+    _prepared: dict[str, CifarError | None] = field(default_factory=dict)
     _folder: tempfile.TemporaryDirectory[str] = field(
         default_factory=lambda: tempfile.TemporaryDirectory(prefix="cifar-bench-")
     )
@@ -67,10 +69,22 @@ class Session:
         return Path(self._folder.name)
 
     def model(self, name: str) -> Model:
-        """A model, its files found or made."""
-        model = self.models[name]
-        model.prepare(self.scratch, self.formats)
-        return model
+        """A model, its files found or made.
+
+        Raises:
+            CifarError: they cannot be, each time it is asked for.
+        """
+        if name not in self._prepared:
+            try:
+                self.models[name].prepare(self.scratch, self.formats)
+            except CifarError as error:
+                self._prepared[name] = error
+            else:
+                self._prepared[name] = None
+        failure = self._prepared[name]
+        if failure is not None:
+            raise failure
+        return self.models[name]
 
     def measure_peak(self, threads: int) -> None:
         """Measure the matrix peak at a number of threads, unless that was done already."""

@@ -157,11 +157,17 @@ def commit() -> str | None:
 
 
 def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes."""
+    """Largest resident memory of this process so far, in bytes.
+
+    Not `ru_maxrss` on Linux: it begins with what the parent process held when it started this one.
+    """
     import psutil
 
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024

@@ -23,6 +23,7 @@ class Line(BaseModel):
         accuracy, n_test: of the file, on how many test images.
         agreement: share of them with the same top class as the Keras model.
         largest_difference: of any probability.
+        precision: of the weights.
         multiply_adds: of convolutions and dense layers, per image; None where they cannot be counted.
         calibration: indices of the training images that gave int8 its ranges; None for other precisions.
     """
@@ -31,7 +32,6 @@ class Line(BaseModel):
 
     file: str
     format: str
-    precision: str
     bytes: int
     sha256: str
     network: str
@@ -46,10 +46,11 @@ class Line(BaseModel):
     agreement: float
     largest_difference: float
     outputs_sha256: str
-    multiply_adds: int | None
-    calibration: list[int] | None
     runtime: str
     runtime_version: str
+    precision: str = "float32"
+    multiply_adds: int | None = None
+    calibration: list[int] | None = None
 
 
 def read(folder: Path) -> list[Line]:

@@ -245,6 +245,14 @@ def test_a_gain_row_says_what_augmentation_bought(pair: list[Run], tmp_path: Pat
     assert row["minutes_to_75_plain"] is None  # three epochs do not get there
 
 
+def test_the_memory_of_a_worker_does_not_begin_with_its_parents() -> None:
+    """ru_maxrss does, on Linux."""
+    program = "from cifar import environment; print(environment.peak_memory())"
+    ballast = np.ones(300 << 20, np.uint8)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert 5 << 20 < int(done.stdout) < len(ballast) // 2
+
+
 def test_an_unknown_job_and_a_dead_or_silent_worker_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FailedError, match="KeyError: 'coffee'"):
         ask("coffee", 1)
