@@ -153,7 +153,8 @@ def _write(run: Run, dataset: Dataset, formats: Iterable[str], scratch: Path) ->
         except OSError as error:
             raise StorageError.of(path, error) from error
         except Exception as error:  # a converter that cannot express a user's layer raises what it likes
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = (lines[-1] if isinstance(error, TypeError) else lines[0]) if lines else type(error).__name__
             raise ParityError(f"{run.path} cannot be written as {name}: {reason}") from error
         indices = chosen.tolist() if precision == "int8" else None
         yield _Draft(run, name, path, folder / "answers.npy", networks.multiply_adds(model), indices)

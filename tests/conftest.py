@@ -103,6 +103,24 @@ def subclassed():
     return Subclassed()
 
 
+def normalised():
+    return keras.Sequential([
+        keras.Input((32, 32, 3)),
+        layers.Normalization(mean=[120.0, 121.0, 122.0], variance=[60.0, 61.0, 62.0]),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax"),
+    ])
+
+
+def raw():
+    return keras.Sequential([
+        keras.Input((32, 32, 3)),
+        layers.Conv2D(4, 3, strides=4, activation="relu"),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax"),
+    ])
+
+
 def wide():
     return keras.Sequential([keras.Input((32, 32, 3)), layers.Flatten(), layers.Dense(11, activation="softmax")])
 

@@ -27,7 +27,7 @@ def serving(model: Any, dtype: str = "uint8") -> Any:
 
 
 def _with_fixed_flatten(model: Any, dtype: str) -> Any:
-    """A copy that takes `dtype` and whose Flatten layers reshape to a width known beforehand.
+    """A copy whose Flatten layers reshape to a width known beforehand, and whose input is float32 if that is asked.
 
     The graph is smaller and the same in every process. A model that cannot be copied layer by layer (a subclass) is
     returned as it is.
@@ -42,7 +42,7 @@ def _with_fixed_flatten(model: Any, dtype: str) -> Any:
         kind = FixedFlatten if type(layer) is keras.layers.Flatten else type(layer)
         return kind.from_config(layer.get_config())
 
-    image = keras.Input((32, 32, 3), dtype=dtype, name=INPUT)
+    image = keras.Input((32, 32, 3), dtype=dtype, name=INPUT) if dtype == "float32" else None
     try:
         fixed = keras.models.clone_model(model, input_tensors=image, clone_function=copy)
         fixed.set_weights(model.get_weights())

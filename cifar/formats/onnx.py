@@ -30,11 +30,23 @@ def convert(source: Source) -> Any:
     tf2onnx.utils.INTERNAL_NAME = 1  # else its names count what this process has converted, as the doc_string does
     with environment.quiet(show_failure=False):
         proto, _ = tf2onnx.convert.from_function(serve, input_signature=signature, opset=OPSET)
+    _make_constant(proto, serve.get_concrete_function())
     for end in (*proto.graph.input, *proto.graph.output):
         end.type.tensor_type.shape.dim[0].dim_param = "N"
     proto.graph.doc_string = ""
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def _make_constant(proto: Any, function: Any) -> None:
+    """Turn what tf2onnx takes for inputs, the constants that a layer holds as tensors, into constants."""
+    import onnx
+
+    names = [tensor.name for tensor in function.inputs[1:]]
+    values = dict(zip(names, function.captured_inputs, strict=True))
+    for constant in [end for end in proto.graph.input if end.name in values]:
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(values[constant.name].numpy(), constant.name))
+        proto.graph.input.remove(constant)
 
 
 def save(proto: Any, metadata: dict[str, str], path: Path) -> None:
