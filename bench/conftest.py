@@ -70,6 +70,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "latency_case": lambda: grid.inference(session.grid, chosen, _devices(config)),
         "start_case": lambda: grid.start(session.grid, chosen),
         "training_case": lambda: grid.training(session.grid),
+        "network": lambda: list(session.grid.networks),
         "policy": lambda: [name for name in POLICIES if name != "none"],
         "gained": lambda: config.stash[GAINS],
     }

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import psutil
 
 from bench.models import KERAS, Model
-from bench.ways import WAYS
+from bench.ways import OURS, WAYS
 from cifar.formats import FORMATS
 from cifar.networks import NETWORKS
 
 FORMAT_NAMES = (KERAS, *FORMATS)
+POLICIES = ("none", "shift-flip", "shift-flip-rotate")
 ALL_THREADS = psutil.cpu_count() or 1
 
 
@@ -20,7 +21,8 @@ class Grid:
 
     Attributes:
         batches, threads: of inference.
-        networks, policies: of training.
+        networks, policies: of training by `cifar train`.
+        peers: the policies under which the other ways to train are measured too.
         rounds: of training, each of a few steps of every way.
         budget: seconds of sampling per case of inference.
     """
@@ -29,16 +31,18 @@ class Grid:
     threads: tuple[int, ...]
     networks: tuple[str, ...]
     policies: tuple[str, ...]
+    peers: tuple[str, ...]
     rounds: int
     budget: float
 
 
-DEFAULT = Grid((1, 32), (1,), ("first",), ("none", "shift-flip"), rounds=3, budget=1.2)
+DEFAULT = Grid((1, 32), (1,), ("first",), POLICIES, ("none", "shift-flip"), rounds=3, budget=1.2)
 FULL = Grid(
     (1, 32, 256),
     tuple(sorted({1, ALL_THREADS})),
     tuple(NETWORKS),
-    ("none", "shift-flip", "shift-flip-rotate"),
+    POLICIES,
+    POLICIES,
     rounds=12,
     budget=4.0,
 )
@@ -94,5 +98,5 @@ def training(grid: Grid) -> list[TrainingCase]:
         for network in grid.networks
         for policy in grid.policies
         for name, way in WAYS.items()
-        if policy in way.policies
+        if policy in way.policies and (name == OURS or policy in grid.peers)
     ]

@@ -238,11 +238,27 @@ def _inference_section(rows: list[Row]) -> Section:
     return Section(title, INFERENCE, _cells(INFERENCE, rows, groups), notes)
 
 
+def _targets(result: Result) -> list[str]:
+    """What our way to train is held to, of each network: shares of the peak, ratios, waits."""
+    said = []
+    for row in training_rows(result):
+        if row["way"] == "cifar train":
+            best = row["images_per_second_best"] * row["flop_per_image"] / result.peaks[row["threads"]].best
+            said.append(f"{row['model']} {row['augment']}: best step {best:.0%} of the peak")
+    said += [
+        f"{row['model']}: {row['seconds']:.1f} s from process start to the end of the first step, "
+        f"{row['import_seconds']:.1f} s of them TensorFlow's import"
+        for row in result.of("first-step")
+    ]
+    return [f"cifar train: {'; '.join(said)}."] if said else []
+
+
 def _training_notes(result: Result) -> list[str]:
     notes = [
         "Median step after warm-up, 50,000 synthetic images; a peer at the better of its batch sizes. slowest: step "
         "over the median. of plain: of the same way without augmentation (Keras fit for both of its kinds)."
     ]
+    notes += _targets(result)
     notes += [f"{threads} thr: {_peak_in_words(peak)}." for threads, peak in result.peaks.items()]
     return notes
 

@@ -1,5 +1,6 @@
-"""Training steps of our loop, and of the ways a user would go otherwise, on the same work."""
+"""Training steps of our loop and of the ways a user would go otherwise, on the same work; the way to the first."""
 
+from bench import throughput
 from bench.conftest import MARKS
 
 pytestmark = MARKS
@@ -7,3 +8,7 @@ pytestmark = MARKS
 
 def test_training(record, training, training_case):
     record(lambda: training.steps(training_case))
+
+
+def test_first_step_of_training(record, session, network):
+    record(lambda: throughput.first_step(session, network))

@@ -1,8 +1,10 @@
 """The rows of training, of its input alone, and of what augmentation buys."""
 
 import random
+import time
 from contextlib import ExitStack
 from dataclasses import asdict
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from cifar.errors import CifarError
 from cifar.recipes import TRAINING
 from cifar.report.summary import Gain, Group, Result
 
+FIRST_STEPS = 2  # times that a process is started for its first step
 STEPS = 15  # of training, timed, before it is another way's turn
 GOAL = 0.75  # test accuracy that a run takes some minutes to reach
 
@@ -98,6 +101,22 @@ class Training:
             answers = self._answers.setdefault(case, [])
             assert isinstance(answers, list)
             answers.append(answer)
+
+
+def first_step(session: Session, network: str) -> tuple[list[float], Row]:
+    """Seconds from process start to the end of the first training step, a few times, and the row."""
+    answers = []
+    for _ in range(FIRST_STEPS):
+        with TemporaryDirectory(dir=session.scratch) as folder:
+            answers.append(ask("first_step", 2, folder=folder, network=network, spawned=time.time()))
+    return [answer["seconds"] for answer in answers], {
+        "kind": "first-step",
+        "model": network,
+        "threads": 2,
+        "device": "cpu",
+        "seconds": float(np.median([answer["seconds"] for answer in answers])),
+        "import_seconds": float(np.median([answer["import_seconds"] for answer in answers])),
+    }
 
 
 def augmentation(session: Session, policy: str) -> tuple[list[float], Row]:

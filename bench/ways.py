@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import dataset, environment, networks, training
+from cifar import dataset, environment, networks, step, training
 from cifar.recipes import POLICIES, Policy, recipe
 
 IMAGES = 50_000  # as many as CIFAR-10 has: synthetic pictures, repeated
@@ -56,10 +56,10 @@ def cifar(work: Work, tick: Tick) -> None:
     wanted = recipe(work.network, work.policy.name, profile="reference", dataset="synthetic", threads=work.threads)
     wanted = wanted.model_copy(update={"batch_size": work.batch})
     whole = dataset.Dataset("synthetic", None, (), work.images, work.labels, work.images[:1], work.labels[:1])
-    model = training.prepare(wanted)
+    advance = step.compiled(training.prepare(wanted))
     for epoch in count(1):
         for images, targets in training.batches(wanted, whole, epoch):
-            model.train_on_batch(images, targets)
+            advance(images, targets)
             tick()
 
 
@@ -193,8 +193,9 @@ class Way:
 
 
 AUGMENTED = ("shift-flip", "shift-flip-rotate")
+OURS = "cifar"
 WAYS = {
-    "cifar": Way("cifar train", cifar, "tensorflow", ("none", *AUGMENTED), ()),
+    OURS: Way("cifar train", cifar, "tensorflow", ("none", *AUGMENTED), ()),
     "fit": Way("Keras fit", keras_fit, "tensorflow", ("none",)),
     "generator": Way("fit + ImageDataGenerator", keras_generator, "tensorflow", AUGMENTED),
     "layers": Way("fit + keras.layers.Random*", keras_layers, "tensorflow", AUGMENTED),

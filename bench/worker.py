@@ -173,6 +173,39 @@ def training(**arguments: Any) -> None:
     ways.measure(**arguments, exchange=exchange)
 
 
+def first_step(folder: str, network: str, spawned: float) -> dict[str, float]:
+    """Do what `cifar train` does until its first step is done; seconds since this process was started.
+
+    Args:
+        folder: for the run.
+        network: by name.
+        spawned: time.time() just before this process was started.
+    """
+    from cifar import dataset, training
+    from cifar.recipes import recipe
+    from cifar.records import Identity
+    from cifar.report.progress import Silent
+    from cifar.run import claim
+
+    class Stop(Silent):
+        def step(self, *_: Any) -> None:
+            raise TimeoutError(time.time())
+
+    before = time.time()
+    environment.configure(threads=2)
+    import keras  # noqa: F401 - what takes its time
+
+    imported = time.time()
+    wanted, data = recipe(network, "shift-flip", profile="reference", dataset="synthetic"), dataset.draw_synthetic()
+    identity = Identity.of(wanted, data.sha256, training.identify(wanted))
+    try:
+        with claim(Path(folder), identity) as run:
+            training.train(run, data, Stop())
+    except TimeoutError as reached:
+        return {"seconds": reached.args[0] - spawned, "import_seconds": imported - before}
+    raise AssertionError("trained without a step")
+
+
 def stand_in(folder: str, network: str, policy: str, epochs: int, images: int) -> str:
     """Train a network on drawn pictures, for want of a better model; the run's folder."""
     from contextlib import nullcontext
@@ -202,6 +235,7 @@ JOBS: dict[str, Callable[..., Any]] = {
     "peak": peak,
     "augmentation": augmentation,
     "training": training,
+    "first_step": first_step,
 }
 
 

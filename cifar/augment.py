@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cifar.recipes import Policy
 
 SIDE = 32  # pixels along each axis
+CHUNK = 32  # images at once, so that their float32 copies stay in the cache
 GRID = 256  # shifts are drawn in steps of 1/256 pixel: see _resample_axes
 
 Images = NDArray[np.uint8]
@@ -91,7 +92,11 @@ def apply(images: Images, parameters: Parameters) -> Images:
         uint8, (N, 32, 32, 3), rounded to the nearest grey level.
     """
     resample = _resample_axes if parameters.angle is None else _resample_plane
-    return np.rint(resample(images, parameters)).astype(np.uint8)
+    changed = np.empty_like(images)
+    for start in range(0, len(images), CHUNK):
+        part = slice(start, start + CHUNK)
+        changed[part] = np.rint(resample(images[part], parameters[part]))
+    return changed
 
 
 def _resample_axes(images: Images, p: Parameters) -> NDArray[np.float32]:
@@ -127,15 +132,17 @@ def _resample_plane(images: Images, p: Parameters) -> NDArray[np.float32]:
     column = np.clip(np.cos(theta) * across - np.sin(theta) * down + centre, 0, SIDE - 1).astype(np.float32)
     row = np.clip(np.sin(theta) * across + np.cos(theta) * down + centre, 0, SIDE - 1).astype(np.float32)
 
-    left = np.minimum(column.astype(np.int32), SIDE - 2)
-    top = np.minimum(row.astype(np.int32), SIDE - 2)
-    right_part, lower_part = (column - left)[..., None], (row - top)[..., None]
-    corner = np.arange(len(images), dtype=np.int32)[:, None, None] * SIDE**2 + top * SIDE + left
-    pixels = images.reshape(-1, 3)
+    left, top = (np.minimum(axis.astype(np.intp), SIDE - 2) for axis in (column, row))
+    right_part, lower_part = column - left.astype(np.float32), row - top.astype(np.float32)
+    corner = np.arange(len(images))[:, None, None] * SIDE**2 + top * SIDE + left
+    corners = (corner, corner + 1, corner + SIDE, corner + SIDE + 1)
+    planes = np.ascontiguousarray(images.reshape(-1, 3).T, dtype=np.float32)  # numpy is slow on an axis of three
 
-    def mix(index: NDArray[np.int32]) -> NDArray[np.float32]:
-        a, b = pixels.take(index, axis=0).astype(np.float32), pixels.take(index + 1, axis=0)
-        return a + (b - a) * right_part
+    def mix(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+        upper, upper_right, lower, lower_right = (plane.take(index, mode="clip") for index in corners)
+        upper += (upper_right - upper) * right_part
+        lower += (lower_right - lower) * right_part
+        mixed: NDArray[np.float32] = upper + (lower - upper) * lower_part
+        return mixed
 
-    upper, lower = mix(corner), mix(corner + SIDE)
-    return upper + (lower - upper) * lower_part
+    return np.stack([mix(plane) for plane in planes], axis=-1)

@@ -35,6 +35,7 @@ SETTINGS = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "CUDA_VISIBLE_DEVICES": "-1",  # the TensorFlow backend trains on the CPU
 }
+TRAINING_STEP = 2  # counts up whenever the step's arithmetic changes: it then gives other weights
 DECISIVE = ("KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS")  # a user's other choice is refused, never overridden in silence
 
 
@@ -100,7 +101,7 @@ def facts(threads: int) -> dict[str, Any]:
         "gpu": gpu(),
         "device": "cpu",
         "threads": threads,
-        "settings": {**SETTINGS, "op_determinism": True, "jit_compile": False},
+        "settings": {**SETTINGS, "op_determinism": True, "jit_compile": False, "training_step": TRAINING_STEP},
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import augment, environment, evaluation, files
+from cifar import augment, environment, evaluation, files, step
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.networks import architecture_sha256, build_afresh, weights_sha256
@@ -84,10 +84,11 @@ def train(run: Run, dataset: Dataset, watch: Watch) -> None:
     used = dataset.head(recipe.train_images)
     _record_environment(run, dataset)
     model = prepare(recipe)
+    advance = step.compiled(model)
     progress = restore(run, model)
     try:
         for epoch in range(len(progress.history) + 1, recipe.epochs + 1):
-            line, timing = _train_epoch(model, recipe, used, epoch, watch)
+            line, timing = _train_epoch(model, advance, recipe, used, epoch, watch)
             progress.history.append(line)
             progress.timing.append(timing)
             save(run, model, progress)
@@ -117,19 +118,21 @@ def _record_environment(run: Run, dataset: Dataset) -> None:
         )
 
 
-def _train_epoch(model: Any, recipe: Recipe, data: Dataset, epoch: int, watch: Watch) -> tuple[Epoch, Timing]:
+def _train_epoch(
+    model: Any, advance: step.Step, recipe: Recipe, data: Dataset, epoch: int, watch: Watch
+) -> tuple[Epoch, Timing]:
     """Visit every training image once, then score the test set. Running means are weighted by batch size."""
     started = time.perf_counter()
-    loss_sum = hit_sum = 0.0
-    seen = 0
+    loss_sum = 0.0
+    right_sum = seen = 0
     for images, targets in batches(recipe, data, epoch):
-        loss, accuracy = (float(x) for x in model.train_on_batch(images, targets))
+        loss, right = advance(images, targets)
         seen += len(images)
         loss_sum += loss * len(images)
-        hit_sum += accuracy * len(images)
+        right_sum += right
         if not math.isfinite(loss):
             raise DivergedError(f"the loss became {loss} in epoch {epoch}, after {seen} of its images")
-        watch.step(epoch, seen, loss_sum / seen, hit_sum / seen)
+        watch.step(epoch, seen, loss_sum / seen, right_sum / seen)
     assert seen == len(data.x_train)
     trained = time.perf_counter()
     scores = evaluation.score(evaluation.predict(predictor(model), data.x_test), data.y_test)
@@ -138,7 +141,7 @@ def _train_epoch(model: Any, recipe: Recipe, data: Dataset, epoch: int, watch: W
     line = Epoch(
         epoch=epoch,
         loss=loss_sum / seen,
-        accuracy=hit_sum / seen,
+        accuracy=right_sum / seen,
         test_loss=scores.loss,
         test_accuracy=scores.accuracy,
         weights_sha256=weights_sha256(model),

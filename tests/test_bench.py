@@ -288,7 +288,7 @@ def test_the_grids_hold_what_they_promise() -> None:
     assert {case.threads for case in cases} == {1}
     assert {(case.policy, case.way) for case in grid.training(grid.DEFAULT)} == {
         ("none", "cifar"), ("none", "fit"), ("none", "pytorch"), ("shift-flip", "cifar"), ("shift-flip", "generator"),
-        ("shift-flip", "layers"), ("shift-flip", "pytorch"),
+        ("shift-flip", "layers"), ("shift-flip", "pytorch"), ("shift-flip-rotate", "cifar"),
     }  # fmt: skip
     full = grid.inference(grid.FULL, chosen, ["cpu", "gpu"])
     assert {case.batch for case in full} == {1, 32, 256}
@@ -376,7 +376,8 @@ def test_what_was_not_measured_is_said() -> None:
 def test_an_unsteady_machine_is_named() -> None:
     training = {
         "kind": "training", "way": "cifar train", "model": "first", "augment": "none", "batch": 128, "threads": 2,
-        "images_per_second": 100.0, "slowest_over_median": 1.0, "memory_bytes": 1, "peak_fraction": 0.5,
+        "images_per_second": 100.0, "images_per_second_best": 110.0, "flop_per_image": 1e7,
+        "slowest_over_median": 1.0, "memory_bytes": 1, "peak_fraction": 0.5,
     }  # fmt: skip
     for after, unsteady in ((0.95e9, False), (0.85e9, True)):
         text = report.markdown(Result([training], [], {2: Peak("blas", [1e9, after])}))

@@ -17,7 +17,7 @@ STOREYS = [
     ["cifar.report"],
     ["cifar.formats", "cifar.manifest", "cifar.training"],
     ["cifar.run"],
-    ["cifar.augment", "cifar.evaluation", "cifar.dataset", "cifar.networks"],
+    ["cifar.augment", "cifar.evaluation", "cifar.dataset", "cifar.networks", "cifar.step"],
     ["cifar.archive", "cifar.environment", "cifar.files", "cifar.records", "cifar.statistics", "cifar.synthetic"],
     ["cifar.pickles", "cifar.recipes"],
     ["cifar.errors"],

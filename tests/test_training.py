@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import Command, isolated, train_here
 
-from cifar import evaluation, training
+from cifar import evaluation, step, training
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.recipes import Recipe, recipe
@@ -130,7 +130,8 @@ def test_recipe_and_environment_are_on_disk_before_the_first_step(tmp_path: Path
 @pytest.mark.usefixtures("tiny")
 def test_training_figures_are_means_over_images_not_over_batches(small: Dataset) -> None:
     wanted = small_recipe("tinynet:without_dropout", batch_size=64)  # 300 = 4 * 64 + 44
-    line, _ = training._train_epoch(training.prepare(wanted), wanted, small, 1, Silent())
+    model = training.prepare(wanted)
+    line, _ = training._train_epoch(model, step.compiled(model), wanted, small, 1, Silent())
 
     model = training.prepare(wanted)
     losses: list[float] = []
