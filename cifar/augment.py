@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cifar.recipes import Policy
 
 SIDE = 32  # pixels along each axis
-CHUNK = 32  # images at once, so that their float32 copies stay in the cache
+CHUNK = 16  # images at once, so that their float32 copies stay in the cache
 GRID = 256  # shifts are drawn in steps of 1/256 pixel: see _resample_axes
 
 Images = NDArray[np.uint8]
@@ -95,7 +95,7 @@ def apply(images: Images, parameters: Parameters) -> Images:
     changed = np.empty_like(images)
     for start in range(0, len(images), CHUNK):
         part = slice(start, start + CHUNK)
-        changed[part] = np.rint(resample(images[part], parameters[part]))
+        changed[part] = np.rint(resample(images[part], parameters[part])).astype(np.uint8)
     return changed
 
 
@@ -145,4 +145,4 @@ def _resample_plane(images: Images, p: Parameters) -> NDArray[np.float32]:
         mixed: NDArray[np.float32] = upper + (lower - upper) * lower_part
         return mixed
 
-    return np.stack([mix(plane) for plane in planes], axis=-1)
+    return np.moveaxis(np.stack([mix(plane) for plane in planes]), 0, -1)
