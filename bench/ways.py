@@ -197,8 +197,8 @@ OURS = "cifar"
 WAYS = {
     OURS: Way("cifar train", cifar, "tensorflow", ("none", *AUGMENTED), ()),
     "fit": Way("Keras fit", keras_fit, "tensorflow", ("none",)),
-    "generator": Way("fit + ImageDataGenerator", keras_generator, "tensorflow", AUGMENTED),
-    "layers": Way("fit + keras.layers.Random*", keras_layers, "tensorflow", AUGMENTED),
+    "generator": Way("fit, ImageDataGenerator", keras_generator, "tensorflow", AUGMENTED),
+    "layers": Way("fit, Random* layers", keras_layers, "tensorflow", AUGMENTED),
     "pytorch": Way("PyTorch, channels last", pytorch, "torch", ("none", *AUGMENTED)),
 }
 
