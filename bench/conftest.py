@@ -43,19 +43,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    option = config.option
+    device = config.getoption("device", None)
+    folders = [Path(folder) for folder in config.getoption("run", [])]
     try:
-        if option.device is not None:
-            one_of("device for --device", option.device, DEVICES)
-        chosen = models.choose([Path(folder) for folder in option.run])
-        runs = [run for folder in option.run for run in runs_in(Path(folder))]
+        if device is not None:
+            one_of("device for --device", device, DEVICES)
+        chosen = models.choose(folders)
+        runs = [run for folder in folders for run in runs_in(folder)]
         groups = summary.summarise(runs).groups
     except CifarError as error:
         raise pytest.UsageError(str(error)) from None
     by_name = {model.name: model for model in chosen}
-    config.stash[SESSION] = Session(grid.FULL if option.full else grid.DEFAULT, by_name, option.order_seed)
+    config.stash[SESSION] = Session(
+        grid.FULL if config.getoption("full", False) else grid.DEFAULT, by_name, config.getoption("order_seed", 0)
+    )
     config.stash[GAINS] = [(group, gain) for group in groups for gain in group.gains()]
-    option.benchmark_save_data = True  # a result without its samples cannot be compared
+    config.option.benchmark_save_data = True  # a result without its samples cannot be compared
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -83,7 +86,7 @@ def _name(value: Any) -> str:
 
 
 def _devices(config: pytest.Config) -> list[str]:
-    asked = config.option.device
+    asked = config.getoption("device", None)
     if asked in ("cpu", "gpu"):
         return [asked]
     return ["cpu", "gpu"] if asked == "all" or environment.gpu() else ["cpu"]
@@ -151,11 +154,11 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
     """Before pytest-benchmark saves: the matrix peak once more, and every row's share of it."""
     config = session.config
     ours = config.stash[SESSION]
-    ours.end()
+    ours.end(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
     for benchmark in config._benchmarksession.benchmarks:  # type: ignore[attr-defined]
         if "threads" in benchmark.extra_info and "images_per_second" in benchmark.extra_info:
             benchmark.extra_info["peak_fraction"] = ours.peak_fraction(benchmark.extra_info)
@@ -175,8 +178,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     result = Result(rows, missing, config.stash[SESSION].peaks)
     terminalreporter.write_line("")
     report.show(result, terminalreporter._tw._file)
-    if config.option.report_to:
-        written = report.write(result, Path(config.option.report_to))
+    folder = config.getoption("report_to", None)
+    if folder:
+        written = report.write(result, Path(folder))
         terminalreporter.write_line(f"Written: {', '.join(map(os.fspath, written))}")
 
 

@@ -166,24 +166,33 @@ class Inference:
     def _quality(self, case: Case, answer: Row) -> Row:
         """Accuracy and agreement with the Keras model, measured where the data is, else as recorded at the export."""
         model = self._session.model(case.model)
-        found, line = models.data_of(model), model.lines.get(case.format)
+        found = models.data_of(model)
+        recorded = self._recorded(case, model)
         if found is None:
-            agreement = line.agreement if line else 1.0
-            accuracy = line.accuracy if line else model.accuracy
-            return {"quality": "recorded", "accuracy": accuracy, "agreement": agreement}
+            return {"quality": "recorded", **recorded}
         classes = np.load(answer["answers"]).argmax(axis=1)
+        keras = self._keras_classes(model)
         return {
             "quality": "measured",
             "accuracy": float((classes == found.y_test).mean()),
-            "agreement": float((classes == self._keras_classes(model)).mean()),
+            "agreement": recorded["agreement"] if keras is None else float((classes == keras).mean()),
             "correct": int((classes == found.y_test).sum()),
             "n_test": len(classes),
         }
 
-    def _keras_classes(self, model: Model) -> NDArray[np.int64]:
-        """The top classes that a model's Keras form gives for its test set."""
+    def _recorded(self, case: Case, model: Model) -> Row:
+        """Accuracy and agreement as a manifest has them; those of a run's Keras model as its metrics do."""
+        line = model.lines.get("saved-model" if case.format == KERAS else case.format)
+        if line:
+            return {"accuracy": line.accuracy, "agreement": line.agreement}
+        return {"accuracy": model.run.metrics["accuracy"] if model.run else None, "agreement": 1.0}
+
+    def _keras_classes(self, model: Model) -> NDArray[np.int64] | None:
+        """The top classes that a model's Keras form gives for its test set; None where it has no such form."""
         if model.run is not None:
             return model.run.predictions()[0].argmax(axis=1)
+        if KERAS not in model.paths:
+            return None
         if model.name not in self._classes:
             answers = self._session.scratch / f"{model.name}-keras.npy"
             ask("answer", 2, case=self._job(Case(model.name, KERAS, 1, 2, "cpu")), to=str(answers))

@@ -1,5 +1,6 @@
 """Which models are measured: runs, released models, or a stand-in; and their files, made where they are missing."""
 
+import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -72,25 +73,19 @@ class Model:
             self._take(self.run.path / "exports", weights)
             missing = [name for name in FORMATS if name in formats and name not in self.lines]
             if missing:
-                self._export(missing, scratch / self.name, weights)
-        elif "saved-model" in self.paths:
-            self.paths[KERAS] = self.paths["saved-model"]
+                self._export(missing, Path(tempfile.mkdtemp(dir=scratch)), weights)
         for name, line in self.lines.items():
-            if files.sha256(self.paths[name]) != line.sha256:
+            if not self.paths[name].exists() or files.sha256(self.paths[name]) != line.sha256:
                 reason = f"{self.paths[name]}: not the file that its manifest describes: its SHA-256 differs"
                 self.lacking[name] = Lack(reason, bad=True)
+        if self.run is None and "saved-model" in self.paths and "saved-model" not in self.lacking:
+            self.paths[KERAS] = self.paths["saved-model"]
 
     @property
     def facts(self) -> dict[str, Any]:
         """What was trained, on which data, with which weights."""
         known = self.run.metrics if self.run else next(iter(self.lines.values())).model_dump()
         return {key: known[key] for key in FACTS}
-
-    @property
-    def accuracy(self) -> float:
-        """Test accuracy of the Keras model, as its run recorded it; of a released model, as its SavedModel has it."""
-        recorded = self.run.metrics if self.run else self.lines["saved-model"].model_dump()
-        return float(recorded["accuracy"])
 
     @property
     def keras_bytes(self) -> int | None:

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 
 from bench import grid, models, processes, report, tables, timing
 from bench.grid import Case
+from bench.inference import Inference
 from bench.processes import FailedError, Worker, ask
-from bench.session import Peak
+from bench.session import NotHereError, Peak
+from bench.session import Session as BenchSession
 from bench.tables import Result, pareto
-from cifar import dataset, exporting
+from cifar import dataset, exporting, files, manifest
 from cifar.dataset import Dataset
 from cifar.formats import FORMATS
 from cifar.recipes import recipe
@@ -90,7 +92,7 @@ def test_every_format_has_its_rows_and_what_ran_is_what_was_asked(measured: Sess
         assert row["weights_sha256"] == run.metrics["weights_sha256"]
         assert (row["quality"], row["n_test"]) == ("measured", 1000)
         assert row["accuracy"] == row["correct"] / 1000
-        if row["precision"] != "int8":
+        if row["precision"] == "float32":
             assert abs(row["accuracy"] - run.metrics["accuracy"]) <= 0.001
             assert row["agreement"] >= 0.999
 
@@ -279,6 +281,35 @@ def test_a_released_model_answers_through_keras_with_the_weights_of_its_saved_mo
     }  # fmt: skip
     ask("answer", 2, case=case, to=str(tmp_path / "answers.npy"))
     np.testing.assert_array_equal(np.load(tmp_path / "answers.npy"), pair[0].predictions()[0])
+
+
+def test_a_released_model_without_a_saved_model_is_measured_with_what_its_manifest_records(
+    exported: Path, tmp_path: Path
+) -> None:
+    lines = [line for line in manifest.read(exported) if line.format == "onnx"]
+    shutil.copy(exported / lines[0].file, tmp_path)
+    with manifest.held(tmp_path) as held:
+        held[lines[0].file] = lines[0]
+    (model,) = models._released(tmp_path)
+    case = Case(model.name, "onnx", 1, 1, "cpu")
+    session = BenchSession(grid.DEFAULT, {model.name: model}, 0, inference=[case], formats=["onnx"])
+    _, row = Inference(session).latency(case)
+    assert (row["quality"], row["accuracy"], row["agreement"]) == ("recorded", lines[0].accuracy, 1.0)
+    missing = Case(model.name, "keras", 1, 1, "cpu")
+    with pytest.raises(NotHereError, match="comes without a keras file"):
+        Inference(session).latency(missing)
+    session.end(interrupted=True)
+
+
+def test_two_runs_of_one_name_are_told_apart_and_left_as_they_are(run: Run, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(run.path, tmp_path / name / run.path.name)
+    before = [files.sha256(tmp_path / name) for name in ("a", "b")]
+    folders = [tmp_path / name / run.path.name for name in ("a", "b")]
+    answer = bench(tmp_path, "--run", *folders, "-k", "latency and tflite-b1")
+    assert answer.code == 0, answer.out
+    assert [row["model"] for row in answer.rows] == [str(folder) for folder in folders]
+    assert [files.sha256(tmp_path / name) for name in ("a", "b")] == before
 
 
 def test_the_grids_hold_what_they_promise() -> None:
