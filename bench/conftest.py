@@ -146,7 +146,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["cifar"] = {
         **environment.facts(grid.ALL_THREADS),
         "matrix_peak": {
-            str(threads): {"library": peak.library, "flops": peak.flops, "steady": peak.steady}
+            str(threads): {"product": peak.product, "flops": peak.flops, "steady": peak.steady}
             for threads, peak in session.peaks.items()
         },
         "order_seed": session.order_seed,

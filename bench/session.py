@@ -23,9 +23,14 @@ class NotHereError(Exception):
 
 @dataclass
 class Peak:
-    """The float32 matrix peak at some number of threads, each time it was measured, in FLOP/s."""
+    """The float32 matrix peak at some number of threads.
 
-    library: str
+    Attributes:
+        product: the library whose matrix product it is.
+        flops: FLOP/s, each time it was measured.
+    """
+
+    product: str
     flops: list[float]
 
     @property
@@ -91,7 +96,7 @@ class Session:
         """Measure the matrix peak at a number of threads, unless that was done already."""
         if threads not in self.peaks:
             answer = ask("peak", threads, threads=threads)
-            self.peaks[threads] = Peak(answer["library"], [answer["flops"]])
+            self.peaks[threads] = Peak(answer["product"], [answer["flops"]])
 
     def end(self, interrupted: bool) -> None:
         """Measure every peak once more, unless the user does not want to wait, and remove the scratch folder."""

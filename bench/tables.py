@@ -269,4 +269,4 @@ def _training_notes(result: Result) -> list[str]:
 def _peak_in_words(peak: Peak) -> str:
     found = ", ".join(f"{flops / 1e9:,.0f}" for flops in peak.flops)
     unsteady = "" if peak.steady else ": UNSTEADY MACHINE, more than 10 % apart"
-    return f"matrix peak {found} GFLOP/s before and after ({peak.library}){unsteady}"
+    return f"matrix peak {found} GFLOP/s before and after ({peak.product}){unsteady}"

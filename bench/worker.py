@@ -152,7 +152,7 @@ def peak(threads: int) -> dict[str, Any]:
         before = time.perf_counter()
         tf.matmul(a, b).numpy()
         seconds.append(time.perf_counter() - before)
-    return {"flops": 2 * PEAK_SIZE**3 / min(seconds), "library": f"tensorflow {tf.__version__} matmul, oneDNN"}
+    return {"flops": 2 * PEAK_SIZE**3 / min(seconds), "product": f"tensorflow {tf.__version__} matmul, oneDNN"}
 
 
 def augmentation(policy: str, budget: float) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`cifar export`: write a run's model in other formats."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -9,6 +9,12 @@ from typer.core import TyperCommand
 from cifar.cli.evaluate import data_of
 from cifar.cli.output import DataDir, Json, RunArgument, note, stderr, stdout, write_json
 from cifar.errors import one_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cifar.manifest import Line
+    from cifar.run import Run
 
 
 class Command(TyperCommand):
@@ -57,7 +63,6 @@ def export(
     """
     from cifar import environment, exporting
     from cifar.formats import EQUAL, FORMATS
-    from cifar.report import terminal
     from cifar.run import Run
 
     asked = FORMATS if "all" in (formats or ()) else formats or EQUAL
@@ -71,6 +76,13 @@ def export(
     if as_json:
         write_json({"exports": [line.model_dump() for line in lines]})
         return
+    stdout.print(_table(run, lines))
+    note(f"In {to or run.path / 'exports'}, with manifest.json; the contract is in exports/README.md.")
+
+
+def _table(run: "Run", lines: "list[Line]") -> "Table":
+    from cifar.report import terminal
+
     rows = [
         (
             line.format,
@@ -84,8 +96,7 @@ def export(
     ]
     columns = ("format", "bytes>", "test>", "agreement>", "difference>", "runtime")
     caption = (
-        f"On {data.x_test.shape[0]:,} test images, each file in its own runtime. agreement: the same class as the "
+        f"On {lines[0].n_test:,} test images, each file in its own runtime. agreement: the same class as the "
         f"Keras model ({run.metrics['accuracy']:.2%}). difference: the largest of any probability."
     )
-    stdout.print(terminal.table(f"Exported: {run.path.name}", columns, rows, caption))
-    note(f"In {to or run.path / 'exports'}, with manifest.json; the contract is in exports/README.md.")
+    return terminal.table(f"Exported: {run.path.name}", columns, rows, caption)
