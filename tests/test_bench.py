@@ -247,6 +247,20 @@ def test_a_gain_row_says_what_augmentation_bought(pair: list[Run], tmp_path: Pat
     assert row["minutes_to_75_plain"] is None  # three epochs do not get there
 
 
+def test_training_steps_and_the_way_to_the_first_are_measured(tmp_path: Path) -> None:
+    answer = bench(tmp_path, "-k", "training and (first-none-cifar or first_step)")
+    assert answer.code == 0, answer.out
+    steps, first = sorted(answer.rows, key=lambda row: row["kind"] != "training")
+    assert (steps["batch"], len(steps["data"])) == (128, 45)
+    assert steps["flop_per_image"] == pytest.approx(127.9e6, rel=1e-3)
+    assert steps["images_per_second"] == pytest.approx(128 / np.median(steps["data"]))
+    assert steps["slowest_over_median"] == pytest.approx(max(steps["data"]) / np.median(steps["data"]))
+    assert 0 < steps["peak_fraction"] < 1
+    assert 300 << 20 < steps["memory_bytes"] < 1500 << 20
+    assert 0 < first["import_seconds"] < min(first["data"])
+    assert "best step" in answer.out
+
+
 def test_the_memory_of_a_worker_does_not_begin_with_its_parents() -> None:
     """ru_maxrss does, on Linux."""
     program = "from cifar import environment; print(environment.peak_memory())"
