@@ -66,6 +66,11 @@ INFERENCE = (
     Column("kB", "file_kb", "{:.0f}".format, min),
     Column("ran on", "ran_on", right=False),
 )
+LEGEND = (
+    f"b: batch size, {BEST} the best for it. agree: % with the Keras model's class. p50, p90, p99 (from 64, 130, 662 "
+    "samples on) and load: ms. peak: share of a float32 matrix product at these threads. start: s from process start to "
+    "first answer. MiB: peak memory of a process that loads the file and answers."
+)
 TRAINING = (
     Column("network", "model", right=False),
     Column("augment", "augment", right=False),
@@ -195,6 +200,8 @@ def sections(result: Result) -> list[Section]:
     for row in inference_rows(result):
         tables.setdefault((row["model"], row["threads"], row["device"]), []).append(row)
     made = [_inference_section(rows) for rows in tables.values()]
+    if made:
+        made[-1].notes.append(LEGEND)
     if training := training_rows(result):
         made.append(
             Section("Training steps", TRAINING, _cells(TRAINING, training, [training]), _training_notes(result))
@@ -224,10 +231,7 @@ def _inference_section(rows: list[Row]) -> Section:
     measured = f"of {first.get('n_test', 0):,} test images, measured here"
     recorded = "AS RECORDED in the manifest (so is agree): the data is not on this machine"
     notes = [
-        f"test %: {measured if first['quality'] == 'measured' else recorded}. agree: % with the Keras model's class. "
-        "p50, p90, p99 (from 64, 130, 662 samples on) and load: ms. peak: share of a float32 matrix product at these "
-        "threads. start: s from process start to first answer. MiB: peak memory of a process that loads the file and "
-        f"answers. {BEST} the best for its batch size b.",
+        f"test %: {measured if first['quality'] == 'measured' else recorded}. "
         f"Pareto front, accuracy over speed: {'; '.join(fronts)}.",
     ]
     if not all(row["steady"] for row in rows):
