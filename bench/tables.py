@@ -68,8 +68,8 @@ INFERENCE = (
 )
 LEGEND = (
     f"b: batch size, {BEST} the best for it. agree: % with the Keras model's class. p50, p90, p99 (from 64, 130, 662 "
-    "samples on) and load: ms. peak: share of a float32 matrix product at these threads. start: s from process start to "
-    "first answer. MiB: peak memory of a process that loads the file and answers."
+    "samples on) and load: ms. peak: share of a float32 matrix product at these threads. start: s from process start "
+    "to first answer. MiB: peak memory of a process that loads the file and answers."
 )
 TRAINING = (
     Column("network", "model", right=False),
