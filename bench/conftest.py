@@ -19,7 +19,6 @@ from cifar import environment
 from cifar.errors import CifarError, one_of
 from cifar.recipes import POLICIES
 from cifar.report import summary
-from cifar.run import runs_in
 
 DEVICES = ("cpu", "gpu", "all")
 SESSION = pytest.StashKey[Session]()
@@ -49,8 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if device is not None:
             one_of("device for --device", device, DEVICES)
         chosen = models.choose(folders)
-        runs = [run for folder in folders for run in runs_in(folder)]
-        groups = summary.summarise(runs).groups
+        groups = summary.summarise([model.run for model in chosen if model.run]).groups
     except CifarError as error:
         raise pytest.UsageError(str(error)) from None
     by_name = {model.name: model for model in chosen}

@@ -19,12 +19,11 @@ from bench.timing import LEAST_SAMPLES, percentile
 from bench.worker import IMPORTS
 from cifar import dataset, environment
 from cifar.errors import CifarError
-from cifar.formats import FORMATS
+from cifar.formats import FORMATS, Format
 
 STARTS, START_SECONDS = (2, 5), 5.0  # of cold starts: at least, at most; no more of them after so many seconds
 USED_MORE = 0.25  # cores that a row may keep busy beyond its threads
 MEASURED = ("provider_actual", "threads_actual", "cores_busy", "warm_up", "steady", "order")
-KERAS_PROVIDERS = {"cpu": "CPU", "gpu": "GPU"}
 
 
 class Inference:
@@ -60,7 +59,7 @@ class Inference:
             CifarError: the case failed, or something else ran than was asked.
         """
         check(self._session, case)
-        job, runtime, batches = self._job(case), _runtime(case.format), self._session.grid.batches
+        job, runtime, batches = self._job(case), _form(case.format).runtime, self._session.grid.batches
         answers: list[Row] = []
         began = time.perf_counter()
         while len(answers) < STARTS[0] or (len(answers) < STARTS[1] and time.perf_counter() - began < START_SECONDS):
@@ -131,7 +130,7 @@ class Inference:
     def _file(self, case: Case) -> Row:
         """What is known of a case's file before it is run."""
         model = self._session.model(case.model)
-        line, runtime = model.lines.get(case.format), _runtime(case.format)
+        line, runtime = model.lines.get(case.format), _form(case.format).runtime
         return {
             "model": case.model,
             "origin": model.origin,
@@ -189,15 +188,18 @@ class Inference:
 
     def _keras_classes(self, model: Model) -> NDArray[np.int64] | None:
         """The top classes that a model's Keras form gives for its test set; None where it has no such form."""
-        if model.run is not None:
-            return model.run.predictions()[0].argmax(axis=1)
         if KERAS not in model.paths:
             return None
         if model.name not in self._classes:
-            answers = self._session.scratch / f"{model.name}-keras.npy"
-            ask("answer", 2, case=self._job(Case(model.name, KERAS, 1, 2, "cpu")), to=str(answers))
-            self._classes[model.name] = np.load(answers).argmax(axis=1)
+            self._classes[model.name] = self._keras_answers(model).argmax(axis=1)
         return self._classes[model.name]
+
+    def _keras_answers(self, model: Model) -> NDArray[np.float32]:
+        if model.run is not None:
+            return model.run.predictions()[0]
+        answers = self._session.scratch / f"{model.name}-keras.npy"
+        ask("answer", 2, case=self._job(Case(model.name, KERAS, 1, 2, "cpu")), to=str(answers))
+        return np.load(answers)
 
 
 def check(session: Session, case: Case) -> None:
@@ -207,12 +209,12 @@ def check(session: Session, case: Case) -> None:
         NotHereError: this machine lacks what it needs.
         CifarError: its file is not what it should be.
     """
-    runtime = _runtime(case.format)
+    runtime = _form(case.format).runtime
     if not installed(IMPORTS[runtime]):
         raise NotHereError(f"{runtime} is not installed")
     if case.device == "gpu" and environment.gpu() is None:
         raise NotHereError("there is no NVIDIA GPU on this machine")
-    if case.device not in _providers(case.format):
+    if case.device not in _form(case.format).providers:
         raise NotHereError(f"{runtime} runs {case.format} on no {case.device.upper()}")
     model = session.model(case.model)
     lack = model.lacking.get(case.format)
@@ -224,7 +226,7 @@ def check(session: Session, case: Case) -> None:
 
 def _check_what_ran(case: Case, answer: Row) -> None:
     """Refuse a number that something else gave than was asked."""
-    asked = _providers(case.format)[case.device]
+    asked = _form(case.format).providers[case.device]
     if answer["provider_actual"] != asked:
         raise CifarError(f"{asked} was asked, {answer['provider_actual']} ran")
     if answer["threads_actual"] != case.threads:
@@ -239,17 +241,14 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module.partition(".")[0]) is not None
 
 
-def _runtime(name: str) -> str:
-    return "tensorflow" if name == KERAS else FORMATS[name].runtime
-
-
-def _providers(name: str) -> dict[str, str]:
-    return KERAS_PROVIDERS if name == KERAS else FORMATS[name].providers
+def _form(name: str) -> Format:
+    """What is known of a format; Keras runs where a SavedModel does."""
+    return FORMATS["saved-model" if name == KERAS else name]
 
 
 def _group(case: Case) -> tuple[str, int, str]:
     """Cases with the same group share a worker: Keras has one of its own."""
-    return (KERAS if case.format == KERAS else _runtime(case.format), case.threads, case.device)
+    return (KERAS if case.format == KERAS else _form(case.format).runtime, case.threads, case.device)
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.session import Peak, Row
+from bench.ways import OURS, WAYS
 
 BEST = "*"
 
@@ -131,10 +132,10 @@ def training_rows(result: Result) -> list[Row]:
     """The rows of training, each set against our loop and against plain training the same way."""
     rows = result.of("training")
     speed = {(row["model"], row["augment"], row["way"]): row["images_per_second"] for row in rows}
-    plain_way = {"fit, ImageDataGenerator": "Keras fit", "fit, Random* layers": "Keras fit"}
+    plain_way = {way.name: WAYS[way.plain].name for way in WAYS.values() if way.plain}
     shown = []
     for row in rows:
-        ours = speed.get((row["model"], row["augment"], "cifar train"))
+        ours = speed.get((row["model"], row["augment"], WAYS[OURS].name))
         plain = speed.get((row["model"], "none", plain_way.get(row["way"], row["way"])))
         shown.append(
             {
@@ -245,8 +246,8 @@ def _targets(result: Result) -> list[str]:
     """What our way to train is held to, of each network: shares of the peak, ratios, waits."""
     said = []
     for row in training_rows(result):
-        if row["way"] == "cifar train":
-            best = row["images_per_second_best"] * row["flop_per_image"] / result.peaks[row["threads"]].best
+        if row["way"] == WAYS[OURS].name:
+            best = row["peak_fraction"] * row["images_per_second_best"] / row["images_per_second"]
             said.append(f"{row['model']} {row['augment']}: best step {best:.0%} of the peak")
         elif row["of_ours"]:
             said.append(f"{row['model']} {row['augment']}: {1 / row['of_ours']:.2f} times {row['way']}")
@@ -255,7 +256,7 @@ def _targets(result: Result) -> list[str]:
         f"{row['import_seconds']:.1f} s of them TensorFlow's import"
         for row in result.of("first-step")
     ]
-    return [f"cifar train: {'; '.join(said)}."] if said else []
+    return [f"{WAYS[OURS].name}: {'; '.join(said)}."] if said else []
 
 
 def _training_notes(result: Result) -> list[str]:

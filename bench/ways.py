@@ -99,7 +99,7 @@ def keras_layers(work: Work, tick: Tick) -> None:
 def _compiled(work: Work, before: list[Any]) -> Any:
     """The network behind other layers, as a user compiles it: Keras's defaults, no deterministic operations.
 
-    TensorFlow takes the number of threads from the environment that bench.harness.ask sets.
+    TensorFlow takes the number of threads from the environment that bench.processes sets.
     """
     import keras
 
@@ -183,6 +183,7 @@ class Way:
         package: what must be installed.
         policies: which it can do.
         batches: sizes to choose the best of; none for that of our recipe.
+        plain: the way that does the same without augmentation, by key; none for itself.
     """
 
     name: str
@@ -190,6 +191,7 @@ class Way:
     package: str
     policies: tuple[str, ...]
     batches: tuple[int, ...] = (128, 256)
+    plain: str = ""
 
 
 AUGMENTED = ("shift-flip", "shift-flip-rotate")
@@ -197,8 +199,8 @@ OURS = "cifar"
 WAYS = {
     OURS: Way("cifar train", cifar, "tensorflow", ("none", *AUGMENTED), ()),
     "fit": Way("Keras fit", keras_fit, "tensorflow", ("none",)),
-    "generator": Way("fit, ImageDataGenerator", keras_generator, "tensorflow", AUGMENTED),
-    "layers": Way("fit, Random* layers", keras_layers, "tensorflow", AUGMENTED),
+    "generator": Way("fit, ImageDataGenerator", keras_generator, "tensorflow", AUGMENTED, plain="fit"),
+    "layers": Way("fit, Random* layers", keras_layers, "tensorflow", AUGMENTED, plain="fit"),
     "pytorch": Way("PyTorch, channels last", pytorch, "torch", ("none", *AUGMENTED)),
 }
 
