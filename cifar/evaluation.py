@@ -1,5 +1,6 @@
 """Scoring from predictions: accuracy, confusion, calibration, and the pictures that a network gets wrong."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,6 +50,11 @@ def predict(predictor: Predictor, images: NDArray[np.uint8], batch: int = BATCH)
     probabilities = np.concatenate(parts).astype(np.float32, copy=False)
     assert probabilities.shape == (len(images), CLASSES), f"{probabilities.shape} for {len(images)} images"
     return probabilities
+
+
+def sha256(probabilities: Probabilities) -> str:
+    """SHA-256 of the bytes of probabilities, float32 (N, 10), in little-endian row order."""
+    return hashlib.sha256(np.ascontiguousarray(probabilities, "<f4").data).hexdigest()
 
 
 def score(probabilities: Probabilities, labels: Labels) -> Scores:

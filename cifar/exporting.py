@@ -1,6 +1,5 @@
 """From a finished run to model files: written aside, proven equal in their own runtimes, then moved into place."""
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import augment, environment, files, manifest, networks
+from cifar import augment, environment, evaluation, files, manifest, networks
 from cifar.dataset import Dataset
 from cifar.errors import CifarError, StorageError, UsageError
 from cifar.evaluation import Probabilities
@@ -213,7 +212,7 @@ def _prove(draft: _Draft, max_drop: float | None) -> Line:
         n_test=len(labels),
         agreement=agreement,
         largest_difference=difference,
-        outputs_sha256=hashlib.sha256(answers.tobytes()).hexdigest(),
+        outputs_sha256=evaluation.sha256(answers),
         multiply_adds=draft.multiply_adds,
         calibration=draft.calibration,
         runtime=form.runtime,

@@ -274,6 +274,8 @@ def _finish(run: Run, model: Any, used: Dataset, dataset: Dataset, progress: Pro
             "train_loss_clean": clean.loss,
             "parameters": int(model.count_params()),
             "weights_sha256": weights_sha256(model),
+            "probabilities_sha256": evaluation.sha256(probabilities),
+            "history_sha256": files.sha256(run.path / "history.jsonl"),
             "images_per_second": float(np.median([line.images_per_second for line in settled])),
             "train_seconds": sum(line.train_seconds for line in progress.timing),
             "peak_memory_bytes": environment.peak_memory(),
