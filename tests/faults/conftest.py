@@ -1,4 +1,4 @@
-"""Faults on purpose: `tox -e faults`, or `-- --long` for ten times as many. Not among the tests that `pytest` runs."""
+"""Faults on purpose: `tox -e faults`, or `-- --long` for ten times as many. Apart from the tests of `pytest`."""
 
 from collections import Counter
 from collections.abc import Callable
