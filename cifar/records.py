@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -86,6 +86,31 @@ class Timing(BaseModel):
     train_seconds: float
     score_seconds: float
     images_per_second: float
+
+
+class Proof(BaseModel):
+    """A line of verify.jsonl: one rung of proof that was tried on a run.
+
+    Attributes:
+        rung: which.
+        result: `equal`, `different`, or `distance` under other conditions, where equality is not claimed.
+        words: what was compared, the first difference, or how far off.
+        figures: the same in numbers.
+        epochs: how many were trained again; None where that is not the question.
+        verified: when, ISO 8601.
+        commit: of the code that verified.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    rung: str
+    result: Literal["equal", "different", "distance"]
+    words: str
+    figures: dict[str, Any]
+    epochs: int | None
+    verified: str
+    commit: str | None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ checkpoint.npz    everything needed to go on; gone when the run is finished
 diverged.json     only if the loss stopped being a number
 model.keras, predictions.npz, metrics.json                               at the end, metrics last
 figures/, exports/                                                       derived, can be made again
+verify.jsonl      a line per proof that was tried on it
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from pydantic import BaseModel
 from cifar import files
 from cifar.errors import BusyError, UsageError
 from cifar.recipes import Recipe
-from cifar.records import FORMAT_VERSION, Epoch, Identity, Timing, parse, read_json, read_lines
+from cifar.records import FORMAT_VERSION, Epoch, Identity, Proof, Timing, parse, read_json, read_lines
 
 
 class Run:
@@ -81,6 +82,11 @@ class Run:
     def timing(self) -> list[Timing]:
         """What the clock said of the epochs so far."""
         return read_lines(Timing, self.path / "timing.jsonl")
+
+    @property
+    def proofs(self) -> list[Proof]:
+        """What `cifar verify` found, in the order in which it was tried."""
+        return read_lines(Proof, self.path / "verify.jsonl")
 
     @property
     def finished(self) -> bool:

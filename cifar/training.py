@@ -214,25 +214,43 @@ def restore(run: Run, model: Any) -> Progress:
     Raises:
         UsageError: the checkpoint is damaged or of another format.
     """
+    variables = state(model)
+    values, progress = _read_checkpoint(run, len(variables))
+    if not values:
+        return progress
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    run.write_lines("history.jsonl", progress.history)
+    run.write_lines("timing.jsonl", progress.timing)
+    return progress
+
+
+def checkpoint_history(run: Run) -> list[Epoch]:
+    """The epochs that an unfinished run's checkpoint tells of; history.jsonl may be one behind.
+
+    Raises:
+        UsageError: the checkpoint is damaged or of another format.
+    """
+    return _read_checkpoint(run, 0)[1].history
+
+
+def _read_checkpoint(run: Run, variables: int) -> tuple[list[Any], Progress]:
+    """The values of so many variables, and the lines so far; nothing where there is no checkpoint."""
     path = run.path / "checkpoint.npz"
     if not path.exists():
-        return Progress()
-    variables = state(model)
+        return [], Progress()
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            values = [arrays[f"{i:04d}"] for i in range(len(variables))]
+            values = [arrays[f"{i:04d}"] for i in range(variables)]
             version = int(arrays["format_version"])
             lines = json.loads(str(arrays["progress"]))
     except Exception as error:  # a damaged zip raises many kinds
         raise UsageError(f"{path}: not readable ({error}). Delete it to train this run from its start.") from error
     if version != FORMAT_VERSION:
         raise UsageError(f"{path}: format_version is {version}, this program reads {FORMAT_VERSION}.")
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-    progress = Progress([Epoch(**line) for line in lines["history"]], [Timing(**line) for line in lines["timing"]])
-    run.write_lines("history.jsonl", progress.history)
-    run.write_lines("timing.jsonl", progress.timing)
-    return progress
+    return values, Progress(
+        [Epoch(**line) for line in lines["history"]], [Timing(**line) for line in lines["timing"]]
+    )
 
 
 def _finish(run: Run, model: Any, used: Dataset, dataset: Dataset, progress: Progress) -> None:

@@ -12,6 +12,7 @@ from conftest import ROOT
 STOREYS = [
     ["cifar.__main__"],
     ["cifar.cli"],
+    ["cifar.proof"],
     ["cifar.suite"],
     ["cifar.exporting"],
     ["cifar.report"],

@@ -10,7 +10,7 @@ import numpy as np
 from cifar import evaluation, statistics
 from cifar.errors import UsageError
 from cifar.evaluation import Scores
-from cifar.records import Epoch
+from cifar.records import Epoch, Proof
 from cifar.run import Run
 
 JUDGED_FROM = 20  # epochs below which the claims are not judged
@@ -25,6 +25,7 @@ class Result:
         probabilities, labels: its predictions of the test set.
         scores: made anew from them.
         history: its epochs.
+        proofs: what `cifar verify` found, the latest of each rung.
 
     Raises:
         UsageError: the predictions do not give the accuracy that the run's metrics claim.
@@ -36,6 +37,7 @@ class Result:
         self.probabilities, self.labels = run.predictions()
         self.scores: Scores = evaluation.score(self.probabilities, self.labels)
         self.history: list[Epoch] = run.history
+        self.proofs: list[Proof] = list({proof.rung: proof for proof in run.proofs}.values())  # the latest of each
         if self.scores.accuracy != self.metrics["accuracy"]:
             raise UsageError(
                 f"{run.path}: predictions.npz gives accuracy {self.scores.accuracy}, "
@@ -85,6 +87,7 @@ class Result:
             "path": str(self.run.path),
             **self.metrics,
             "batch_size": self.run.recipe.batch_size,
+            "verified": [proof.model_dump() for proof in self.proofs],
             "confusion": self.scores.confusion.tolist(),
             "misclassified": self.misclassified(pick),
         }

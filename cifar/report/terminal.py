@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cifar.evaluation import PICKS
+from cifar.records import Proof
 from cifar.report.summary import Claim, Gain, Result, Summary
 
 WIDTH, HEIGHT = 15, 16  # of a picture in the terminal, in half-block pixels
@@ -93,6 +94,19 @@ def claims_table(claims: Sequence[Claim]) -> Table:
     return made
 
 
+def proofs_table(proofs: Sequence[tuple[str, Proof]]) -> Table:
+    """What `cifar verify` found, by the run's name."""
+    made = table("Proof", ("run", "rung", "found"), [])
+    made.columns[1].no_wrap = True
+    for name, proof in proofs:
+        made.add_row(
+            name,
+            proof.rung,
+            f"{proof.result}: {proof.words}. {proof.verified[:10]}, {_commit(proof.commit)}",
+        )
+    return made
+
+
 def misclassified_table(result: Result, pick: str) -> Table:
     """The ten misclassified pictures in words."""
     rows = [
@@ -141,6 +155,9 @@ def show(console: Console, summary: Summary, pick: str, images: dict[str, NDArra
         if gains := group.gains():
             console.print(gains_table(gains, caption), "")
             console.print(claims_table(group.claims()), "")
+        proofs = [(result.run.path.name, proof) for result in group.results for proof in result.proofs]
+        if proofs:
+            console.print(proofs_table(proofs), "")
         for augment in group.policies:
             result = min(group.of(augment).items())[1]
             mine = images.get(result.metrics["data_sha256"])
@@ -171,3 +188,8 @@ def _rgb(pixel: NDArray[np.uint8]) -> str:
 
 def _span(interval: tuple[float, float]) -> str:
     return f"{interval[0] * 100:.1f} to {interval[1] * 100:.1f}"
+
+
+def _commit(commit: str | None) -> str:
+    """A commit in short, with its `-dirty`."""
+    return "no commit" if commit is None else commit[:7] + "-dirty" * commit.endswith("-dirty")

@@ -1,0 +1,134 @@
+"""`cifar verify`: make a run's results again and compare them, to the bit."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cifar.cli.evaluate import data_of
+from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
+from cifar.errors import CifarError, UsageError, one_of
+
+if TYPE_CHECKING:
+    from cifar.dataset import Dataset
+    from cifar.recipes import Recipe
+    from cifar.run import Run
+
+
+def verify(
+    path: Annotated[Path | None, typer.Argument(help="A run folder.", metavar="RUN", show_default=False)] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Only the run's first N epochs.", metavar="N")] = None,
+    rung: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="repeated (default), interrupted, images, exports, or all; repeat for several.", metavar="RUNG"
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Another count than the run's: states the distance.", metavar="N")
+    ] = None,
+    golden: Annotated[
+        bool, typer.Option("--golden", help="Train the golden runs; compare with the committed table.")
+    ] = False,
+    update: Annotated[bool, typer.Option("--update", help="With --golden: add this machine's key.")] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Train a run again in this fresh process and compare weights, history and predictions, epoch by epoch.
+
+    Exit code 1 names the first difference. Under other versions, instruction sets or threads the distance is stated
+    instead. What was found is added to the run's verify.jsonl.
+
+    Example: cifar verify runs/first-none-s0 --epochs 1
+    """
+    if golden == (path is not None):
+        raise UsageError("cifar verify takes either a run folder or --golden.")
+    if update and not golden:
+        raise UsageError("--update goes with --golden.")
+    if path is None:
+        if rung or epochs:
+            raise UsageError("--rung and --epochs speak of a run; --golden has none.")
+        _verify_golden(threads or 2, update, as_json)
+    else:
+        _verify_run(path, rung or ["repeated"], epochs, threads, data_dir, as_json)
+
+
+def _verify_run(
+    path: Path, rungs: list[str], epochs: int | None, threads: int | None, data_dir: DataDir, as_json: bool
+) -> None:
+    from cifar import environment, proof
+    from cifar.proof.finding import Asked
+    from cifar.report import terminal
+    from cifar.run import Run
+
+    wanted = [one_of("rung", name, (*proof.RUNGS, "all")) for name in rungs]
+    names = list(proof.RUNGS) if "all" in wanted else list(dict.fromkeys(wanted))
+    run = Run(path)
+    data = data_of(run, data_dir)
+    asked = Asked(threads or run.recipe.threads, _watching(run, data), epochs)
+    with stderr.status("Starting TensorFlow"):
+        environment.configure(asked.threads)
+    proofs = []
+    for name in names:
+        with stderr.status(f"{name}: {proof.RUNGS[name].shows}?"):
+            proofs.append(proof.climb(run, data, name, asked))
+    different = [found for found in proofs if found.result == "different"]
+    if as_json:
+        write_json({"path": str(path), "equal": not different, "rungs": [found.model_dump() for found in proofs]})
+    else:
+        stdout.print(terminal.proofs_table([(path.name, found) for found in proofs]))
+    if different:
+        raise CifarError(f"{path}: {different[0].words}.")
+
+
+def _watching(run: "Run", data: "Dataset") -> Any:
+    from cifar.report import progress
+
+    images = len(data.head(run.recipe.train_images).x_train)
+    return lambda recipe: progress.Watcher(stderr, recipe, images, 1, 1)
+
+
+def _verify_golden(threads: int, update: bool, as_json: bool) -> None:
+    from cifar import environment
+    from cifar.proof import golden
+    from cifar.report import progress
+
+    in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
+    if update and in_ci:
+        raise UsageError("--update makes what is golden; in CI (the variable CI is set) nothing may.")
+    entry = golden.find(threads)
+    if entry is None and not update:
+        reason = f"No golden runs for this machine's versions, instruction sets and {threads} threads"
+        if in_ci:
+            raise CifarError(f"{reason}: add them with `cifar verify --golden --update` on such a machine.")
+        note(f"{reason}: skipped. `cifar verify --golden --update` adds them.")
+        _answer({"golden": "skipped", "key": golden.key(threads)}, "skipped", as_json)
+        return
+    with stderr.status("Starting TensorFlow"):
+        environment.configure(threads)
+
+    @contextmanager
+    def watching(recipe: "Recipe", number: int) -> Iterator[Any]:
+        with progress.Watcher(stderr, recipe, 4000, number, len(golden.RUNS)) as watch:
+            yield watch
+
+    made = golden.measure(threads, watching)
+    difference = golden.difference(entry, made) if entry else None
+    if difference:
+        raise CifarError(
+            f"Training has changed: {difference}. If that is meant, count TRAINING_STEP up in environment.py."
+        )
+    if entry is None:
+        golden.add(made)
+        note(f"Added to {golden.TABLE}.")
+    _answer({"golden": "equal" if entry else "added", "key": made.key}, "equal" if entry else "added", as_json)
+
+
+def _answer(facts: dict[str, Any], word: str, as_json: bool) -> None:
+    if as_json:
+        write_json(facts)
+    else:
+        stdout.print(f"Golden runs: {word}.", highlight=False)

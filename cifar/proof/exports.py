@@ -1,0 +1,61 @@
+"""Two exports in two processes: the same weights, bit-equal answers on the whole test set, equal bytes."""
+
+import multiprocessing
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from cifar import environment, exporting, files, manifest
+from cifar.dataset import Dataset
+from cifar.formats import FORMATS
+from cifar.manifest import Line
+from cifar.proof.finding import Asked, Finding
+from cifar.run import Run
+
+ANY_DROP = 100.0  # points: what int8 loses is not the question here
+UNEQUAL = "fingerprint.pb"  # TensorFlow puts a random number into this file of a SavedModel
+
+
+def check(run: Run, data: Dataset, asked: Asked) -> Finding:
+    """Export a finished run in every format, twice, each time in a fresh process, and compare.
+
+    Raises:
+        UsageError: the run is not finished.
+        cifar.exporting.ParityError: a format cannot be exported at all.
+    """
+    run.metrics  # noqa: B018 - fails here if the run is not finished
+    with tempfile.TemporaryDirectory(prefix="cifar-verify-") as scratch:
+        one, two = (Path(scratch, name) for name in ("one", "two"))
+        spawn = multiprocessing.get_context("spawn")
+        for folder in (one, two):
+            with ProcessPoolExecutor(1, mp_context=spawn) as fresh:
+                fresh.submit(_export, run.path, data, folder, asked.threads).result()
+        for left, right in zip(manifest.read(one), manifest.read(two), strict=True):
+            difference = _difference(left, right) or _bytes_differ(one / left.file, two / right.file)
+            if difference:
+                return Finding("different", f"{left.format}: {difference}")
+    words = (
+        f"{len(FORMATS)} formats, exported in two processes, have equal bytes (a SavedModel but for {UNEQUAL}) "
+        f"and give the same answers for {len(data.x_test):,} images, to the bit"
+    )
+    return Finding("equal", words)
+
+
+def _export(path: Path, data: Dataset, folder: Path, threads: int) -> None:
+    environment.configure(threads)
+    exporting.export([Run(path)], data, FORMATS, folder, threads, ANY_DROP)
+
+
+def _difference(left: Line, right: Line) -> str | None:
+    for name in ("weights_sha256", "outputs_sha256"):
+        if getattr(left, name) != getattr(right, name):
+            return f"{name} is {getattr(left, name)[:16]}… in one process, {getattr(right, name)[:16]}… in the other"
+    return None
+
+
+def _bytes_differ(left: Path, right: Path) -> str | None:
+    for file in sorted(path for path in left.rglob("*") if path.is_file()) if left.is_dir() else [left]:
+        other = right / file.relative_to(left) if left.is_dir() else right
+        if file.name != UNEQUAL and files.sha256(file) != files.sha256(other):
+            return f"the bytes of {file.name} differ"
+    return None

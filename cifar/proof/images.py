@@ -1,0 +1,71 @@
+"""Augmented images are the same whatever the order of work: batch sizes, orders, threads, one by one."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar import augment, training
+from cifar.dataset import Dataset
+from cifar.proof.finding import Asked, Finding
+from cifar.run import Run
+
+IMAGES = 512  # the first of the run's training images
+EPOCHS = 2
+BATCH_SIZES = (7, 64, 128)
+THREADS = 4
+
+
+def check(run: Run, data: Dataset, asked: Asked) -> Finding:  # noqa: ARG001 - every rung is asked alike
+    """Make the first images of a run's first epochs in several ways and compare them bit by bit."""
+    few = data.head(min(IMAGES, len(data.head(run.recipe.train_images).x_train)))
+    digest = hashlib.sha256()
+    for epoch in range(1, EPOCHS + 1):
+        alone = _one_by_one(run, few, epoch)
+        digest.update(alone.data)
+        for way, images in _ways(run, few, epoch).items():
+            if not np.array_equal(images, alone):
+                wrong = int((images != alone).any(axis=(1, 2, 3)).argmax())
+                return Finding("different", f"epoch {epoch}, image {wrong}: {way}, it is not what it is alone")
+    batches = ", ".join(map(str, BATCH_SIZES))
+    words = (
+        f"{len(few.x_train)} images of {EPOCHS} epochs under {run.recipe.policy.name} have the same bits one by one, "
+        f"in batches of {batches}, in another order, and by {THREADS} threads"
+    )
+    return Finding("equal", words, figures={"images_sha256": digest.hexdigest()})
+
+
+def _one_by_one(run: Run, data: Dataset, epoch: int) -> NDArray[np.uint8]:
+    parameters = augment.draw(run.recipe.policy, run.recipe.seed, epoch, len(data.x_train))
+    return np.concatenate([augment.apply(data.x_train[i : i + 1], parameters[i : i + 1]) for i in _all(data)])
+
+
+def _ways(run: Run, data: Dataset, epoch: int) -> dict[str, NDArray[np.uint8]]:
+    """The epoch's images, back in the data set's order, by the way in which they were made."""
+    parameters = augment.draw(run.recipe.policy, run.recipe.seed, epoch, len(data.x_train))
+
+    def some(index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return augment.apply(data.x_train[index], parameters[index])
+
+    ways = {}
+    for size in BATCH_SIZES:
+        batches = training.batches(run.recipe.model_copy(update={"batch_size": size}), data, epoch)
+        visited = np.concatenate([images for images, _ in batches])
+        ways[f"in batches of {size}"] = _back(visited, augment.order(run.recipe.seed, epoch, len(data.x_train)))
+    shuffled = np.random.default_rng().permutation(len(data.x_train))
+    ways["in another order"] = _back(some(shuffled), shuffled)
+    with ThreadPoolExecutor(THREADS) as threads:
+        ways[f"by {THREADS} threads"] = np.concatenate(list(threads.map(some, np.array_split(_all(data), 16))))
+    return ways
+
+
+def _all(data: Dataset) -> NDArray[np.int64]:
+    return np.arange(len(data.x_train))
+
+
+def _back(images: NDArray[np.uint8], order: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Images that were made in some order, in the data set's."""
+    restored = np.empty_like(images)
+    restored[order] = images
+    return restored
