@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY, Command
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -69,6 +69,7 @@ def test_a_prefix_tells_of_a_change_behind_it(copy: Run, small: Dataset) -> None
     assert "history.jsonl was changed" in found.words
 
 
+@settings(deadline=None)  # a folder is copied for each
 @given(data=st.data())
 def test_any_digit_changed_anywhere_in_the_history_is_told(
     data: st.DataObject, pair: list[Run], tmp_path_factory: pytest.TempPathFactory
