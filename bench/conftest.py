@@ -140,8 +140,12 @@ def _measured(measure: Measure) -> tuple[list[float], Row]:
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    session = config.stash[SESSION]
-    machine_info["cifar"] = {
+    machine_info["cifar"] = _machine(config.stash[SESSION])
+
+
+def _machine(session: Session) -> dict[str, Any]:
+    """Where and under what this session measures."""
+    return {
         **environment.facts(grid.ALL_THREADS),
         "matrix_peak": {
             str(threads): {"product": peak.product, "flops": peak.flops, "steady": peak.steady}
@@ -165,7 +169,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    rows = [benchmark.extra_info for benchmark in config._benchmarksession.benchmarks if benchmark.extra_info]  # type: ignore[attr-defined]
+    benchmarks = config._benchmarksession.benchmarks  # type: ignore[attr-defined]
+    rows = [{"name": benchmark.name, **benchmark.extra_info} for benchmark in benchmarks if benchmark.extra_info]
     missing = [
         (entry.nodeid.partition("::")[2], outcome, _reason(entry))
         for outcome in ("failed", "skipped")
@@ -178,7 +183,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     report.show(result, terminalreporter._tw._file)
     folder = config.getoption("report_to", None)
     if folder:
-        written = report.write(result, Path(folder))
+        written = report.write(result, _machine(config.stash[SESSION]), Path(folder))
         terminalreporter.write_line(f"Written: {', '.join(map(os.fspath, written))}")
 
 

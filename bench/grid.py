@@ -23,6 +23,7 @@ class Grid:
         batches, threads: of inference.
         networks, policies: of training by `cifar train`.
         peers: the policies under which the other ways to train are measured too.
+        processes: that share the samples of a case of inference: what differs between them is noise.
         rounds: of training, each of a few steps of every way.
         budget: seconds of sampling per case of inference.
     """
@@ -32,17 +33,19 @@ class Grid:
     networks: tuple[str, ...]
     policies: tuple[str, ...]
     peers: tuple[str, ...]
+    processes: int
     rounds: int
     budget: float
 
 
-DEFAULT = Grid((1, 32), (1,), ("first",), POLICIES, ("none", "shift-flip"), rounds=3, budget=1.2)
+DEFAULT = Grid((1, 32), (1,), ("first",), POLICIES, ("none", "shift-flip"), processes=3, rounds=3, budget=1.2)
 FULL = Grid(
     (1, 32, 256),
     tuple(sorted({1, ALL_THREADS})),
     tuple(NETWORKS),
     POLICIES,
     POLICIES,
+    processes=5,
     rounds=12,
     budget=4.0,
 )

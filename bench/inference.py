@@ -3,6 +3,7 @@
 import importlib.util
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -19,11 +20,12 @@ from bench.timing import LEAST_SAMPLES, percentile
 from bench.worker import IMPORTS
 from cifar import dataset, environment
 from cifar.errors import CifarError
+from cifar.evaluation import pack_hits
 from cifar.formats import FORMATS, Format
 
 STARTS, START_SECONDS = (2, 5), 5.0  # of cold starts: at least, at most; no more of them after so many seconds
 USED_MORE = 0.25  # cores that a row may keep busy beyond its threads
-MEASURED = ("provider_actual", "threads_actual", "cores_busy", "warm_up", "steady", "order")
+MEASURED = ("provider_actual", "threads_actual", "warm_up", "order")
 
 
 class Inference:
@@ -31,7 +33,7 @@ class Inference:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._answers: dict[str, Row] = {}
+        self._answers: dict[str, list[Row]] = {}
         self._classes: dict[str, NDArray[np.int64]] = {}
 
     def latency(self, case: Case) -> tuple[list[float], Row]:
@@ -43,13 +45,14 @@ class Inference:
         """
         check(self._session, case)
         if str(case) not in self._answers:
-            self._ask_group(case)
-        answer = self._answers[str(case)]
-        if "error" in answer:
-            raise CifarError(answer["error"])
-        _check_what_ran(case, answer)
+            self._ask_all()
+        answers = self._answers[str(case)]
+        for answer in answers:
+            if "error" in answer:
+                raise CifarError(answer["error"])
+            _check_what_ran(case, answer)
         self._session.measure_peak(case.threads)
-        return answer["seconds"], self._row(case, answer)
+        return [second for answer in answers for second in answer["seconds"]], self._row(case, answers)
 
     def start(self, case: Case) -> tuple[list[float], Row]:
         """Seconds from process start to first answer, several times, and the row.
@@ -79,25 +82,38 @@ class Inference:
             "load_ms": _milliseconds(float(np.median(loads))),
             "load_seconds": loads,
             "memory_bytes": memory,
+            "repeats": [1] * len(answers),
         }
 
-    def _ask_group(self, case: Case) -> None:
-        """Let one worker do all selected cases of this one's runtime, threads and device that can be measured."""
-        group = [
-            other for other in self._session.inference if _group(other) == _group(case) and self._measurable(other)
-        ]
+    def _ask_all(self) -> None:
+        """Let workers do all selected cases that can be measured: one for each runtime, threads and device, in turn.
+
+        Then all of them again, in new processes: what differs between processes is noise that no one of them shows.
+        """
+        groups: dict[tuple[str, int, str], list[Case]] = {}
+        for case in self._session.inference:
+            if self._measurable(case):
+                groups.setdefault(_group(case), []).append(case)
+        for repeat in range(self._session.grid.processes):
+            for group in groups.values():
+                for answer in self._ask_group(group, repeat):
+                    self._answers.setdefault(answer["id"], []).append(answer)
+
+    def _ask_group(self, group: Sequence[Case], repeat: int) -> list[Row]:
+        """What one worker answers for cases of one runtime, number of threads and device."""
         try:
-            done = ask(
+            done: list[Row] = ask(
                 "inference",
-                case.threads,
-                cases=[self._job(other) for other in group],
-                answers=tempfile.mkdtemp(dir=self._session.scratch),
-                seed=self._session.order_seed,
+                group[0].threads,
+                cases=[self._job(case) for case in group],
+                answers=None if repeat else tempfile.mkdtemp(dir=self._session.scratch),
+                seed=self._session.order_seed + repeat,
                 budget=self._session.grid.budget,
+                processes=self._session.grid.processes,
             )
         except CifarError as error:
-            done = [{"id": str(other), "error": str(error)} for other in group]
-        self._answers.update({answer["id"]: answer for answer in done})
+            done = [{"id": str(case), "error": str(error)} for case in group]
+        return done
 
     def _measurable(self, case: Case) -> bool:
         try:
@@ -143,23 +159,28 @@ class Inference:
             "runtime": runtime,
             "runtime_version": metadata.version(runtime),
             "file_bytes": line.bytes if line else model.keras_bytes,
+            "parameters": model.parameters,
             "sha256": line.sha256 if line else None,
         }
 
-    def _row(self, case: Case, answer: Row) -> Row:
-        model, seconds = self._session.model(case.model), answer["seconds"]
+    def _row(self, case: Case, answers: Sequence[Row]) -> Row:
+        model, first = self._session.model(case.model), answers[0]
+        seconds = [second for answer in answers for second in answer["seconds"]]
         file = self._file(case)
         floating = file["precision"] != "int8"
         return {
             **file,
-            **{key: answer[key] for key in MEASURED},
+            **{key: first[key] for key in MEASURED},
+            "cores_busy": max(answer["cores_busy"] for answer in answers),
+            "steady": all(answer["steady"] for answer in answers),
+            "repeats": [len(answer["seconds"]) for answer in answers],
             "kind": "inference",
             "batch": case.batch,
             "samples": len(seconds),
             **{f"p{percent}_ms": _milliseconds(percentile(seconds, percent)) for percent in LEAST_SAMPLES},
             "images_per_second": case.batch / float(np.median(seconds)),
             "flop_per_image": 2 * model.multiply_adds if floating and model.multiply_adds else None,
-            **self._quality(case, answer),
+            **self._quality(case, first),
         }
 
     def _quality(self, case: Case, answer: Row) -> Row:
@@ -177,6 +198,7 @@ class Inference:
             "agreement": recorded["agreement"] if keras is None else float((classes == keras).mean()),
             "correct": int((classes == found.y_test).sum()),
             "n_test": len(classes),
+            "hits": pack_hits(classes == found.y_test),
         }
 
     def _recorded(self, case: Case, model: Model) -> Row:

@@ -93,6 +93,13 @@ class Model:
         return files.size(self.run.path / "model.keras") if self.run else None
 
     @property
+    def parameters(self) -> int | None:
+        """Of the network; None where nobody has counted them."""
+        if self.run:
+            return int(self.run.metrics["parameters"])
+        return next((line.parameters for line in self.lines.values()), None)
+
+    @property
     def multiply_adds(self) -> int | None:
         """Of one image; None where no manifest knows."""
         return next((line.multiply_adds for line in self.lines.values()), None)

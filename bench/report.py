@@ -53,7 +53,7 @@ def markdown(result: Result) -> str:
     return text.getvalue()
 
 
-def write(result: Result, folder: Path) -> list[Path]:
+def write(result: Result, machine: dict[str, Any], folder: Path) -> list[Path]:
     """Write report.md, report.json and, where there was inference, accuracy-latency.png.
 
     Raises:
@@ -61,9 +61,9 @@ def write(result: Result, folder: Path) -> list[Path]:
     """
     content = {
         "format_version": FORMAT_VERSION,
+        "machine": machine,
         "rows": result.rows,
         "missing": [dict(zip(("case", "outcome", "reason"), entry, strict=True)) for entry in result.missing],
-        "matrix_peak": {str(threads): peak.flops for threads, peak in result.peaks.items()},
     }
     files.write(folder / "report.md", markdown(result))
     files.write(folder / "report.json", json.dumps(content, indent=2) + "\n")

@@ -61,6 +61,7 @@ class Training:
             "images_per_second_best": last["batch"] / min(seconds),
             "images_per_second_mean": last["batch"] / float(np.mean(seconds)),
             "slowest_over_median": max(seconds) / median,
+            "repeats": [len(answer["seconds"]) for answer in answers],  # rounds of one process
         }
 
     def _ask_all(self, network: str) -> None:
@@ -116,22 +117,26 @@ def first_step(session: Session, network: str) -> tuple[list[float], Row]:
         "device": "cpu",
         "seconds": float(np.median([answer["seconds"] for answer in answers])),
         "import_seconds": float(np.median([answer["import_seconds"] for answer in answers])),
+        "repeats": [1] * len(answers),
     }
 
 
 def augmentation(session: Session, policy: str) -> tuple[list[float], Row]:
-    """Seconds for a batch of 128 images on one thread, and the row."""
-    answer = ask("augmentation", 1, policy=policy, budget=session.grid.budget / 2)
-    seconds = answer.pop("seconds")
-    per_second = answer["batch"] / float(np.median(seconds))
-    facts = {
+    """Seconds for a batch of 128 images on one thread, by several processes, and the row."""
+    processes = session.grid.processes
+    budget = session.grid.budget / 2
+    answers = [ask("augmentation", 1, policy=policy, budget=budget, processes=processes) for _ in range(processes)]
+    seconds = [second for answer in answers for second in answer["seconds"]]
+    return seconds, {
         "kind": "augmentation",
         "augment": policy,
         "threads": 1,
         "device": "cpu",
-        "images_per_second": per_second,
+        "batch": answers[0]["batch"],
+        "images_per_second": answers[0]["batch"] / float(np.median(seconds)),
+        "cores_busy": max(answer["cores_busy"] for answer in answers),
+        "repeats": [len(answer["seconds"]) for answer in answers],
     }
-    return seconds, {**facts, **answer}
 
 
 def gain(group: Group, gain: Gain) -> tuple[list[float], Row]:

@@ -26,15 +26,18 @@ IMPORTS = {"tensorflow": "tensorflow", "ai-edge-litert": "ai_edge_litert.interpr
 PEAK_SIZE, PEAK_REPEATS = 4096, 4
 
 
-def inference(cases: list[dict[str, Any]], answers: str, seed: int, budget: float) -> list[dict[str, Any]]:
+def inference(
+    cases: list[dict[str, Any]], answers: str | None, seed: int, budget: float, processes: int
+) -> list[dict[str, Any]]:
     """Time files of one runtime, in an order shuffled by the seed; then let each answer for all its images.
 
     Args:
         cases: each with `format`, `path`, `network`, `batch`, `threads`, `device`, and `images`, a .npy file of uint8
             (N, 32, 32, 3), whose first ones are the batch.
-        answers: folder for the answers of each file.
+        answers: folder for the answers of each file; None if another process gives them.
         seed: of the order.
-        budget: seconds of sampling per case.
+        budget: seconds of sampling per case, in all processes together.
+        processes: how many such processes share the samples.
 
     Returns:
         The cases with their samples, provider, threads and answers, or with the `error` that kept them from it.
@@ -50,10 +53,10 @@ def inference(cases: list[dict[str, Any]], answers: str, seed: int, budget: floa
             done.append({**case, "order": order, "error": predictor})
             continue
         batch = np.resize(np.load(case["images"], mmap_mode="r"), (case["batch"], 32, 32, 3))
-        taken = sample(lambda predictor=predictor, batch=batch: predictor(batch), budget)
+        taken = sample(lambda predictor=predictor, batch=batch: predictor(batch), budget, processes)
         done.append({**case, "order": order, **_facts(predictor, taken)})
     for number, (file, predictor) in enumerate(loaded.items()):
-        if not isinstance(predictor, str):
+        if answers and not isinstance(predictor, str):
             mine = [case for case in done if case["path"] == file]
             path = str(Path(answers) / f"{number}.npy")
             np.save(path, predict(predictor, np.load(mine[0]["images"])))
@@ -155,7 +158,7 @@ def peak(threads: int) -> dict[str, Any]:
     return {"flops": 2 * PEAK_SIZE**3 / min(seconds), "product": f"tensorflow {tf.__version__} matmul, oneDNN"}
 
 
-def augmentation(policy: str, budget: float) -> dict[str, Any]:
+def augmentation(policy: str, budget: float, processes: int) -> dict[str, Any]:
     """Time a policy on a batch of 128 random images, out of as many as a quick run has."""
     from cifar import augment
     from cifar.recipes import POLICIES
@@ -163,7 +166,7 @@ def augmentation(policy: str, budget: float) -> dict[str, Any]:
     # After a large array was freed, as in training, malloc no longer gives memory back after every batch.
     images = np.random.default_rng(0).integers(0, 256, (10_000, 32, 32, 3), np.uint8)[::78][:128].copy()
     parameters = augment.draw(POLICIES[policy], 0, 1, len(images))
-    taken = sample(lambda: augment.apply(images, parameters), budget)
+    taken = sample(lambda: augment.apply(images, parameters), budget, processes)
     return {"batch": len(images), "seconds": taken.seconds, "cores_busy": taken.cores_busy}
 
 

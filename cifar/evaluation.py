@@ -1,5 +1,6 @@
 """Scoring from predictions: accuracy, confusion, calibration, and the pictures that a network gets wrong."""
 
+import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,6 +56,23 @@ def predict(predictor: Predictor, images: NDArray[np.uint8], batch: int = BATCH)
 def sha256(probabilities: Probabilities) -> str:
     """SHA-256 of the bytes of probabilities, float32 (N, 10), in little-endian row order."""
     return hashlib.sha256(np.ascontiguousarray(probabilities, "<f4").data).hexdigest()
+
+
+def pack_hits(hits: NDArray[np.bool_]) -> str:
+    """Which images were right, (N,) bool, as text: a bit each, first image first, in base64."""
+    return base64.b64encode(np.packbits(hits).tobytes()).decode()
+
+
+def unpack_hits(packed: str, n: int) -> NDArray[np.bool_]:
+    """The first n of what `pack_hits` packed.
+
+    Raises:
+        ValueError: it is not such a text, or too short.
+    """
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(packed, validate=True), np.uint8))
+    if len(bits) != -(-n // 8) * 8:
+        raise ValueError(f"{len(bits)} bits for {n} images")
+    return bits[:n].astype(bool)
 
 
 def score(probabilities: Probabilities, labels: Labels) -> Scores:

@@ -206,7 +206,10 @@ def _prove(draft: _Draft, max_drop: float | None) -> Line:
         precision=form.precision,
         bytes=files.size(draft.path),
         sha256=files.sha256(draft.path),
-        **{key: metrics[key] for key in ("network", "augment", "seed", "weights_sha256", "dataset", "official")},
+        **{
+            key: metrics[key]
+            for key in ("network", "augment", "seed", "weights_sha256", "dataset", "official", "parameters")
+        },
         data_sha256=draft.run.identity.data_sha256,
         accuracy=accuracy,
         n_test=len(labels),

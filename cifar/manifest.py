@@ -24,6 +24,7 @@ class Line(BaseModel):
         agreement: share of them with the same top class as the Keras model.
         largest_difference: of any probability.
         precision: of the weights.
+        parameters: of the network; None in manifests of before.
         multiply_adds: of convolutions and dense layers, per image; None where they cannot be counted.
         calibration: indices of the training images that gave int8 its ranges; None for other precisions.
     """
@@ -49,6 +50,7 @@ class Line(BaseModel):
     runtime: str
     runtime_version: str
     precision: str = "float32"
+    parameters: int | None = None
     multiply_adds: int | None = None
     calibration: list[int] | None = None
 

@@ -113,14 +113,14 @@ class Proof(BaseModel):
     commit: str | None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """Read a JSON object of at most `largest` bytes.
 
     Raises:
         UsageError: it is not there, too large, or not a JSON object.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON:
+        if path.stat().st_size > largest:
             raise UsageError(f"{path}: {path.stat().st_size:,} bytes are too many for a file of ours.")
         content = json.loads(path.read_bytes())
     except OSError as error:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy  # which loads scipy.stats, half a second, when it is first used
@@ -53,6 +54,14 @@ def paired_difference(
     return PairedDifference((gained - lost) / n, interval, gained, lost, float(p_value))
 
 
+def unpaired_difference(first: float, n: int, second: float, m: int, confidence: float = 0.95) -> Interval:
+    """Interval of the second proportion, of m, less the first, of n (Agresti and Caffo 2000)."""
+    p, q = (first * n + 1) / (n + 2), (second * m + 1) / (m + 2)
+    reach = float(scipy.stats.norm.ppf((1 + confidence) / 2))
+    reach *= math.sqrt(p * (1 - p) / (n + 2) + q * (1 - q) / (m + 2))
+    return q - p - reach, q - p + reach
+
+
 @dataclass(frozen=True)
 class Mean:
     """A mean over seeds, its standard deviation and its 95 % t interval (both None for a single value)."""
@@ -71,3 +80,114 @@ def mean(values: Sequence[float], confidence: float = 0.95) -> Mean:
     deviation = float(np.std(values, ddof=1))
     reach = float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1)) * deviation / math.sqrt(n)
     return Mean(n, centre, deviation, (centre - reach, centre + reach))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How far the medians of repeated processes scatter from one process to the next, learnt from many rows.
+
+    Attributes:
+        variance: of the logarithm of a median; what is typical of a row.
+        freedom: how firmly that is known of a single row, in degrees of freedom; infinite if all rows scatter alike.
+        measured: False if nothing was repeated, so that it is an assumption.
+    """
+
+    variance: float
+    freedom: float
+    measured: bool = True
+
+
+ASSUMED_NOISE = Noise(0.05**2, math.inf, measured=False)
+LEAST_DEVIATION = 0.003  # of the logarithm: clocks and chance make no machine steadier
+
+
+def learn_noise(rows: Sequence[tuple[float, int]]) -> Noise:
+    """What rows tell of each other's noise: empirical Bayes for variances (Smyth 2004, doi 10.2202/1544-6115.1027).
+
+    Args:
+        rows: of each row the variance of its logarithms between repetitions, and its degrees of freedom.
+    """
+    known = [(max(variance, LEAST_DEVIATION**2), freedom) for variance, freedom in rows if freedom > 0]
+    if not known:
+        return ASSUMED_NOISE
+    halves = np.array([freedom / 2 for _, freedom in known])
+    digamma, trigamma = scipy.special.digamma, partial(scipy.special.polygamma, 1)
+    logs = np.log([variance for variance, _ in known]) - digamma(halves) + np.log(halves)
+    spread = float(logs.var(ddof=1) - trigamma(halves).mean()) if len(known) > 2 else math.inf
+    if spread <= 0:
+        return Noise(float(np.exp(logs.mean())), math.inf)
+    half = _inverse_trigamma(spread) if math.isfinite(spread) else 0.5
+    return Noise(float(np.exp(logs.mean() + digamma(half) - math.log(half))), 2 * half)
+
+
+def _inverse_trigamma(value: float) -> float:
+    """The x > 0 whose trigamma is `value`."""
+    return float(scipy.optimize.brentq(lambda x: float(scipy.special.polygamma(1, x)) - value, 1e-8, 1e8))
+
+
+def scatter(repetitions: Sequence[NDArray[np.float64]]) -> tuple[float, int]:
+    """Variance of the logarithms of the repetitions' medians, and its degrees of freedom (0 for a single one)."""
+    medians = _log_medians(repetitions)
+    return (float(medians.var(ddof=1)), len(medians) - 1) if len(medians) > 1 else (0.0, 0)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as long the second takes as the first.
+
+    Attributes:
+        ratio: of the geometric means of the repetitions' medians.
+        interval: its 95 % interval.
+        p_value: two-sided, of no difference.
+    """
+
+    ratio: float
+    interval: Interval
+    p_value: float
+
+
+def time_ratio(
+    first: Sequence[NDArray[np.float64]],
+    second: Sequence[NDArray[np.float64]],
+    noise: Noise,
+    drift: float = 0.0,
+    confidence: float = 0.95,
+) -> Ratio:
+    """Compare the times of two rows by the medians of their repetitions (a moderated t test on logarithms).
+
+    Args:
+        first: for each repetition its samples, in seconds.
+        second: the same.
+        noise: learnt from all rows.
+        drift: by how much, as a logarithm, the whole machine may have changed between the two; counted against any
+            difference.
+        confidence: of the interval.
+    """
+    own = [scatter(first), scatter(second)]
+    freedom = sum(degrees for _, degrees in own)
+    squares = sum(variance * degrees for variance, degrees in own)
+    if math.isinf(noise.freedom):
+        variance, total = max(noise.variance, LEAST_DEVIATION**2), math.inf
+    else:
+        total = noise.freedom + freedom
+        variance = max((noise.freedom * noise.variance + squares) / total, LEAST_DEVIATION**2)
+    difference = float(_log_medians(second).mean() - _log_medians(first).mean())
+    error = math.sqrt(variance * (1 / len(first) + 1 / len(second)))
+    student = scipy.stats.norm if math.isinf(total) else scipy.stats.t(total)
+    p_value = 2 * float(student.sf(max(0.0, abs(difference) - drift) / error))
+    reach = float(student.ppf((1 + confidence) / 2)) * error + drift
+    return Ratio(math.exp(difference), (math.exp(difference - reach), math.exp(difference + reach)), p_value)
+
+
+def _log_medians(repetitions: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.log([float(np.median(samples)) for samples in repetitions])
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted so that all of them together err no more often than one would (Holm 1979)."""
+    order = np.argsort(p_values)
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from cifar import __version__
-from cifar.cli import data, evaluate, export, networks, report, train, verify
+from cifar.cli import compare, data, evaluate, export, networks, report, train, verify
 from cifar.cli.output import stderr
 from cifar.errors import CifarError, StorageError
 
@@ -28,6 +28,7 @@ app.command(cls=export.Command)(export.export)
 app.command()(report.report)
 app.command()(report.runs)
 app.command()(verify.verify)
+app.command()(compare.compare)
 app.command()(networks.networks)
 app.add_typer(data.app, name="data")
 

@@ -1,0 +1,125 @@
+"""A comparison for people: one table, in the terminal and in Markdown."""
+
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from cifar.regression.verdict import WORDS, Comparison, Verdict
+from cifar.report.terminal import table
+
+TIMES = ("row", "base>", "head>", "change>", "95 %>", "verdict")
+OTHERS = ("row", "of", "base>", "head>", "verdict")
+HIDDEN = {"time": ("not comparable",)}  # words that are worth no line, by quantity; else `unchanged` alone
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table: the rows of one kind, their times or what else is not as it was."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+def title(comparison: Comparison) -> str:
+    """How many of what, in a line."""
+    counts = ", ".join(f"{comparison.count(word)} {word}" for word in WORDS if comparison.count(word))
+    return f"Verdicts: {counts or 'nothing to compare'}"
+
+
+def shown(comparison: Comparison) -> list[Verdict]:
+    """The verdicts that are worth a line."""
+    return [found for found in comparison.verdicts if found.word not in HIDDEN.get(found.quantity, ("unchanged",))]
+
+
+def sections(comparison: Comparison) -> list[Section]:
+    """The tables."""
+    verdicts = shown(comparison)
+    timed = [verdict for verdict in verdicts if verdict.quantity == "time"]
+    made = []
+    for test in dict.fromkeys(_split(verdict.row)[0] for verdict in timed):
+        rows = [_time_cells(verdict) for verdict in timed if _split(verdict.row)[0] == test]
+        made.append(Section(f"Times: {test}", TIMES, rows))
+    others = [_other_cells(verdict) for verdict in verdicts if verdict.quantity != "time"]
+    return [*made, Section("Quality that is not as it was", OTHERS, others)] if others else made
+
+
+def _time_cells(verdict: Verdict) -> tuple[str, ...]:
+    assert verdict.change is not None
+    assert verdict.interval is not None
+    low, high = verdict.interval
+    return (
+        _split(verdict.row)[1],
+        _value(verdict, verdict.base),
+        _value(verdict, verdict.head),
+        f"x {verdict.change:.2f}",
+        f"{low:.2f} to {high:.2f}",
+        verdict.word,
+    )
+
+
+def _other_cells(verdict: Verdict) -> tuple[str, ...]:
+    values = (_value(verdict, verdict.base), _value(verdict, verdict.head))
+    return " ".join(_split(verdict.row)), verdict.quantity, *values, verdict.word
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What must be said under the table."""
+    said = []
+    unchanged = [found for found in comparison.verdicts if found.quantity != "time" and found.word == "unchanged"]
+    if unchanged:
+        said.append(f"{len(unchanged)} accuracies, agreements, sizes and digests are unchanged.")
+    if comparison.elsewhere:
+        said.append(f"Times are not comparable: {comparison.elsewhere}.")
+    for reason in dict.fromkeys(verdict.reason for verdict in shown(comparison) if verdict.word != "unchanged"):
+        if reason and reason != comparison.elsewhere:
+            rows = [_short(verdict.row) for verdict in shown(comparison) if verdict.reason == reason]
+            said.append(f"{', '.join(dict.fromkeys(rows))}: {reason}.")
+    for kind, noise in comparison.noise.items():
+        how = "measured between repetitions" if noise.measured else "assumed: nothing was repeated"
+        said.append(f"Noise of {kind}: {noise.variance**0.5:.1%} ({how}).")
+    if comparison.drift > 0.001:
+        said.append(
+            f"The machine's matrix peak changed by {comparison.drift:.1%}; that is counted against any difference."
+        )
+    said += [f"Only in head: {_short(name)}." for name in comparison.added]
+    said += [f"Only in base: {_short(name)}." for name in comparison.removed]
+    return said
+
+
+def terminal(comparison: Comparison) -> list[Table | str]:
+    """What a terminal shows."""
+    tables = [table(section.title, section.columns, section.rows) for section in sections(comparison)]
+    return [*(part for made in tables for part in (made, "")), title(comparison), *notes(comparison)]
+
+
+def markdown(comparison: Comparison) -> str:
+    """The same as Markdown."""
+    lines = [f"## {title(comparison)}", ""]
+    for section in sections(comparison):
+        head = [column.rstrip(">") for column in section.columns]
+        rule = ["--:" if column.endswith(">") else ":--" for column in section.columns]
+        lines += [f"### {section.title}", "", *(f"| {' | '.join(row)} |" for row in (head, rule, *section.rows)), ""]
+    return "\n".join([*lines, *(f"- {note}" for note in notes(comparison))]) + "\n"
+
+
+def _split(row: str) -> tuple[str, str]:
+    """test_latency[first-onnx-b1-t1-cpu] -> latency, first-onnx-b1-t1-cpu."""
+    test, _, case = row.removeprefix("test_").removesuffix("]").partition("[")
+    return test.replace("_", " "), case
+
+
+def _short(row: str) -> str:
+    return " ".join(_split(row))
+
+
+def _value(verdict: Verdict, value: float | None) -> str:
+    if value is None:
+        return "-"
+    match verdict.quantity:
+        case "time":
+            return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.3g} ms"
+        case "accuracy" | "agreement":
+            return f"{value:.2%}"
+        case _:
+            return f"{value:,.0f}"
