@@ -81,13 +81,13 @@ class Result:
     Attributes:
         path: its file.
         machine: where it was measured.
-        processor: the processor's names, by whoever told them.
+        brand: the processor's name as pytest-benchmark found it; None where it did not say.
         rows: by name.
     """
 
     path: Path
     machine: Machine
-    processor: tuple[str, ...]
+    brand: str | None
     rows: dict[str, Row]
 
     @property
@@ -123,7 +123,7 @@ def read(path: Path) -> Result:
         raise UsageError(f"{path}: format_version is {version!r}, this program reads {FORMAT_VERSION}.")
     facts = parse(Machine, machine, path)
     made = [_row(row, path) for row in rows]
-    return Result(path, facts, (str(facts.cpu.get("model")), str(brand)), {row.name: row for row in made})
+    return Result(path, facts, brand if isinstance(brand, str) else None, {row.name: row for row in made})
 
 
 class _Stats(BaseModel):

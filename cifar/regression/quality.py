@@ -92,9 +92,10 @@ def _interval(base: Row, head: Row, before: float, after: float) -> tuple[Callab
 
 
 def _same_model(base: Row, head: Row) -> bool:
-    return all(
-        _alike(base, head, name) for name in ("network", "augment", "seed", "data_sha256", "threads", "n_test")
-    )
+    """Whether both rows are of a network that we trained, by the same recipe on the same data."""
+    ours = base.facts.get("weights_sha256") is not None
+    columns = ("network", "augment", "seed", "data_sha256", "threads", "n_test")
+    return ours and all(_alike(base, head, name) for name in columns)
 
 
 def _alike(base: Row, head: Row, column: str) -> bool:

@@ -16,11 +16,12 @@ Pair = tuple[Row, Row]
 
 
 def elsewhere(base: Result, head: Result) -> str | None:
-    """In words, what tells the machines of two results apart; None if they are alike."""
-    there = {"processor": base.processor, **_machine(base)}
-    here = {"processor": head.processor, **_machine(head)}
+    """In words, what tells the machines of two results apart; None if they are alike as far as both are known."""
+    there, here = _machine(base), _machine(head)
     differences = [
-        f"{name} was {_words(there[name])}, is {_words(here[name])}" for name in here if there[name] != here[name]
+        f"{name} was {_words(there[name])}, is {_words(here[name])}"
+        for name in here
+        if there[name] != here[name] and there[name] is not None is not here[name]
     ]
     return "; ".join(differences) or None
 
@@ -28,9 +29,11 @@ def elsewhere(base: Result, head: Result) -> str | None:
 def _machine(result: Result) -> dict[str, Any]:
     cpu, gpu = result.machine.cpu, result.machine.gpu
     return {
+        "the processor": cpu.get("model"),
+        "the processor's name": result.brand,
         "the number of cores": cpu.get("logical_cores"),
         "the instruction sets": cpu.get("instruction_sets"),
-        "the GPU": gpu.get("model") if gpu else None,
+        "the GPU": gpu.get("model") if gpu else "none",
     }
 
 
