@@ -6,23 +6,26 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from conftest import TINY, isolated
+import pytest
+from conftest import isolated, train_here
 
+from cifar import dataset
+from cifar.recipes import recipe
 from faults import whole
 from faults.conftest import Tally
 
 PROCESSES = 10
 POLICIES = ("none", "flip", "shift-flip")
-EPOCHS = "3"
+EPOCHS = 3
 TRAIN = (
     "train", "--network", "tinynet:build", *(word for name in POLICIES for word in ("--augment", name)),
-    "--data", "synthetic", "--epochs", EPOCHS, "--json",
+    "--data", "synthetic", "--epochs", str(EPOCHS), "--runs", "together", "--json",
 )  # fmt: skip
 
 
-def start(home: Path, runs: str) -> subprocess.Popen[str]:
+def start(home: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "cifar", *TRAIN, "--runs", runs],
+        [sys.executable, "-m", "cifar", *TRAIN],
         cwd=home, env=isolated(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -33,19 +36,18 @@ def trained(err: str) -> list[str]:
     return [block.split()[1] for block in blocks if f"epoch  1/{EPOCHS}" in block]
 
 
+@pytest.mark.usefixtures("tiny")
 def test_ten_processes_on_one_folder_train_every_run_once_and_damage_none(tmp_path: Path, tally: Tally) -> None:
-    (tmp_path / "tinynet.py").write_text(TINY)
-    together = [start(tmp_path, "together") for _ in range(PROCESSES)]
-    answers = [process.communicate(timeout=400) for process in together]
-    alone = start(tmp_path, "alone")
-    _, err = alone.communicate(timeout=200)
-    assert alone.returncode == 0, err
-
-    assert {process.returncode for process in together} <= {0, 5}, [err for _, err in answers]
+    processes = [start(tmp_path) for _ in range(PROCESSES)]
+    answers = [process.communicate(timeout=400) for process in processes]
+    assert {process.returncode for process in processes} <= {0, 5}, [err for _, err in answers]
     assert Counter(name for _, err in answers for name in trained(err)) == dict.fromkeys(POLICIES, 1)
-    for name in POLICIES:
-        run = f"tinynet.build-{name}-s0"
-        whole.check(tmp_path / "together" / run)
-        assert whole.outcome(tmp_path / "together" / run) == whole.outcome(tmp_path / "alone" / run)
-        assert not list((tmp_path / "together").rglob("*.part"))
+    assert not list(tmp_path.rglob("*.part"))
+
+    wanted = [recipe("tinynet:build", name, epochs=EPOCHS, dataset="synthetic") for name in POLICIES]
+    for alone in train_here(wanted, dataset.draw_synthetic(), tmp_path / "alone"):
+        together = tmp_path / "together" / alone.path.name
+        whole.check(together)
+        assert whole.trained(together) == whole.trained(alone.path)
+        assert len(whole.outcome(together)["outputs"]) == 3
         tally("runs that ten processes wanted, trained once")

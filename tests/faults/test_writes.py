@@ -29,6 +29,7 @@ from faults import whole
 from faults.conftest import Count, Tally
 
 NAME = "tinynet.build-shift-flip-s0"
+FORMATS = ("saved-model", "onnx")  # a folder and a file
 RECIPE = recipe("tinynet:build", "shift-flip", epochs=2, dataset="synthetic")
 SEED = 20
 
@@ -121,7 +122,7 @@ def training(runs: Path, data: Dataset) -> None:
 
 
 def exports(runs: Path, data: Dataset) -> None:
-    exporting.export([Run(runs / NAME)], data)
+    exporting.export([Run(runs / NAME)], data, FORMATS)
 
 
 def report(runs: Path, data: Dataset) -> None:
@@ -146,7 +147,7 @@ def untouched(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Untouc
             work(runs, data)
         writes[work] = len(counting.targets)
     assert writes[training] == 2 + 2 * 3 + 3  # two at the start, three after each epoch, three at the end
-    assert writes[exports] == 3 * 3  # a file, and the manifest before and after it
+    assert writes[exports] == 3 * len(FORMATS)  # a file, and the manifest before and after it
     assert writes[report] == 3 + 3  # of the network, of the run
     return Untouched(runs, writes)
 
