@@ -32,14 +32,16 @@ def check(path: Path) -> None:
     if (path / "checkpoint.npz").exists():
         _check_checkpoint(path / "checkpoint.npz")
     if (path / "model.keras").exists():
-        assert zipfile.ZipFile(path / "model.keras").testzip() is None
+        with zipfile.ZipFile(path / "model.keras") as archive:
+            assert archive.testzip() is None
     if (path / "predictions.npz").exists():
         run.predictions()
     if run.finished:
         _check_results(run)
     check_exports(path / "exports")
     for figure in path.glob("figures/[!.]*"):
-        Image.open(figure).load()
+        with Image.open(figure) as image:
+            image.load()
 
 
 def _check_checkpoint(path: Path) -> None:
