@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 
 from cifar import archive, synthetic
 from cifar.errors import DataError, UsageError
-from cifar.files import folder_for, sha256
+from cifar.files import folder_for, lock, sha256
 
 PUBLISHED_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 30.0  # seconds without a byte
+UNTIL_FREE = -1.0  # wait for a lock however long it is held
+INCOMING = ".incoming-"  # folders of downloads under way
 TRAIN, TEST = 50_000, 10_000  # images of cifar10
 SYNTHETIC_TRAIN, SYNTHETIC_TEST = 4_000, 1_000
 
@@ -180,22 +183,39 @@ def fetch(note: Note) -> Path:
     """Download the archive into the cache and return its path.
 
     The published address is tried first, then the user's own (CIFAR10_URL). The file appears under its name only
-    when its SHA-256 is the published one; if such a file is there already, nothing is fetched.
+    when its SHA-256 is the published one; if such a file is there already, nothing is fetched. One process fetches
+    at a time; whoever waited for it finds the file.
 
     Raises:
         NotFoundError: no address gave the archive.
         cifar.errors.StorageError: the cache cannot be written.
     """
     kept = cache() / archive.ARCHIVE
-    if kept.is_file() and sha256(kept) == archive.ARCHIVE_SHA256:
+    if _is_published(kept):
         return kept
+    with folder_for(cache()) as folder, lock(folder, patience=UNTIL_FREE):
+        if _is_published(kept):
+            return kept
+        for left in folder.glob(f"{INCOMING}*"):  # of a process that was killed: nobody else is fetching
+            shutil.rmtree(left, ignore_errors=True)
+        _fetch(kept, note)
+    return kept
+
+
+def _is_published(path: Path) -> bool:
+    return path.is_file() and sha256(path) == archive.ARCHIVE_SHA256
+
+
+def _fetch(kept: Path, note: Note) -> None:
+    """Try one address after the other until one gives the archive."""
     failures = []
     for url in (PUBLISHED_URL, *filter(None, [os.environ.get("CIFAR10_URL")])):
         note(f"Fetching {url}")
-        with folder_for(cache()) as folder, tempfile.TemporaryDirectory(dir=folder, prefix=".incoming-") as new:
+        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=INCOMING) as new:
             failure = _download(url, Path(new))
             if failure is None:
-                return (Path(new) / archive.ARCHIVE).replace(kept)
+                (Path(new) / archive.ARCHIVE).replace(kept)
+                return
         failures.append(f"{url}: {failure}")
     raise NotFoundError(
         f"{'; '.join(failures)}. Ways to get it: --data-dir or CIFAR10_DIR for a copy you have "

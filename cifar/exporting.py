@@ -71,8 +71,7 @@ def export(
         StorageError: something could not be written.
     """
     lines, refused = [], []
-    with tempfile.TemporaryDirectory(prefix="cifar-export-") as temporary:
-        scratch = Path(temporary)
+    with tempfile.TemporaryDirectory(prefix="cifar-export-") as made, files.folder_for(Path(made)) as scratch:
         images = scratch / "images.npy"
         np.save(images, dataset.x_test)
         drafts = [draft for run in runs for draft in _write(run, dataset, formats, scratch)]
@@ -232,9 +231,15 @@ def compare(expected: Probabilities, answers: NDArray[np.float32]) -> tuple[floa
 
 
 def _install(proven: list[tuple[_Draft, Line]], folder: Path) -> None:
-    """Move files into place, each beside its new line in the folder's manifest."""
-    with manifest.held(folder) as lines:
-        for draft, line in proven:
+    """Move files into place, each with its line in the folder's manifest.
+
+    An earlier file's line goes before the file does, and the new one comes after: whatever a kill leaves, no line
+    speaks of another file than it was written for.
+    """
+    for draft, line in proven:
+        with manifest.held(folder) as lines:
+            lines.pop(line.file, None)
+        with manifest.held(folder) as lines:
             with files.aside(folder / line.file) as path:
                 shutil.move(draft.path, path)
             lines[line.file] = line

@@ -1,4 +1,4 @@
-"""Writing files so that each is whole or absent: aside first, then renamed into place."""
+"""Writing files so that each is whole or absent: aside first, then renamed into place; holding folders."""
 
 import contextlib
 import hashlib
@@ -8,7 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from cifar.errors import StorageError
+import filelock
+
+from cifar.errors import BusyError, StorageError
 
 
 @contextlib.contextmanager
@@ -25,7 +27,8 @@ def folder_for(path: Path) -> Iterator[Path]:
 def aside(target: Path) -> Iterator[Path]:
     """Yield a scratch path beside `target`; what was written there takes `target`'s place if all went well.
 
-    Works for files and for folders. A folder that stands at `target` is removed just before the rename.
+    Works for files and for folders. A folder that stands at `target` makes way just before the rename, and comes
+    back if that fails.
 
     Raises:
         StorageError: something could not be written; `target` is as it was.
@@ -37,19 +40,48 @@ def aside(target: Path) -> Iterator[Path]:
                 written = scratch / target.name
                 yield written
                 _flush(written)
-                if target.is_dir():
-                    target.rename(scratch / "old")
-                written.replace(target)
+                _move(written, target, scratch / "old")
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
         except OSError as error:
             raise StorageError.of(target, error) from error
 
 
+def _move(written: Path, target: Path, old: Path) -> None:
+    """Rename `written` to `target`; a folder cannot be renamed over another, so that one waits at `old` meanwhile."""
+    if not target.is_dir():
+        written.replace(target)
+        return
+    target.rename(old)
+    try:
+        written.replace(target)
+    except OSError:
+        old.rename(target)
+        raise
+
+
 def clear_leftovers(folder: Path) -> None:
     """Remove what killed processes were writing in a folder; for whoever holds it against all others."""
     for scratch in folder.glob(".*.part"):
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
+    """Hold a folder against other processes; the hold ends with the process, however it ends.
+
+    Args:
+        folder: an existing folder.
+        patience: seconds to wait for it; whoever only looks whether it is held, holds it for a moment.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    try:
+        with filelock.FileLock(folder / ".lock", timeout=patience, poll_interval=0.02):
+            yield
+    except filelock.Timeout:
+        raise BusyError(f"{folder} is held by another process.") from None
 
 
 def write(path: Path, content: bytes | str) -> None:
@@ -76,7 +108,8 @@ def size(path: Path) -> int:
 
 
 def _flush(path: Path) -> None:
-    """Force a file's content to the disk before its rename, so that a power cut leaves no empty file."""
-    if path.is_file():
-        with path.open("rb+") as stream:
-            os.fsync(stream.fileno())
+    """Force content to the disk before its rename, so that a power cut leaves no empty file."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb+") as stream:
+                os.fsync(stream.fileno())

@@ -17,13 +17,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from cifar import files
 from cifar.errors import BusyError, UsageError
+from cifar.files import lock as lock
 from cifar.recipes import Recipe
 from cifar.records import FORMAT_VERSION, Epoch, Identity, Proof, Timing, parse, read_json, read_lines
 
@@ -165,6 +165,8 @@ def claim(runs: Path, asked: Identity) -> Iterator[Run]:
         differences = run.identity.differences(asked)
         if differences:
             raise UsageError(f"{path} holds another run: {'; '.join(differences)}. Nothing was changed.")
+        if run.finished:  # a kill may have come between the last file and this
+            (path / "checkpoint.npz").unlink(missing_ok=True)
         yield run
 
 
@@ -174,24 +176,6 @@ def _is_of_another_recipe(path: Path, asked: Identity) -> bool:
         return False
     held = Run(path).identity
     return held.recipe != asked.recipe and held.recipe.sha256 == held.recipe_sha256
-
-
-@contextlib.contextmanager
-def lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
-    """Hold a folder against other processes; the hold ends with the process, however it ends.
-
-    Args:
-        folder: an existing folder.
-        patience: seconds to wait for it; whoever only looks whether it is held, holds it for a moment.
-
-    Raises:
-        BusyError: another process holds it.
-    """
-    try:
-        with filelock.FileLock(folder / ".lock", timeout=patience, poll_interval=0.02):
-            yield
-    except filelock.Timeout:
-        raise BusyError(f"{folder} is held by another process.") from None
 
 
 def runs_in(folder: Path) -> list[Run]:

@@ -181,6 +181,23 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
 
 
+def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("old")
+    with pytest.raises(StorageError), files.aside(tmp_path / "folder"):
+        pass  # nothing was written, so there is nothing to rename
+    assert (tmp_path / "folder" / "file").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
+def test_a_finished_run_loses_the_checkpoint_that_a_kill_left(tmp_path: Path) -> None:
+    path = make(tmp_path, identity())
+    for name in ("checkpoint.npz", "metrics.json"):
+        (path / name).write_text("{}")
+    make(tmp_path, identity())
+    assert not (path / "checkpoint.npz").exists()
+
+
 def test_a_full_disk_is_a_storage_error_that_names_the_path_and_keeps_the_old_file(tmp_path: Path) -> None:
     files.write(tmp_path / "file", "old")
     script = """

@@ -1,0 +1,244 @@
+"""SIGKILL, which nothing can catch, at random moments; then the same command again."""
+
+import contextlib
+import functools
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from conftest import TINY, isolated
+
+from cifar import archive
+from faults import whole
+from faults.conftest import Count, Tally
+
+SEED = int(os.environ.get("FAULTS_SEED", "20"))
+PATIENCE = 120.0  # seconds for whatever is waited for
+RUN = Path("runs") / "tinynet.build-shift-flip-s0"
+TRAIN = (
+    "train", "--network", "tinynet:build", "--augment", "shift-flip", "--data", "synthetic", "--epochs", "40",
+)  # fmt: skip
+EXPORT = ("export", str(RUN))
+
+Condition = Callable[[], bool]
+
+
+def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start `cifar` as the head of a group of processes, with a temporary folder of its own."""
+    (home / "tmp").mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "cifar", *arguments],
+        cwd=home, env=isolated(home, TMPDIR=str(home / "tmp")), start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill a process and all that it started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"seed {SEED}: it ended before it could be killed: {err}"
+
+
+def wait(process: subprocess.Popen[str], condition: Condition, pause: float = 0.005) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, f"seed {SEED}: it ended before it could be killed"
+        assert time.monotonic() < deadline, f"seed {SEED}: {process.args} got stuck"
+        time.sleep(pause)
+
+
+def finish(home: Path, *arguments: str) -> None:
+    process = start(home, *arguments)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, f"seed {SEED}: {err}"
+
+
+def home_of_tiny(path: Path) -> Path:
+    (path / "tinynet.py").write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the run was trained, exported and reported without disturbance."""
+    home = home_of_tiny(tmp_path_factory.mktemp("untouched"))
+    finish(home, *TRAIN)
+    return home
+
+
+def wait_for_epochs(process: subprocess.Popen[str], epochs: int) -> None:
+    """Wait until training has begun and this process has trained so many epochs: a title, then lines, on stderr."""
+    assert process.stderr
+    told = 0
+    for line in process.stderr:
+        told += line.startswith(("[1/1]", "  epoch"))
+        if told == 1 + epochs:
+            return
+    pytest.fail(f"seed {SEED}: it ended before epoch {epochs}")
+
+
+def is_being_written(folder: Path, name: str) -> Condition:
+    """Whether something is being written aside in a folder right now."""
+    return lambda: any(folder.glob(f".{name}.*.part"))
+
+
+def kill_while_training(home: Path, draw: random.Random) -> bool:
+    process = start(home, *TRAIN)
+    wait_for_epochs(process, draw.randrange(5))
+    time.sleep(draw.uniform(0, 0.2))
+    kill(process)
+    return not (home / RUN / "metrics.json").exists()
+
+
+def kill_while_checkpointing(home: Path, draw: random.Random) -> bool:
+    """True if the checkpoint was hit: what was being written of it is still there."""
+    process = start(home, *TRAIN)
+    wait_for_epochs(process, draw.randrange(5))
+    written = is_being_written(home / RUN, "checkpoint.npz")
+    wait(process, written, pause=0)
+    time.sleep(draw.uniform(0, 0.0005))
+    kill(process)
+    return written()
+
+
+KILLS = {"training": kill_while_training, "checkpointing": kill_while_checkpointing}
+
+
+def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(
+    untouched: Path, tmp_path_factory: pytest.TempPathFactory, count: Count, tally: Tally
+) -> None:
+    draw = random.Random(SEED)
+    expected = whole.outcome(untouched / RUN)
+    for _ in range(count(1, 10)):
+        home = home_of_tiny(tmp_path_factory.mktemp("killed"))
+        for kind in ("training", "checkpointing", "training"):
+            for _attempt in range(5):
+                hit = KILLS[kind](home, draw)
+                whole.check(home / RUN)
+                if hit:
+                    break
+            assert hit, f"seed {SEED}: {kind} was never hit"
+            tally(f"killed while {kind}")
+        finish(home, *TRAIN)
+        whole.check(home / RUN)
+        assert not list((home / RUN).rglob("*.part")), "kills pile up"
+        assert whole.outcome(home / RUN) == expected, f"seed {SEED}"
+        tally("resumed to the same bits")
+
+
+def test_an_export_that_was_killed_leaves_a_manifest_that_is_true_and_can_be_repeated(
+    untouched: Path, tmp_path: Path, count: Count, tally: Tally
+) -> None:
+    """The export is one over earlier files, so that there is something to lose."""
+    draw = random.Random(SEED)
+    expected = whole.outcome(untouched / RUN)
+    home = home_of_tiny(tmp_path)
+    shutil.copytree(untouched / "runs", home / "runs")
+    for number in range(count(1, 10)):
+        process = start(home, *EXPORT)
+        if number % 2:
+            wait(process, lambda: any((home / "tmp").glob("cifar-export-*")))
+            time.sleep(draw.uniform(0, 4))
+        else:
+            moving = is_being_written(home / RUN / "exports", "*")
+            wait(process, lambda moving=moving: not moving(), pause=0)
+            wait(process, moving, pause=0)
+            time.sleep(draw.uniform(0, 0.004))
+        kill(process)
+        shutil.rmtree(home / "tmp")
+        whole.check(home / RUN)
+        tally("killed while exporting")
+    finish(home, *EXPORT)
+    whole.check(home / RUN)
+    assert whole.outcome(home / RUN) == expected, f"seed {SEED}"
+    tally("exported to the same answers")
+
+
+# Downloads, from a server on this machine.
+
+ARCHIVE = random.Random(SEED).randbytes(2_000_000)
+FETCH = f"""
+import sys
+from cifar import archive, dataset
+dataset.PUBLISHED_URL = sys.argv[1]
+archive.ARCHIVE_SHA256 = "{hashlib.sha256(ARCHIVE).hexdigest()}"
+print(dataset.fetch(lambda _: None))
+"""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Sends the archive in 40 pieces: at once, or over two seconds."""
+
+    pause = 0.0
+    server: "Site"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(ARCHIVE)))
+        self.end_headers()
+        piece = len(ARCHIVE) // 40
+        with contextlib.suppress(OSError):  # who fetched it was killed
+            for begin in range(0, len(ARCHIVE), piece):
+                self.wfile.write(ARCHIVE[begin : begin + piece])
+                self.server.sent.set()
+                time.sleep(self.server.pause)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Site(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.sent = threading.Event()
+        self.pause = 0.0
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as server:
+        thread = threading.Thread(target=functools.partial(server.serve_forever, poll_interval=0.02))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def fetch(home: Path, site: Site) -> subprocess.Popen[str]:
+    site.sent.clear()
+    return subprocess.Popen(
+        [sys.executable, "-c", FETCH, f"http://127.0.0.1:{site.server_port}/{archive.ARCHIVE}"],
+        cwd=home, env=isolated(home, NO_PROXY="*"), start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_a_download_that_was_killed_leaves_nothing_that_passes_for_the_archive(
+    site: Site, tmp_path: Path, count: Count, tally: Tally
+) -> None:
+    draw = random.Random(SEED)
+    for _ in range(count(1, 10)):
+        site.pause = 0.05
+        process = fetch(tmp_path, site)
+        wait(process, site.sent.is_set)
+        time.sleep(draw.uniform(0, 1.8))
+        kill(process)
+        assert not list(tmp_path.glob(f"cache/*/{archive.ARCHIVE}")), f"seed {SEED}"
+        assert len(list(tmp_path.glob("cache/*/.incoming-*"))) == 1, "kills pile up"
+        tally("killed while downloading")
+    site.pause = 0.0
+    out, err = fetch(tmp_path, site).communicate(timeout=PATIENCE)
+    assert Path(out.strip()).read_bytes() == ARCHIVE, err
+    assert [path.name for path in tmp_path.glob("cache/cifar-bench/*") if path.name != ".lock"] == [archive.ARCHIVE]
+    tally("downloaded whole afterwards")
