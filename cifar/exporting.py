@@ -88,7 +88,7 @@ def export(
             _install(proven, to or run.path / "exports")
             lines += [line for _, line in proven]
     if refused:
-        raise ParityError("\n".join(refused))
+        raise ParityError(" ".join(refused))
     return lines
 
 
