@@ -364,6 +364,22 @@ def test_a_file_that_metrics_were_not_written_beside_is_named(name: str, field: 
     summary.Result(Run(run))  # made before there were digests
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("loss", -0.1), ("test_loss", 1e40), ("accuracy", 1.1), ("test_accuracy", -0.1), ("loss", None), ("epoch", 0)],
+)
+def test_figures_that_no_training_gives_are_refused(
+    field: str, value: float | None, damaged: Path, ended: Callable[[list[str]], int]
+) -> None:
+    run = run_of(damaged)
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({**metrics, "history_sha256": None}))
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    lines[0][field] = value
+    (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert ended(["report", "runs"]) == 2
+
+
 @pytest.mark.parametrize("name", ["metrics.json", "history.jsonl", "recipe.json"])
 def test_no_memory_is_taken_for_a_large_file(name: str, damaged: Path) -> None:
     import tracemalloc
