@@ -179,4 +179,4 @@ def _text(key: Any) -> str:
 
 
 def _unlike(path: Path, expected: str, found: str) -> DataError:
-    return DataError(f"{path}: expected {expected}, found {printable(found)}.")
+    return DataError(f"{path}: expected {printable(expected)}, found {printable(found)}.")

@@ -24,6 +24,7 @@ from archives import (
     array,
     batch,
     files,
+    header,
     meta,
     noise,
     opcodes,
@@ -273,6 +274,12 @@ def archive_whose_sizes_lie(place: Path, chance: random.Random, _: Path) -> Path
     )
 
 
+def archive_in_circles(place: Path, chance: random.Random, _: Path) -> Path:
+    """A member that is shorter than nothing leads back to those before it."""
+    circle = header("c", 0) + header("a", 0) + header(chance.choice(["b", "\x1b[31m"]), -512 * chance.randint(1, 3))
+    return packed(place, circle + tar_of(SOUND, chance))
+
+
 def archive_too_large(place: Path, chance: random.Random, _: Path) -> Path:
     """A bomb: it unpacks to more than all files may have."""
     return packed(place, tar_of({**SOUND, "readme": bytes(8 << 20)}, chance))
@@ -304,6 +311,7 @@ KINDS = [
     archive_with_strangers,
     archive_with_links,
     *[archive_whose_sizes_lie] * 2,
+    archive_in_circles,
     archive_too_large,
     archive_with_too_large_a_file,
     no_archive,
