@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cifar.errors import one_of
 
-NETWORK = r"^[\w.-]+(:[\w.]+)?$"  # its name becomes part of names of files
+NETWORK = r"^[\w.-]+(:[\w.]+)?\Z"  # its name becomes part of names of files
+MOST_EPOCHS, MOST_THREADS = 2**31 - 1, 1024
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
@@ -64,7 +65,7 @@ class Recipe(BaseModel):
         backend: the Keras backend.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", regex_engine="python-re")
 
     network: str = Field(pattern=NETWORK)
     policy: Policy
@@ -74,7 +75,7 @@ class Recipe(BaseModel):
     batch_size: Count = 128
     epochs: Count = 50
     learning_rate: float = Field(0.001, gt=0, allow_inf_nan=False)
-    threads: Count = 2
+    threads: int = Field(2, ge=1, le=MOST_THREADS)
     backend: Literal["tensorflow"] = "tensorflow"
 
     @property

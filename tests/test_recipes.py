@@ -30,7 +30,7 @@ ANY_RECIPE = st.builds(
     batch_size=COUNTS,
     epochs=COUNTS,
     learning_rate=st.floats(0, exclude_min=True, allow_infinity=False),
-    threads=COUNTS,
+    threads=st.integers(1, 1024),
     backend=st.just("tensorflow"),
 )
 PLAIN = Recipe(network="first", policy=Policy(name="some"))
