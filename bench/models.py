@@ -10,7 +10,7 @@ from typing import Any
 from bench.processes import FailedError, ask, cifar
 from cifar import dataset, files, manifest
 from cifar.dataset import Dataset, NotFoundError
-from cifar.errors import DataError
+from cifar.errors import DataError, UsageError
 from cifar.formats import FORMATS
 from cifar.manifest import Line
 from cifar.run import Run, runs_in
@@ -74,10 +74,11 @@ class Model:
             missing = [name for name in FORMATS if name in formats and name not in self.lines]
             if missing:
                 self._export(missing, Path(tempfile.mkdtemp(dir=scratch)), weights)
-        for name, line in self.lines.items():
-            if not self.paths[name].exists() or files.sha256(self.paths[name]) != line.sha256:
-                reason = f"{self.paths[name]}: not the file that its manifest describes: its SHA-256 differs"
-                self.lacking[name] = Lack(reason, bad=True)
+        for name in self.lines:
+            try:
+                manifest.vouch(self.paths[name])
+            except UsageError as error:
+                self.lacking[name] = Lack(str(error), bad=True)
         if self.run is None and "saved-model" in self.paths and "saved-model" not in self.lacking:
             self.paths[KERAS] = self.paths["saved-model"]
 

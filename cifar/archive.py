@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar import pickles
-from cifar.errors import DataError
+from cifar.errors import DataError, printable
 
 ARCHIVE = "cifar-10-python.tar.gz"
 FOLDER = "cifar-10-batches-py"
@@ -179,5 +179,4 @@ def _text(key: Any) -> str:
 
 
 def _unlike(path: Path, expected: str, found: str) -> DataError:
-    printable = "".join(letter if letter.isprintable() else "?" for letter in found)
-    return DataError(f"{path}: expected {expected}, found {printable}.")
+    return DataError(f"{path}: expected {printable(expected)}, found {printable(found)}.")

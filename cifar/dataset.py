@@ -4,7 +4,9 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +21,9 @@ from cifar.files import folder_for, lock, sha256
 
 PUBLISHED_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CONNECT_TIMEOUT = 10.0  # seconds
-READ_TIMEOUT = 30.0  # seconds without a byte
+READ_TIMEOUT = 30.0  # seconds for the next LEAST bytes
+LEAST = 64 << 10
+MOST = 170_498_071  # bytes of the published archive
 UNTIL_FREE = -1.0  # wait for a lock however long it is held
 INCOMING = ".incoming-"  # folders of downloads under way
 TRAIN, TEST = 50_000, 10_000  # images of cifar10
@@ -226,6 +230,32 @@ def _fetch(kept: Path, note: Note) -> None:
 def _download(url: str, folder: Path) -> str | None:
     """Download the archive into `folder`, or return why that failed.
 
+    In a thread of its own: every byte a server lets drip renews the timeout of its socket, and nothing else ends
+    the wait. A thread that was given up ends with its connection, or with this process.
+    """
+    progress, failure = _DownloadProgress(), Future[str | None]()
+
+    def work() -> None:
+        try:
+            failure.set_result(_retrieve(url, folder, progress))
+        except BaseException as error:  # the disk is full, say: for who waits
+            failure.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        before = 0
+        while not wait([failure], READ_TIMEOUT).done:
+            if progress.bytes - before < LEAST:
+                return "no answer in time"
+            before = progress.bytes
+        return failure.result()
+    finally:
+        progress.close()
+
+
+def _retrieve(url: str, folder: Path, progress: "_DownloadProgress") -> str | None:
+    """Download the archive, however long that takes, or return why it failed.
+
     What the network does wrong is caught here, in folder_for's body: requests' errors are OSErrors too, and would
     pass for failures to write.
     """
@@ -233,16 +263,13 @@ def _download(url: str, folder: Path) -> str | None:
     import requests
 
     pooch.get_logger().setLevel("WARNING")
-    progress = _DownloadProgress()
     downloader = pooch.HTTPDownloader(progressbar=progress, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
     try:
         pooch.retrieve(url, archive.ARCHIVE_SHA256, archive.ARCHIVE, folder, downloader=downloader)
     except requests.RequestException as error:
         return _reason(error)
-    except ValueError:
+    except (ValueError, _TooMuchError):
         return "the file is not the published one"
-    finally:
-        progress.close()
     return None
 
 
@@ -254,8 +281,16 @@ def _reason(error: Exception) -> str:
     return "no connection" if isinstance(error, requests.ConnectionError) else str(error)
 
 
+class _TooMuchError(Exception):
+    """More bytes came than the published archive has, or they are no longer waited for."""
+
+
 class _DownloadProgress:
-    """What pooch calls while it downloads, shown by rich on stderr."""
+    """What pooch calls while it downloads, shown by rich on stderr.
+
+    Attributes:
+        bytes: how many have come.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -270,6 +305,7 @@ class _DownloadProgress:
         columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=Console(stderr=True))
         self._task = self._progress.add_task("download", total=None)
+        self.bytes, self._done, self._closed = 0, False, False
 
     @property
     def total(self) -> float | None:
@@ -277,16 +313,25 @@ class _DownloadProgress:
 
     @total.setter
     def total(self, total: float) -> None:
-        self._progress.start()
-        self._progress.update(self._task, total=total)
+        if not self._closed:
+            self._progress.start()
+            self._progress.update(self._task, total=min(total, MOST))
 
     def update(self, n: int) -> None:
-        self._progress.update(self._task, advance=n)
+        """Count the bytes of a piece; of the last one, pooch says as many as of the others."""
+        if self._done:
+            return
+        if self.bytes > MOST or self._closed:
+            raise _TooMuchError
+        self.bytes += n
+        self._progress.update(self._task, completed=self.bytes)
 
     def reset(self) -> None:
-        self._progress.reset(self._task)
+        """Count no more: pooch is done, and would go on to what the server said the length was."""
+        self._done = True
 
     def close(self) -> None:
+        self._closed = True
         self._progress.stop()
 
 

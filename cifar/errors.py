@@ -40,6 +40,12 @@ class BusyError(CifarError):
     exit_code = 5
 
 
+def printable(text: str, limit: int = 2000) -> str:
+    """A text that may come from a hostile file as one line: control characters are `?`, and it ends at `limit`."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in text[:limit])
+    return line if len(text) <= limit else f"{line}…"
+
+
 def one_of(what: str, value: str, valid: Collection[str], also: str = "") -> str:
     """Return `value` if it is one of `valid`.
 

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,8 @@ from cifar import augment, environment, evaluation, files, manifest, networks
 from cifar.dataset import Dataset
 from cifar.errors import CifarError, StorageError, UsageError
 from cifar.evaluation import Probabilities
-from cifar.formats import EQUAL, FORMATS, INPUT, OUTPUT, Source
+from cifar.formats import EQUAL, FORMATS, INPUT, OUTPUT, Source, answering
+from cifar.formats.answering import NoAnswerError
 from cifar.manifest import Line
 from cifar.run import Run
 
@@ -39,7 +38,6 @@ class _Draft:
     run: Run
     format: str
     path: Path
-    answers: Path
     multiply_adds: int | None
     calibration: list[int] | None
 
@@ -72,22 +70,22 @@ def export(
     """
     lines, refused = [], []
     with tempfile.TemporaryDirectory(prefix="cifar-export-") as made, files.folder_for(Path(made)) as scratch:
-        images = scratch / "images.npy"
-        np.save(images, dataset.x_test)
         drafts = [draft for run in runs for draft in _write(run, dataset, formats, scratch)]
+        answers: dict[Path, Probabilities] = {}
         for name in formats:
-            _answer(name, [draft for draft in drafts if draft.format == name], images, threads)
+            paths = [draft.path for draft in drafts if draft.format == name]
+            answers.update(zip(paths, _answer(name, paths, dataset, threads), strict=True))
         for run in runs:
             mine = [draft for draft in drafts if draft.run is run]
             try:
-                proven = [(draft, _prove(draft, max_drop)) for draft in mine]
+                proven = [(draft, _prove(draft, answers[draft.path], max_drop)) for draft in mine]
             except ParityError as error:
                 refused.append(str(error))
                 continue
             _install(proven, to or run.path / "exports")
             lines += [line for _, line in proven]
     if refused:
-        raise ParityError("\n".join(refused))
+        raise ParityError(" ".join(refused))
     return lines
 
 
@@ -155,7 +153,7 @@ def _write(run: Run, dataset: Dataset, formats: Iterable[str], scratch: Path) ->
             reason = (lines[-1] if isinstance(error, TypeError) else lines[0]) if lines else type(error).__name__
             raise ParityError(f"{run.path} cannot be written as {name}: {reason}") from error
         indices = chosen.tolist() if precision == "int8" else None
-        yield _Draft(run, name, path, folder / "answers.npy", networks.multiply_adds(model), indices)
+        yield _Draft(run, name, path, networks.multiply_adds(model), indices)
 
 
 def calibration(seed: int, n: int) -> NDArray[np.int64]:
@@ -164,23 +162,18 @@ def calibration(seed: int, n: int) -> NDArray[np.int64]:
     return np.sort(drawn)
 
 
-def _answer(name: str, drafts: list[_Draft], images: Path, threads: int) -> None:
+def _answer(name: str, paths: Sequence[Path], dataset: Dataset, threads: int) -> list[Probabilities]:
     """Let a fresh process with the format's own runtime answer for all files of a format."""
-    if not drafts:
-        return
-    pairs = [str(path) for draft in drafts for path in (draft.path, draft.answers)]
-    command = [sys.executable, "-m", "cifar.formats", name, str(threads), str(images), *pairs]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise ParityError(f"{FORMATS[name].runtime} cannot run the exported {name} files: {last[0]}")
+    try:
+        return answering.answer(name, paths, dataset.x_test, threads)
+    except NoAnswerError as error:
+        raise ParityError(str(error)) from error
 
 
-def _prove(draft: _Draft, max_drop: float | None) -> Line:
+def _prove(draft: _Draft, answers: Probabilities, max_drop: float | None) -> Line:
     """Compare a file's answers with the Keras model's: equal, or, in a lower precision, accurate enough."""
     form, metrics = FORMATS[draft.format], draft.run.metrics
     expected, labels = draft.run.predictions()
-    answers: Probabilities = np.load(draft.answers)
     agreement, difference = compare(expected, answers)
     accuracy = float((answers.argmax(axis=1) == labels).mean())
     if form.max_drop is None:

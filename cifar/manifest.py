@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from cifar import files
 from cifar.errors import UsageError
-from cifar.records import read_json
+from cifar.records import Digest, check_version, read_json
 from cifar.run import lock
 
 FORMAT_VERSION = 1
@@ -29,12 +30,12 @@ class Line(BaseModel):
         calibration: indices of the training images that gave int8 its ranges; None for other precisions.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    file: str
+    file: Annotated[str, Field(pattern=r"^[^/\\\x00]*[^/\\\x00.]$", max_length=255)]  # in the manifest's own folder
     format: str
     bytes: int
-    sha256: str
+    sha256: Digest
     network: str
     augment: str
     seed: int
@@ -63,14 +64,25 @@ def read(folder: Path) -> list[Line]:
     """
     path = folder / NAME
     content = read_json(path)
-    if content.get("format_version") != FORMAT_VERSION:
-        raise UsageError(
-            f"{path}: format_version is {content.get('format_version')!r}, this program reads {FORMAT_VERSION}."
-        )
+    check_version(content, path, FORMAT_VERSION)
     try:
         return [Line.model_validate(line) for line in content["models"]]
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path}: not a manifest of ours.") from error
+
+
+def vouch(path: Path) -> Line | None:
+    """The line of the manifest beside a model file; None where no manifest stands beside it or none lists it.
+
+    Raises:
+        UsageError: the manifest is damaged, or the file is not the one that it describes.
+    """
+    if not (path.parent / NAME).exists():
+        return None
+    line = next((line for line in read(path.parent) if line.file == path.name), None)
+    if line and (not path.exists() or files.sha256(path) != line.sha256):
+        raise UsageError(f"{path}: not the file that its manifest describes: its SHA-256 differs.")
+    return line
 
 
 @contextmanager

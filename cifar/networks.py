@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import math
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cifar.errors import UsageError, one_of
+from cifar.recipes import NETWORK
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ def check_name(name: str) -> str:
         UsageError: it is neither.
     """
     if ":" in name:
+        if not re.match(NETWORK, name):
+            raise UsageError(f"There is no network {name!r}. Your own is module:function.")
         return name
     return one_of("network", name, NETWORKS, also=", or your own as module:function")
 

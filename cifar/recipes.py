@@ -2,11 +2,15 @@
 
 import hashlib
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cifar.errors import one_of
+
+NETWORK = r"^[\w.-]+(:[\w.]+)?\Z"  # its name becomes part of names of files
+MOST_EPOCHS, MOST_THREADS = 2**31 - 1, 1024
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class Policy(BaseModel):
@@ -22,7 +26,7 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(pattern=r"^[\w-]+$")
     horizontal_flip: bool = False
     vertical_flip: bool = False
     shift: float = Field(0.0, ge=0, le=1)
@@ -61,17 +65,17 @@ class Recipe(BaseModel):
         backend: the Keras backend.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", regex_engine="python-re")
 
-    network: str
+    network: str = Field(pattern=NETWORK)
     policy: Policy
     seed: int = Field(0, ge=0, lt=2**32)
     dataset: Literal["cifar10", "synthetic"] = "cifar10"
-    train_images: int | None = Field(None, ge=1)
-    batch_size: int = Field(128, ge=1)
-    epochs: int = Field(50, ge=1)
+    train_images: Count | None = None
+    batch_size: Count = 128
+    epochs: Count = 50
     learning_rate: float = Field(0.001, gt=0, allow_inf_nan=False)
-    threads: int = Field(2, ge=1)
+    threads: int = Field(2, ge=1, le=MOST_THREADS)
     backend: Literal["tensorflow"] = "tensorflow"
 
     @property

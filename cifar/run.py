@@ -23,9 +23,23 @@ from pydantic import BaseModel
 
 from cifar import files
 from cifar.errors import BusyError, UsageError
+from cifar.evaluation import CLASSES
 from cifar.files import lock as lock
 from cifar.recipes import Recipe
-from cifar.records import FORMAT_VERSION, Epoch, Identity, Proof, Timing, parse, read_json, read_lines
+from cifar.records import (
+    FORMAT_VERSION,
+    Epoch,
+    Identity,
+    Metrics,
+    Proof,
+    Timing,
+    check_version,
+    parse,
+    read_json,
+    read_lines,
+)
+
+LARGEST_PREDICTIONS = 64 << 20  # bytes; those of 10,000 images have 400 thousand
 
 
 class Run:
@@ -45,11 +59,7 @@ class Run:
         if not (path / "recipe.json").is_file():
             raise UsageError(f"{path}: not a run folder: it has no recipe.json.")
         content = read_json(path / "recipe.json")
-        version = content.get("format_version")
-        if version != FORMAT_VERSION:
-            raise UsageError(
-                f"{path / 'recipe.json'}: format_version is {version!r}, this program reads {FORMAT_VERSION}."
-            )
+        check_version(content, path / "recipe.json", FORMAT_VERSION)
         self.identity = parse(Identity, content, path / "recipe.json")
 
     @property
@@ -64,14 +74,15 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The final scores.
+        """The final scores, every field of records.Metrics.
 
         Raises:
-            UsageError: the run is not finished.
+            UsageError: the run is not finished, or the file is damaged.
         """
         if not self.finished:
             raise UsageError(f"{self.path}: this run is {self.status}; it has no results yet.")
-        return read_json(self.path / "metrics.json")
+        path = self.path / "metrics.json"
+        return parse(Metrics, read_json(path), path).model_dump()
 
     @property
     def history(self) -> list[Epoch]:
@@ -101,7 +112,7 @@ class Run:
     @property
     def divergence(self) -> str:
         """Where and how its loss stopped being a number."""
-        return str(read_json(self.path / "diverged.json")["reason"])
+        return str(read_json(self.path / "diverged.json").get("reason", "no reason given"))
 
     @property
     def status(self) -> str:
@@ -119,15 +130,25 @@ class Run:
             return "interrupted"
 
     def predictions(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Probabilities (N, 10) and labels (N,) of the test set, in its order."""
+        """Probabilities, float32 (N, 10), and labels, uint8 (N,), of the test set, in its order.
+
+        Raises:
+            UsageError: the file is not readable, or holds anything else.
+        """
         path = self.path / "predictions.npz"
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                unpacked = sum(member.file_size for member in arrays.zip.infolist())
+                if unpacked > LARGEST_PREDICTIONS:
+                    raise ValueError(f"{unpacked:,} bytes unpacked are too many")
                 probabilities, labels = arrays["probabilities"], arrays["labels"]
         except Exception as error:  # a damaged zip raises many kinds
             raise UsageError(f"{path}: not readable: {error}") from error
-        if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
-            raise UsageError(f"{path}: expected (N, 10) and (N,), found {probabilities.shape} and {labels.shape}.")
+        found = f"{probabilities.dtype} {probabilities.shape} and {labels.dtype} {labels.shape}"
+        if found != f"float32 ({len(labels)}, {CLASSES}) and uint8 ({len(labels)},)" or len(labels) == 0:
+            raise UsageError(f"{path}: expected float32 (N, {CLASSES}) and uint8 (N,), found {found}.")
+        if labels.max() >= CLASSES or not ((probabilities >= 0) & (probabilities <= 1.001)).all():
+            raise UsageError(f"{path}: expected labels from 0 to 9 and probabilities from 0 to 1.")
         return probabilities, labels
 
     def write_lines(self, name: str, lines: Iterable[BaseModel]) -> None:

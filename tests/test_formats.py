@@ -382,9 +382,8 @@ class Answers:
         self.probabilities = probabilities
         patch.setattr(exporting, "_answer", self)
 
-    def __call__(self, _name: str, drafts: list[Any], _images: Path, _threads: int) -> None:
-        for draft in drafts:
-            np.save(draft.answers, self.probabilities)
+    def __call__(self, _name: str, paths: list[Path], _data: Dataset, _threads: int) -> list[NDArray[np.float32]]:
+        return [self.probabilities for _ in paths]
 
 
 def worse_by(run: Run, images: int) -> NDArray[np.float32]:

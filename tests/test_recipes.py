@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from cifar.errors import UsageError
 from cifar.recipes import POLICIES, TRAINING, Policy, Recipe, recipe
 
+COUNTS = st.integers(1, 2**31 - 1)
 ANY_POLICY = st.builds(
     Policy,
-    name=st.text(),
+    name=st.from_regex("[a-z0-9_-]+", fullmatch=True),
     horizontal_flip=st.booleans(),
     vertical_flip=st.booleans(),
     shift=st.floats(0, 1),
@@ -21,15 +22,15 @@ ANY_POLICY = st.builds(
 )
 ANY_RECIPE = st.builds(
     Recipe,
-    network=st.text(),
+    network=st.from_regex("[a-z0-9_.-]+(:[a-z0-9_.]+)?", fullmatch=True),
     policy=ANY_POLICY,
     seed=st.integers(0, 2**32 - 1),
     dataset=st.sampled_from(["cifar10", "synthetic"]),
-    train_images=st.none() | st.integers(1),
-    batch_size=st.integers(1),
-    epochs=st.integers(1),
+    train_images=st.none() | COUNTS,
+    batch_size=COUNTS,
+    epochs=COUNTS,
     learning_rate=st.floats(0, exclude_min=True, allow_infinity=False),
-    threads=st.integers(1),
+    threads=st.integers(1, 1024),
     backend=st.just("tensorflow"),
 )
 PLAIN = Recipe(network="first", policy=Policy(name="some"))

@@ -59,7 +59,7 @@ def test_below_twenty_epochs_no_claim_is_judged(pair: list[Run]) -> None:
 
 def judged(pair: list[Run], plain: dict[str, float], augmented: dict[str, float]) -> list[str]:
     """The verdicts if both runs had 20 such epochs; accuracies and predictions stay those of the runs."""
-    whole = summary.summarise(pair)
+    whole = summary.summarise([Run(run.path) for run in pair])
     for result, line in zip(whole.results, (plain, augmented), strict=True):
         result.history = [Epoch(epoch=e, weights_sha256="", **line) for e in range(1, 21)]
         result.run.identity = result.run.identity.model_copy(
@@ -70,13 +70,12 @@ def judged(pair: list[Run], plain: dict[str, float], augmented: dict[str, float]
 
 
 def test_the_claims_follow_the_figures(pair: list[Run]) -> None:
-    again = [Run(run.path) for run in pair]
     overfit = {"loss": 0.2, "accuracy": 0.9, "test_loss": 0.9, "test_accuracy": 0.8}
     narrow = {"loss": 0.6, "accuracy": 0.7, "test_loss": 0.5, "test_accuracy": 0.75}
-    assert judged(again, overfit, narrow)[:2] == ["yes", "yes"]
-    assert judged(again, narrow, overfit)[:2] == ["no", "no"]
-    assert judged(again, overfit, narrow)[3:] == ["yes", "no"]
-    assert judged(again, overfit, overfit)[3] == "no"
+    assert judged(pair, overfit, narrow)[:2] == ["yes", "yes"]
+    assert judged(pair, narrow, overfit)[:2] == ["no", "no"]
+    assert judged(pair, overfit, narrow)[3:] == ["yes", "no"]
+    assert judged(pair, overfit, overfit)[3] == "no"
 
 
 def test_predictions_that_do_not_give_the_accuracy_are_refused(small: Dataset, tmp_path: Path) -> None:

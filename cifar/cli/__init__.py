@@ -11,7 +11,7 @@ import typer
 from cifar import __version__
 from cifar.cli import compare, data, evaluate, export, networks, report, train, verify
 from cifar.cli.output import stderr
-from cifar.errors import CifarError, StorageError
+from cifar.errors import CifarError, StorageError, printable
 
 app = typer.Typer(
     name="cifar",
@@ -54,5 +54,5 @@ def main() -> None:
 
 
 def _fail(error: CifarError) -> None:
-    stderr.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+    stderr.print(f"error: {printable(str(error))}", style="red", highlight=False, markup=False, soft_wrap=True)
     sys.exit(error.exit_code)

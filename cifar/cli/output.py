@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from cifar.errors import printable
+
 stderr = Console(stderr=True)
 stdout = Console()
 
@@ -24,7 +26,7 @@ RunArgument = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN"
 
 def note(text: str) -> None:
     """Tell the user something on stderr."""
-    stderr.print(f"note: {text}", highlight=False, markup=False, soft_wrap=True)
+    stderr.print(f"note: {printable(text)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def write_json(content: Any) -> None:

@@ -14,6 +14,7 @@ import typer
 
 from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
 from cifar.errors import BusyError, CifarError, UsageError, one_of
+from cifar.recipes import MOST_EPOCHS, MOST_THREADS
 
 if TYPE_CHECKING:
     from cifar.dataset import Dataset
@@ -40,11 +41,13 @@ def train(
     profile: Annotated[
         str, typer.Option(help="quick: 10,000 images, 5 epochs. reference: the full recipes.")
     ] = "quick",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the profile's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=MOST_EPOCHS, help="Instead of the profile's.")] = None,
     data: Annotated[str, typer.Option(help="auto (cifar10, else synthetic), cifar10 or synthetic.")] = "auto",
     data_dir: DataDir = None,
     runs: Annotated[Path, typer.Option(help="The folder for run folders.", metavar="DIR")] = Path("runs"),
-    threads: Annotated[int, typer.Option(min=1, help="Part of the recipe: another count, other weights.")] = 2,
+    threads: Annotated[
+        int, typer.Option(min=1, max=MOST_THREADS, help="Part of the recipe: another count, other weights.")
+    ] = 2,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -168,11 +171,12 @@ def _interruptible(runs: Path) -> Iterator[None]:
     said = threading.Event()
 
     def end_hard() -> None:
-        if receive.recv(1):
-            time.sleep(PATIENCE)
-            if not said.is_set():
-                os.write(2, f"{farewell}\n".encode())
-            os._exit(INTERRUPTED)
+        with receive:
+            if receive.recv(1):
+                time.sleep(PATIENCE)
+                if not said.is_set():
+                    os.write(2, f"{farewell}\n".encode())
+                os._exit(INTERRUPTED)
 
     earlier = signal.set_wakeup_fd(send.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=end_hard, daemon=True).start()

@@ -2,14 +2,18 @@
 
     python -m cifar.formats FORMAT THREADS IMAGES.npy FILE ANSWER.npy [FILE ANSWER.npy]...
 
-Writes the float32 probabilities (N, 10) that each FILE gives for the uint8 images to the ANSWER after it.
+Writes the float32 probabilities (N, 10) that each FILE gives for the uint8 images to the ANSWER after it, or why it
+gives none, as text. An ANSWER appears when it is whole, so those that are there tell how far this process got.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cifar import files
 from cifar.evaluation import predict
 from cifar.formats import FORMATS
 
@@ -18,8 +22,20 @@ def main(name: str, threads: str, images_file: str, *pairs: str) -> None:
     """Load each file in the format's own runtime and save what it answers."""
     images = np.load(images_file)
     for file, answer in zip(pairs[::2], pairs[1::2], strict=True):
-        predictor = FORMATS[name].room.load(Path(file), int(threads))
-        np.save(answer, predict(predictor, images))
+        with files.aside(Path(answer)) as path:
+            np.save(path, _answer(name, Path(file), int(threads), images))
+
+
+def _answer(name: str, path: Path, threads: int, images: NDArray[np.uint8]) -> NDArray[Any]:
+    """Its probabilities, or why there are none."""
+    room = FORMATS[name].room
+    try:
+        if hasattr(room, "examine"):
+            room.examine(path)
+        return predict(room.load(path, threads), images)
+    except Exception as error:  # a runtime raises what it likes of a damaged file
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return np.array(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
 
 
 main(*sys.argv[1:])

@@ -1,5 +1,6 @@
 """ONNX, written by tf2onnx and run by ONNX Runtime."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar import environment
+from cifar.errors import UsageError, printable
 from cifar.evaluation import Probabilities
 from cifar.formats import FORMATS, INPUT, OUTPUT, Loaded, Source
 from cifar.formats.graph import serving
@@ -81,6 +83,39 @@ class _Session:
 def load(path: Path, threads: int, device: str = "cpu") -> Loaded:
     """Load an ONNX file in ONNX Runtime, with the provider of the device if it is there, else with the CPU's."""
     return _Session(path, threads, device)
+
+
+def examine(path: Path) -> None:
+    """Look whether a file reads from others, without reading them.
+
+    Raises:
+        UsageError: it has data in a file that is not in its own folder or below, or it is not an ONNX file.
+    """
+    import onnx
+
+    try:
+        proto = onnx.load(str(path), format="protobuf", load_external_data=False)
+    except Exception as error:  # a damaged file raises many kinds
+        raise UsageError(f"{path}: not an ONNX file: {printable(str(error), 200)}") from error
+    folder = path.parent.resolve()
+    for tensor in _tensors(proto):
+        for entry in tensor.external_data:
+            location = folder / entry.value
+            if entry.key == "location" and not location.resolve().is_relative_to(folder):
+                raise UsageError(f"{path}: it has data outside of its folder: {printable(entry.value, 200)}.")
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor in a protobuf message, however deep: of graphs, of attributes, of functions."""
+    import onnx
+
+    if isinstance(message, onnx.TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type:
+            for part in value if field.is_repeated else [value]:
+                yield from _tensors(part)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from cifar import environment
 from cifar.formats import INPUT, Source
-from cifar.formats.onnx import convert, load, read_metadata, save
+from cifar.formats.onnx import convert, examine, load, read_metadata, save
 
-__all__ = ["load", "read_metadata", "write"]
+__all__ = ["examine", "load", "read_metadata", "write"]
 
 OPERATIONS = ["Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Reshape", "Transpose"]
 BATCH = 100  # calibration images at once

@@ -56,7 +56,7 @@ def _draw(
     images: dict[str, NDArray[np.uint8]],
 ) -> list[Path]:
     drawn = {"curves": curves(everyone), "confusion": confusion(firsts)}
-    mine = images.get(firsts[0].metrics["data_sha256"])
+    mine = firsts[0].pictures(images)
     if mine is not None:
         drawn["misclassified"] = misclassified(firsts, mine, pick)
     paths = []

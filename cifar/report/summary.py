@@ -1,13 +1,14 @@
 """The figures of a report, taken from run folders: accuracies, gains, claims. Drawing them is for others."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cifar import evaluation, statistics
+from cifar import evaluation, files, statistics
 from cifar.errors import UsageError
 from cifar.evaluation import Scores
 from cifar.records import Epoch, Proof
@@ -28,7 +29,7 @@ class Result:
         proofs: what `cifar verify` found, the latest of each rung.
 
     Raises:
-        UsageError: the predictions do not give the accuracy that the run's metrics claim.
+        UsageError: a file is damaged, or the run's metrics were written beside another history or other predictions.
     """
 
     def __init__(self, run: Run) -> None:
@@ -38,11 +39,33 @@ class Result:
         self.scores: Scores = evaluation.score(self.probabilities, self.labels)
         self.history: list[Epoch] = run.history
         self.proofs: list[Proof] = list({proof.rung: proof for proof in run.proofs}.values())  # the latest of each
-        if self.scores.accuracy != self.metrics["accuracy"]:
-            raise UsageError(
-                f"{run.path}: predictions.npz gives accuracy {self.scores.accuracy}, "
-                f"metrics.json says {self.metrics['accuracy']}."
-            )
+        self._check_predictions()
+        self._check_history()
+
+    def _check_predictions(self) -> None:
+        """Raise UsageError unless predictions.npz is the one that metrics.json scores."""
+        for name, found in (("n_test", self.scores.n), ("accuracy", self.scores.accuracy)):
+            if found != self.metrics[name]:
+                raise UsageError(
+                    f"{self.run.path}: predictions.npz gives {name} {found}, metrics.json says {self.metrics[name]}."
+                )
+        self._check_digest("predictions.npz", "probabilities_sha256", evaluation.sha256(self.probabilities))
+
+    def _check_history(self) -> None:
+        """Raise UsageError unless history.jsonl is the whole one of this run."""
+        path = self.run.path / "history.jsonl"
+        epochs = self.run.recipe.epochs
+        in_order = all(line.epoch == number for number, line in enumerate(self.history, start=1))
+        if len(self.history) != epochs or not in_order:
+            raise UsageError(f"{path}: expected a line for each of {epochs} epochs, in their order.")
+        if any(value is None for line in self.history for value in line.model_dump().values()):
+            raise UsageError(f"{path}: it has epochs that diverged, and the run is finished.")
+        self._check_digest("history.jsonl", "history_sha256", files.sha256(path))
+
+    def _check_digest(self, name: str, field: str, found: str) -> None:
+        """Raise UsageError if metrics.json holds another digest of a file."""
+        if self.metrics[field] != found:
+            raise UsageError(f"{self.run.path / name}: not the one that metrics.json was written beside.")
 
     @property
     def augment(self) -> str:
@@ -53,6 +76,11 @@ class Result:
     def seed(self) -> int:
         """The seed."""
         return self.run.recipe.seed
+
+    def pictures(self, images: dict[str, NDArray[np.uint8]]) -> NDArray[np.uint8] | None:
+        """Its test images, (N, 32, 32, 3), from test images by data digest; None where its own are not there."""
+        mine = images.get(self.metrics["data_sha256"])
+        return mine if mine is not None and len(mine) == self.scores.n else None
 
     @cached_property
     def hits(self) -> Any:
@@ -197,11 +225,13 @@ class Summary:
 
 def summarise(runs: Sequence[Run]) -> Summary:
     """Take the figures of runs; the unfinished are listed apart."""
-    groups: dict[str, list[Result]] = {}
+    groups: dict[Hashable, list[Result]] = {}
     for run in runs:
         if run.finished:
-            alike = run.recipe.model_dump_json(exclude={"policy", "seed"}) + run.identity.data_sha256
-            groups.setdefault(alike, []).append(Result(run))
+            result = Result(run)
+            settings = run.recipe.model_dump_json(exclude={"policy", "seed"})
+            alike = settings, run.identity.data_sha256, result.labels.tobytes()  # gains are over the same images
+            groups.setdefault(alike, []).append(result)
     networks = [results[0].run.recipe.network for results in groups.values()]
     made = []
     for network, results in zip(networks, groups.values(), strict=True):

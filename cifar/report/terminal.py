@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cifar.errors import printable
 from cifar.evaluation import PICKS
 from cifar.records import Proof
 from cifar.report.summary import Claim, Gain, Result, Summary
@@ -27,13 +28,17 @@ def data_caption(metrics: dict[str, Any]) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> Table:
-    """A plain table; columns whose name ends with '>' are right-aligned and never cut, others fold if they must."""
-    made = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=None, pad_edge=False)
+    """A plain table; columns whose name ends with '>' are right-aligned and never cut, others fold if they must.
+
+    Texts are shown as they are: a path may look like rich's markup, or hold control characters.
+    """
+    made = Table(title_justify="left", caption_justify="left", box=None, pad_edge=False)
+    made.title, made.caption = Text(printable(title), "table.title"), Text(printable(caption), "table.caption")
     for column in columns:
         right = column.endswith(">")
         made.add_column(column.rstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(Text(printable(cell)) for cell in row))
     return made
 
 
@@ -160,19 +165,20 @@ def show(console: Console, summary: Summary, pick: str, images: dict[str, NDArra
             console.print(proofs_table(proofs), "")
         for augment in group.policies:
             result = min(group.of(augment).items())[1]
-            mine = images.get(result.metrics["data_sha256"])
+            mine = result.pictures(images)
             if mine is not None and _has_colours(console):
                 _show_pictures(console, result, pick, mine)
             else:
                 console.print(misclassified_table(result, pick), "")
     for run in summary.unfinished:
-        console.print(f"Not in the report: {run.path} is {run.status}.", highlight=False, soft_wrap=True)
+        text = printable(f"Not in the report: {run.path} is {run.status}.")
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _show_pictures(console: Console, result: Result, pick: str, images: NDArray[np.uint8]) -> None:
     rows = result.misclassified(pick)
     name = f"{result.run.recipe.network} {result.augment} seed {result.seed}"
-    console.print(f"Wrong, {PICKS[pick][0]}: {name} (class →answer)", style="italic", highlight=False)
+    console.print(f"Wrong, {PICKS[pick][0]}: {name} (class →answer)", style="italic", highlight=False, markup=False)
     captions = [(row["true"], f"→{row['predicted']} {row['confidence']:.0%}") for row in rows]
     console.print(pictures(images[[row["index"] for row in rows]], captions))
 

@@ -1,0 +1,230 @@
+"""Command lines and recipes of any kind: the exit codes of README.md, one sentence, and nothing written elsewhere."""
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import pytest
+from conftest import TINY, train_here
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_dataset import closed_address
+
+from cifar import cli, dataset, environment, exporting, manifest, networks, training
+from cifar.dataset import Dataset
+from cifar.errors import UsageError
+from cifar.formats import FORMATS
+from cifar.recipes import POLICIES, recipe
+from cifar.records import Identity
+from cifar.report import figures
+from cifar.run import Run, claim
+from faults.conftest import Count, Tally
+
+RUN = "runs/tinynet.build-none-s0"
+COMMANDS = [
+    ["train"], ["train", "--data", "synthetic"], ["train", "--data", "synthetic", "--quiet"], ["evaluate"],
+    ["evaluate", RUN], ["export"], ["export", RUN], ["report"], ["report", "runs"], ["runs"], ["networks"],
+    ["networks", "first"], ["data"], ["data", "info"], ["data", "fetch"], ["data", "verify"], [], ["trian"],
+]  # fmt: skip
+OPTIONS = [
+    "--network", "--augment", "--seed", "--profile", "--epochs", "--data", "--data-dir", "--runs", "--threads",
+    "--quiet", "--json", "--format", "--max-drop", "--to", "--pick", "--help", "--version", "--no-json", "--netwrok",
+    "-x", "-h", "--", "-", "---", "--=", "--json=yes", "--epochs=", "--seed=-1",
+]  # fmt: skip
+GOOD = [
+    "first", "second", "tinynet:build", "quick", "reference", "auto", "cifar10", "synthetic", "confident", "close",
+    "runs", RUN, "0", "1", "2", "file", "folder", *POLICIES, *FORMATS, "all",
+]  # fmt: skip
+BAD = [
+    "", " ", ".", "..", "../outside", "folder/../..", "~", "[/bold]", "[red]", ":smile:", "\x1b[2J", "a\nb", "\r",
+    "\udcff", "é", "٣", "²:²", "x" * 300, "x" * 100_000, "nan", "inf", "-inf", "1e309", "-1", "-0", "1.5", "0x10",
+    "1_0", str(2**31), str(2**32), str(2**63), str(2**64), "9" * 5000, "True", "None", "{}", "%s", "$HOME", "*",
+    ":", "a:", ":b", "a:b:c", "no.such:thing", "os:getcwd", "..:x", "a..b:c", "tinynet:nothing", "tinynet:failing",
+    "tinynet:logits", "json:loads", "tinynet:build\n", "first\n",
+]  # fmt: skip
+TEXT = st.text(st.characters(blacklist_characters="/~\0"), max_size=20)  # not to any place of this machine
+VALUES = {
+    "--network": ["first", "second", "tinynet:build"], "--augment": [*POLICIES], "--seed": ["0", "7"],
+    "--profile": ["quick", "reference"], "--epochs": ["1", "3"], "--data": ["synthetic"], "--threads": ["1", "2"],
+    "--runs": ["runs", "folder/new", "file"], "--format": [*FORMATS, "all"], "--max-drop": ["0", "1"],
+    "--to": ["folder"], "--pick": ["close", "first"], "--data-dir": ["folder"], "--json": [], "--quiet": [],
+}  # fmt: skip
+OWN = {
+    "train": [*VALUES][:8], "evaluate": ["--data-dir"], "export": ["--format", "--max-drop", "--to"],
+    "report": ["--pick"], "data": ["--data-dir"],
+}  # fmt: skip
+WORD = st.sampled_from(OPTIONS) | st.sampled_from(GOOD) | st.sampled_from(BAD) | TEXT | st.integers().map(str)
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> list[str]:
+    """A command with options of its own, some of whose values are hostile; in a third of them, any words behind."""
+    words = list(draw(st.sampled_from(COMMANDS)))
+    own = [*OWN.get(words[0] if words else "", []), "--json"]
+    for option in draw(st.lists(st.sampled_from(own), max_size=4)):
+        words.append(option)
+        if VALUES[option]:
+            hostile = draw(st.integers(0, 4)) == 0
+            words.append(draw(WORD if hostile else st.sampled_from(VALUES[option])))
+    more = draw(st.lists(WORD, max_size=4)) if draw(st.integers(0, 2)) == 0 else []
+    return words + more
+
+
+QUIET = {"deadline": None, "database": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, small: Dataset) -> Iterator[Path]:
+    """The current folder, with a finished run; whatever takes seconds gives a ready answer."""
+    path = tmp_path_factory.mktemp("arguments") / "home"
+    (path / "folder").mkdir(parents=True)
+    (path / "file").write_text("a file")
+    (path / "tinynet.py").write_text(TINY)
+    dense = keras.layers.Dense(10, activation="softmax")
+    network = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), dense])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        patch.syspath_prepend(path)
+        (run,) = train_here([recipe("tinynet:build", "none", epochs=1, dataset="synthetic")], small, path / "runs")
+        exporting.export([run], small, ["tflite"])
+        for name in ("CIFAR10_DIR", "CIFAR10_URL"):
+            patch.delenv(name, raising=False)
+        for name in ("HOME", "XDG_CACHE_HOME", "KERAS_HOME"):
+            patch.setenv(name, str(path / "cache"))
+        patch.setattr(dataset, "PUBLISHED_URL", closed_address())
+        patch.setattr(dataset, "draw_synthetic", lambda: small)
+        patch.setattr(environment, "configure", lambda *_, **__: None)
+        patch.setattr(networks, "_reference", lambda _: network)
+        patch.setattr(sys.modules["tinynet"], "build", lambda: network)
+        patch.setattr(training, "build_afresh", networks.build)  # clearing Keras's session takes a second
+        patch.setattr(training, "train", lambda *_: None)
+        patch.setattr(exporting, "export", lambda runs, *_, **__: manifest.read(runs[0].path / "exports"))
+        patch.setattr(exporting, "load_keras", lambda _: networks.build("tinynet:build"))
+        patch.setattr(figures, "draw_all", lambda *_, **__: [Path("none")])
+        yield path
+
+
+def said(arguments: list[str]) -> tuple[int, str, str]:
+    """What the command line, in this process, ends with and writes to streams that are as strict as real ones."""
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), "utf-8", errors=errors, write_through=True)
+        for errors in ("strict", "backslashreplace")
+    )
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["cifar", *arguments])
+        code: Any = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+    return code, out.buffer.getvalue().decode(), err.buffer.getvalue().decode()  # type: ignore[attr-defined]
+
+
+def tree(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.name != "__pycache__" and path.suffix != ".pyc"}
+
+
+def given_folders(home: Path, arguments: list[str]) -> list[Path]:
+    """Where a command line says that something may be written, and the places where that is always so."""
+    words = [part for word in arguments for part in (word, word.partition("=")[2])]
+    return [home / "runs", home / "cache", *((home / word).resolve() for word in words if len(word) < 255)]
+
+
+def test_any_command_line_ends_with_a_documented_exit_code_and_writes_nothing_elsewhere(
+    home: Path, count: Count, tally: Tally
+) -> None:
+    before = tree(home.parent)
+
+    @settings(max_examples=count(350, 7_000), **QUIET)
+    @given(command_lines())
+    def check(arguments: list[str]) -> None:
+        code, out, err = said(arguments)
+        assert code in range(6), err
+        assert "Traceback" not in err
+        ours = [line for line in err.split("\n") if line.startswith(("error: ", "note: "))]
+        assert all(line.isprintable() for line in ours), ours
+        errors = [line for line in ours if line.startswith("error: ")]
+        assert len(errors) <= 1
+        assert code == 0 or errors or code == 2  # what is no command line at all is told by typer, over several lines
+        assert all(len(line) < 2100 for line in ours)
+        if code == 0 and "--json" in arguments and out.startswith("{"):
+            json.loads(out, parse_constant=pytest.fail)
+        folders = given_folders(home, arguments)
+        new = tree(home.parent) - before
+        strangers = [path for path in new if not any(path == top or top in path.parents for top in folders)]
+        assert not [path for path in strangers if not any(path in top.parents for top in folders)], strangers
+        for path in sorted(new, reverse=True):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        tally(f"command lines that ended with {code}")
+
+    check()
+    assert not before - tree(home.parent)
+
+
+# Recipes.
+
+
+IDENTITY = Identity.of(recipe("first", "shift-flip", dataset="synthetic"), "d" * 64, "e" * 64)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(BAD),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=8), inside, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(value: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """Every (dict, key) of nested dicts."""
+    found = []
+    for key, item in value.items():
+        found += [(value, key), *(places(item) if isinstance(item, dict) else [])]
+    return found
+
+
+@st.composite
+def recipe_files(draw: st.DrawFn) -> bytes:
+    """A recipe.json that was changed: values, keys, bytes."""
+    content = IDENTITY.model_dump()
+    for _ in range(draw(st.integers(0, 2))):
+        container, key = draw(st.sampled_from(places(content)))
+        change = draw(st.sampled_from(["value", "value", "drop", "more"]))
+        if change == "value":
+            container[key] = draw(JSON)
+        elif change == "drop":
+            del container[key]
+        else:
+            container[draw(st.text(max_size=8))] = draw(JSON)
+    raw = bytearray(json.dumps(content).encode())
+    for _ in range(draw(st.sampled_from([0, 0, 1, 3]))):
+        raw[draw(st.integers(0, len(raw) - 1))] = draw(st.integers(0, 255))
+    return bytes(raw[: draw(st.integers(0, len(raw)))] if draw(st.integers(0, 9)) == 0 else raw)
+
+
+def test_any_recipe_is_a_run_or_refused(tmp_path: Path, count: Count, tally: Tally) -> None:
+    place = tmp_path / "runs" / IDENTITY.recipe.name
+    place.mkdir(parents=True)
+
+    @settings(max_examples=count(150, 3_000), **QUIET)
+    @given(recipe_files())
+    def check(content: bytes) -> None:
+        (place / "recipe.json").write_bytes(content)
+        outcome = "refused"
+        with contextlib.suppress(UsageError):
+            assert "/" not in Run(place).recipe.name
+            outcome = "read"
+        tally(f"recipes {outcome}")
+        with contextlib.suppress(UsageError), claim(tmp_path / "runs", IDENTITY) as run:
+            assert run.identity == IDENTITY
+        assert (place / "recipe.json").read_bytes() == content
+        for path in (tmp_path / "runs").iterdir():
+            assert path.name.startswith(place.name)
+            if path != place:
+                shutil.rmtree(path)
+
+    check()
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
