@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cifar import files
 from cifar.errors import UsageError
+from cifar.files import lock
 from cifar.records import Digest, check_version, read_json
-from cifar.run import lock
 
 FORMAT_VERSION = 1
 NAME = "manifest.json"

@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from cifar import files
 from cifar.errors import BusyError, UsageError
 from cifar.evaluation import CLASSES
-from cifar.files import lock as lock
+from cifar.files import lock
 from cifar.recipes import Recipe
 from cifar.records import (
     FORMAT_VERSION,

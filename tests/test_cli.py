@@ -237,7 +237,7 @@ def test_a_full_disk_is_4_and_the_epochs_before_it_are_kept(tmp_path: Path) -> N
 HOLD = """
 import sys, time
 from pathlib import Path
-from cifar.run import lock
+from cifar.files import lock
 with lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(99)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from cifar import files
 from cifar.errors import BusyError, StorageError, UsageError
+from cifar.files import lock
 from cifar.recipes import Recipe, recipe
 from cifar.records import Identity
-from cifar.run import Run, claim, lock, runs_in
+from cifar.run import Run, claim, runs_in
 
 DATA, NETWORK = "d" * 64, "n" * 64
 
@@ -119,7 +120,7 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from cifar.run import lock
+from cifar.files import lock
 with lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

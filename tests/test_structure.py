@@ -14,7 +14,7 @@ STOREYS = [
     ["cifar.cli"],
     ["cifar.proof"],
     ["cifar.suite"],
-    ["cifar.exporting"],
+    ["cifar.exporting", "cifar.foreign"],
     ["cifar.report"],
     ["cifar.revisions"],
     ["cifar.regression"],

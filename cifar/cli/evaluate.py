@@ -1,20 +1,52 @@
-"""`cifar evaluate`: score a run's saved model again."""
+"""`cifar evaluate`: score a run's saved model again, or anybody's model file."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cifar.cli.output import DataDir, Json, RunArgument, note, stderr, stdout, write_json
-from cifar.errors import UsageError
+import typer
+
+from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
+from cifar.errors import UsageError, one_of
 
 if TYPE_CHECKING:
     from cifar.dataset import Dataset
+    from cifar.evaluation import Scores
+    from cifar.formats.foreign import Reading
     from cifar.run import Run
 
+DATA = ("cifar10", "synthetic")
+InputRange = Annotated[str | None, typer.Option(help="Of a float input: 0..1, 0..255 or -1..1.", metavar="RANGE")]
+Channels = typer.Option(help="Or of pixels from 0 to 1: three numbers with commas.", metavar="R,G,B")
 
-def evaluate(path: RunArgument, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Score a run's model.keras on the whole test set, and compare with what the run recorded.
 
-    Example: cifar evaluate runs/first-none-s0
+def evaluate(
+    path: Annotated[Path, typer.Argument(help="A run folder, or a model file.", metavar="PATH", show_default=False)],
+    input_range: InputRange = None,
+    mean: Annotated[str | None, Channels] = None,
+    std: Annotated[str | None, Channels] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="The file's class order: ten names with commas, or a file of ten lines.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="For a file: cifar10 (default) or synthetic.", metavar="NAME")
+    ] = None,
+    data_dir: DataDir = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of a file's runtime.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Score a run's model.keras, or any .onnx, .tflite or SavedModel of ten classes, on the whole test set.
+
+    Example: cifar evaluate model.onnx --input-range 0..1
     """
+    if (path / "recipe.json").exists() or (path.is_dir() and not (path / "saved_model.pb").exists()):
+        if any(option is not None for option in (input_range, mean, std, labels, data)):
+            raise UsageError(f"{path} is a run: how it reads pixels and orders classes is known.")
+        _evaluate_run(path, data_dir, as_json)
+    else:
+        _evaluate_file(path, reading_of(input_range, mean, std), labels, data, data_dir, threads, as_json)
+
+
+def _evaluate_run(path: Path, data_dir: DataDir, as_json: bool) -> None:
     from cifar import environment, evaluation, exporting, training
     from cifar.report import terminal
     from cifar.run import Run
@@ -29,16 +61,73 @@ def evaluate(path: RunArgument, data_dir: DataDir = None, as_json: Json = False)
     scores = evaluation.score(probabilities, data.y_test)
     if scores.accuracy != metrics["accuracy"]:
         note(f"The run recorded {metrics['accuracy']:.2%}; here it is {scores.accuracy:.2%}.")
+    keep = ("network", "augment", "seed", "weights_sha256", "dataset", "official", "data_sha256")
+    facts = {
+        "path": str(path),
+        **{key: metrics[key] for key in keep},
+        "recorded_accuracy": metrics["accuracy"],
+        "probabilities_sha256": evaluation.sha256(probabilities),
+    }
+    _answer(path, facts, scores, data, terminal.data_caption(metrics), as_json)
+
+
+def _evaluate_file(
+    path: Path,
+    reading: "Reading",
+    labels: str | None,
+    chosen: str | None,
+    data_dir: DataDir,
+    threads: int,
+    as_json: bool,
+) -> None:
+    from cifar import dataset, evaluation, foreign, manifest
+    from cifar.formats.foreign import ReadingNeededError, format_of
+    from cifar.report import terminal
+
+    kind = format_of(path)
+    line = manifest.vouch(path)
+    name = one_of("data set", chosen or (line.dataset if line else "cifar10"), DATA)
+    if line is None and kind == "saved-model":
+        note(
+            f"{path} is a TensorFlow program that no manifest vouches for: it can run any of TensorFlow's operations."
+        )
+    data = dataset.draw_synthetic() if name == "synthetic" else dataset.load_cifar10(data_dir, note, download=False)
+    order = foreign.class_order(labels) if labels else None
+    with stderr.status("Scoring"):
+        try:
+            scored = foreign.score(path, data, reading, order, threads)
+        except ReadingNeededError as error:
+            tried = foreign.try_readings(path, data, order, threads)
+            words = ", ".join(f"{how}: {accuracy:.1%}" for how, accuracy in tried.items())
+            raise UsageError(
+                f"{error} Say it with --input-range, or --mean and --std. "
+                f"Accuracy on {foreign.TRIAL} training images: {words}."
+            ) from error
+    facts = {
+        "path": str(path),
+        "format": scored.format,
+        "vouched": scored.line is not None,
+        "outputs": scored.outputs,
+        **{key: value for key, value in data.facts().items() if key != "n_train"},
+        "probabilities_sha256": evaluation.sha256(scored.probabilities),
+    }
+    caption = terminal.data_caption({**data.facts(), "dataset": data.name, "data_sha256": data.sha256})
+    _answer(path, facts, evaluation.score(scored.probabilities, data.y_test), data, caption, as_json)
+
+
+def _answer(
+    path: Path, facts: dict[str, Any], scores: "Scores", data: "Dataset", caption: str, as_json: bool
+) -> None:
+    """Print scores, as a table or as JSON."""
+    from cifar.report import terminal
+
     per_class = dict(zip(data.class_names, scores.per_class, strict=True))
     if as_json:
-        keep = ("network", "augment", "seed", "weights_sha256", "dataset", "official", "data_sha256")
         write_json(
             {
-                "path": str(path),
-                **{key: metrics[key] for key in keep},
+                **facts,
                 "accuracy": scores.accuracy,
                 "accuracy_interval": scores.interval,
-                "recorded_accuracy": metrics["accuracy"],
                 "correct": scores.correct,
                 "n_test": scores.n,
                 "loss": scores.loss,
@@ -50,11 +139,40 @@ def evaluate(path: RunArgument, data_dir: DataDir = None, as_json: Json = False)
         return
     low, high = scores.interval
     rows = [("all", f"{scores.accuracy:.1%}"), *((name, f"{value:.1%}") for name, value in per_class.items())]
-    caption = (
+    text = (
         f"{scores.correct:,} of {scores.n:,} right; 95 % interval {low:.1%} to {high:.1%} (Wilson). "
-        f"Loss {scores.loss:.4f}, calibration error {scores.ece:.4f}. {terminal.data_caption(metrics)}"
+        f"Loss {scores.loss:.4f}, calibration error {scores.ece:.4f}. {caption}"
     )
-    stdout.print(terminal.table(f"{path}", ("class", "accuracy>"), rows, caption))
+    stdout.print(terminal.table(f"{path}", ("class", "accuracy>"), rows, text))
+
+
+def reading_of(input_range: str | None, mean: str | None, std: str | None) -> "Reading":
+    """How a user says that a model scales pixels.
+
+    Raises:
+        UsageError: an unknown range, not three numbers, or both ways at once.
+    """
+    from cifar.formats.foreign import RANGES, Reading
+
+    if input_range is not None:
+        if mean or std:
+            raise UsageError("--input-range goes without --mean and --std.")
+        return Reading(one_of("range for --input-range", input_range, RANGES))
+    if (mean is None) != (std is None):
+        raise UsageError("--mean and --std go together.")
+    if mean is None or std is None:
+        return Reading()
+    return Reading(None, _three("--mean", mean), _three("--std", std))
+
+
+def _three(option: str, text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 3 or not all(abs(value) < 1e6 for value in values) or (option == "--std" and 0 in values):
+        raise UsageError(f"{option} {text}: expected three numbers with commas, such as 0.49,0.48,0.45.")
+    return values
 
 
 def data_of(run: "Run", data_dir: DataDir) -> "Dataset":

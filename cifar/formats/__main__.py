@@ -1,9 +1,10 @@
 """Answer for files of one format in a process of its own.
 
-    python -m cifar.formats FORMAT THREADS IMAGES.npy FILE ANSWER.npy [FILE ANSWER.npy]...
+    python -m cifar.formats FORMAT THREADS IMAGES.npy READING FILE ANSWER.npy [FILE ANSWER.npy]...
 
 Writes the float32 probabilities (N, 10) that each FILE gives for the uint8 images to the ANSWER after it, or why it
-gives none, as text. An ANSWER appears when it is whole, so those that are there tell how far this process got.
+gives none, as text. READING is `ours`, or that of files of others, whose raw outputs are written. An ANSWER appears
+when it is whole, so those that are there tell how far this process got.
 """
 
 import sys
@@ -15,24 +16,28 @@ from numpy.typing import NDArray
 
 from cifar import files
 from cifar.evaluation import predict
-from cifar.formats import FORMATS
+from cifar.formats import FORMATS, foreign
+from cifar.formats.answering import OURS
+from cifar.formats.foreign import Reading
 
 
-def main(name: str, threads: str, images_file: str, *pairs: str) -> None:
+def main(name: str, threads: str, images_file: str, reading: str, *pairs: str) -> None:
     """Load each file in the format's own runtime and save what it answers."""
     images = np.load(images_file)
     for file, answer in zip(pairs[::2], pairs[1::2], strict=True):
         with files.aside(Path(answer)) as path:
-            np.save(path, _answer(name, Path(file), int(threads), images))
+            np.save(path, _answer(name, Path(file), int(threads), images, reading))
 
 
-def _answer(name: str, path: Path, threads: int, images: NDArray[np.uint8]) -> NDArray[Any]:
-    """Its probabilities, or why there are none."""
+def _answer(name: str, path: Path, threads: int, images: NDArray[np.uint8], reading: str) -> NDArray[Any]:
+    """Its probabilities or raw outputs, or why there are none."""
     room = FORMATS[name].room
     try:
         if hasattr(room, "examine"):
             room.examine(path)
-        return predict(room.load(path, threads), images)
+        if reading == OURS:
+            return predict(room.load(path, threads), images)
+        return predict(foreign.load(name, path, threads, Reading.from_json(reading)), images)
     except Exception as error:  # a runtime raises what it likes of a damaged file
         lines = [line for line in str(error).splitlines() if line.strip()]
         return np.array(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")

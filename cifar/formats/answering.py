@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from cifar.errors import CifarError, printable
 from cifar.evaluation import CLASSES, Probabilities
 from cifar.formats import FORMATS
+from cifar.formats.foreign import Reading
 
 LIMIT = 3600.0  # seconds for a file
 LONGEST = 300  # characters of a runtime's own words that are passed on
 POLL = 0.02  # seconds
+OURS = "ours"  # in place of a reading: a file that keeps our contract
 
 Pair = tuple[Path, Path]
 """A model file, and where its answer is written."""
@@ -28,7 +30,12 @@ class NoAnswerError(CifarError):
 
 
 def answer(
-    name: str, paths: Sequence[Path], images: NDArray[np.uint8], threads: int, limit: float = LIMIT
+    name: str,
+    paths: Sequence[Path],
+    images: NDArray[np.uint8],
+    threads: int,
+    limit: float = LIMIT,
+    reading: Reading | None = None,
 ) -> list[Probabilities]:
     """The probabilities, float32 (N, 10), that each file gives; arguments as of `answers`.
 
@@ -36,7 +43,7 @@ def answer(
         NoAnswerError: a file has no answer; it is named.
     """
     found = []
-    for each in answers(name, paths, images, threads, limit):
+    for each in answers(name, paths, images, threads, limit, reading):
         if isinstance(each, NoAnswerError):
             raise each
         found.append(each)
@@ -44,7 +51,12 @@ def answer(
 
 
 def answers(
-    name: str, paths: Sequence[Path], images: NDArray[np.uint8], threads: int, limit: float = LIMIT
+    name: str,
+    paths: Sequence[Path],
+    images: NDArray[np.uint8],
+    threads: int,
+    limit: float = LIMIT,
+    reading: Reading | None = None,
 ) -> Iterator[Probabilities | NoAnswerError]:
     """Let a fresh process with a format's own runtime answer for files of that format, one after another.
 
@@ -56,15 +68,17 @@ def answers(
         images: uint8 (N, 32, 32, 3).
         threads: for the runtime.
         limit: seconds for each file, with the start of the process where there is one.
+        reading: of files that are not ours; an empty one if they say it themselves. None for files of ours.
 
     Yields:
-        For each file its probabilities, float32 (N, 10), or the error that says why it has none.
+        For each file its probabilities (of others' files the raw outputs), float32 (N, 10), or the error that says
+        why it has none.
     """
     with tempfile.TemporaryDirectory(prefix="cifar-answer-") as folder:
         np.save(Path(folder, "images.npy"), images)
         waiting = [(path, Path(folder, f"{number}.npy")) for number, path in enumerate(paths)]
         while waiting:
-            with _Child(name, threads, Path(folder, "images.npy"), waiting) as child:
+            with _Child(name, threads, Path(folder, "images.npy"), reading, waiting) as child:
                 while waiting and child.alive:
                     path, saved = waiting.pop(0)
                     failure = child.wait_for(saved, limit)
@@ -78,9 +92,10 @@ def answers(
 class _Child:
     """A process that answers for files in their order."""
 
-    def __init__(self, name: str, threads: int, images: Path, pairs: Sequence[Pair]) -> None:
+    def __init__(self, name: str, threads: int, images: Path, reading: Reading | None, pairs: Sequence[Pair]) -> None:
         words = [str(path) for pair in pairs for path in pair]
-        command = [sys.executable, "-m", "cifar.formats", name, str(threads), str(images), *words]
+        how = OURS if reading is None else reading.to_json()
+        command = [sys.executable, "-m", "cifar.formats", name, str(threads), str(images), how, *words]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors

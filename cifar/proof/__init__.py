@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from cifar import environment
 from cifar.dataset import Dataset
+from cifar.files import lock
 from cifar.proof import exports, images, interrupted, repeated
 from cifar.proof.finding import Asked, Finding
 from cifar.records import Proof
-from cifar.run import Run, lock
+from cifar.run import Run
 
 
 @dataclass(frozen=True)

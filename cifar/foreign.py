@@ -1,0 +1,120 @@
+"""Scoring a model file of anybody's: its answers, made in a process of their own, against the data's labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar import manifest
+from cifar.dataset import Dataset
+from cifar.errors import UsageError
+from cifar.evaluation import CLASSES, Probabilities
+from cifar.formats import answering
+from cifar.formats.answering import NoAnswerError
+from cifar.formats.foreign import RANGES, Reading, ReadingNeededError, format_of
+from cifar.manifest import Line
+
+TRIAL = 500  # training images on which readings are tried: the test set chooses nothing
+LIMIT = 900.0  # seconds for a file
+SUMS = 0.05  # by which rows of probabilities may miss 1: int8 counts in steps of 1/256
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A file's answers for the whole test set.
+
+    Attributes:
+        format: in FORMATS, by whose runtime it was run.
+        line: of the manifest that vouches for it; None if none does.
+        outputs: what it gives; logits went through a softmax.
+        probabilities: float32 (N, 10), in the data's class order.
+    """
+
+    format: str
+    line: Line | None
+    outputs: Literal["probabilities", "logits"]
+    probabilities: Probabilities
+
+
+def score(path: Path, data: Dataset, reading: Reading, order: Sequence[str] | None, threads: int) -> Scored:
+    """Let a model file answer for the whole test set.
+
+    Args:
+        path: .onnx, .tflite or a SavedModel folder.
+        data: its test set is asked.
+        reading: how the file scales pixels; an empty one for what the file says.
+        order: the classes in the order of its output; None for the data's.
+        threads: for its runtime.
+
+    Raises:
+        ReadingNeededError: the file does not say how it scales pixels.
+        UsageError: it is not such a file, or not the one that its manifest describes.
+        NoAnswerError: its runtime refused it, or what it answers does not fit.
+    """
+    name, line = format_of(path), manifest.vouch(path)
+    columns = _columns(order, data.class_names)
+    raw = _answers(name, path, data.x_test, reading, threads)
+    outputs, probabilities = as_probabilities(raw)
+    return Scored(name, line, outputs, np.ascontiguousarray(probabilities[:, columns]))
+
+
+def try_readings(path: Path, data: Dataset, order: Sequence[str] | None, threads: int) -> dict[str, float]:
+    """Accuracy under each reading of RANGES on the first 500 training images, for a user to choose from."""
+    name, columns = format_of(path), _columns(order, data.class_names)
+    images, labels = data.x_train[:TRIAL], data.y_train[:TRIAL]
+    found = {}
+    for reading in map(Reading, RANGES):
+        raw = _answers(name, path, images, reading, threads)
+        found[str(reading)] = float((raw[:, columns].argmax(axis=1) == labels).mean())
+    return found
+
+
+def as_probabilities(raw: NDArray[np.float32]) -> tuple[Literal["probabilities", "logits"], Probabilities]:
+    """Tell probabilities from logits, float32 (N, 10), by their sums; logits go through a softmax.
+
+    Raises:
+        NoAnswerError: some are not numbers.
+    """
+    if not np.isfinite(raw).all():
+        raise NoAnswerError("It answers with what is not a number.")
+    if raw.min() >= 0 and np.abs(raw.sum(axis=1, dtype=np.float64) - 1).max() <= SUMS:
+        return "probabilities", raw
+    powers = np.exp(raw.astype(np.float64) - raw.max(axis=1, keepdims=True))
+    return "logits", (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def class_order(text: str) -> list[str]:
+    """The classes that `--labels` names: separated by commas, or the lines of a file.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    try:
+        lines = text.split(",") if "," in text else Path(text).read_text().splitlines()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--labels {text}: neither ten names with commas nor a file of ten lines.") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _columns(order: Sequence[str] | None, names: Sequence[str]) -> list[int]:
+    """Which column of a file's output is which class of the data."""
+    if order is None:
+        return list(range(CLASSES))
+    if sorted(order) != sorted(names):
+        raise UsageError(f"--labels: expected {', '.join(names)} in some order, found {', '.join(order)}.")
+    return [order.index(name) for name in names]
+
+
+def _answers(name: str, path: Path, images: NDArray[np.uint8], reading: Reading, threads: int) -> NDArray[np.float32]:
+    """The raw outputs that a file gives in a process of its own; what does not fit there is an error here."""
+    try:
+        return answering.answer(name, [path], images, threads, LIMIT, reading)[0]
+    except NoAnswerError as error:
+        for kind in (ReadingNeededError, UsageError):
+            _, found, words = str(error).partition(f": {kind.__name__}: ")
+            if found:
+                raise kind(f"{path}: {words}") from error
+        raise
