@@ -96,7 +96,13 @@ def is_being_written(folder: Path, name: str) -> Condition:
 def is_replaced(path: Path) -> Condition:
     """Whether another file or folder has taken a path's place: its manifest does not tell of it yet."""
     before = path.stat().st_ino
-    return lambda: path.exists() and path.stat().st_ino != before
+
+    def look() -> bool:
+        with contextlib.suppress(FileNotFoundError):  # for a moment there is neither
+            return path.stat().st_ino != before
+        return False
+
+    return look
 
 
 def kill_while_training(home: Path, draw: random.Random) -> bool:
