@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import TINY, train_here
 
-from cifar import cli, exporting, manifest
+from cifar import cli, exporting, manifest, training
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.recipes import recipe
@@ -264,7 +264,7 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("without_figures")
 def test_a_damaged_run_gives_an_answer_or_one_sentence(
-    damaged: Path, tmp_path: Path, count: Count, tally: Tally, ended: Callable[[list[str]], int]
+    damaged: Path, small: Dataset, tmp_path: Path, count: Count, tally: Tally, ended: Callable[[list[str]], int]
 ) -> None:
     run = run_of(damaged)
     shutil.copytree(damaged, tmp_path / "kept")
@@ -280,6 +280,8 @@ def test_a_damaged_run_gives_an_answer_or_one_sentence(
             read_or_refused(lambda: manifest.read(run / "exports"))
             read_or_refused(lambda: Run(run).environment)
             read_or_refused(lambda: Run(run).timing)
+            if (run / "environment.json").exists():  # a run that goes on looks where it was begun
+                read_or_refused(lambda: training._record_environment(Run(run), small))
         except BaseException:
             print(f"case {number}: {damage.__name__} of {name}")
             raise
