@@ -308,7 +308,7 @@ def test_figures_are_drawn_of_whatever_is_not_refused(
     history = (run / "history.jsonl").read_text().splitlines()
     metrics.pop("history_sha256")
     outside = everything(tmp_path.parent)
-    for value in [0.0, 5e-324, 1e-300, 3e38, 1e39][: count(3, 5)]:
+    for value in [1e39, 0.0, 5e-324, 1e-300, 3e38][: count(1, 5)]:
         lines = [{**json.loads(line), "loss": value, "test_loss": value, "accuracy": 1.0} for line in history]
         (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         (run / "metrics.json").write_text(json.dumps({**metrics, "train_loss_clean": value, "n_train": 2**63 - 1}))
