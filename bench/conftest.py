@@ -15,7 +15,7 @@ from bench.session import NotHereError, Row, Session
 from bench.tables import Result
 from bench.throughput import Training
 from bench.timing import Replay
-from cifar import environment
+from cifar import environment, foreign
 from cifar.errors import CifarError, one_of
 from cifar.recipes import POLICIES
 from cifar.report import summary
@@ -33,6 +33,12 @@ Measure = Callable[[], tuple[list[float], Row]]
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("cifar-bench")
     group.addoption("--run", nargs="+", action="extend", default=[], metavar="DIR", help="Run folders to measure.")
+    group.addoption(
+        "--model", nargs="+", action="extend", default=[], metavar="FILE", help="Model files of anybody's to measure."
+    )
+    for name, metavar in (("input-range", "RANGE"), ("mean", "R,G,B"), ("std", "R,G,B"), ("labels", "NAMES")):
+        group.addoption(f"--{name}", default=None, metavar=metavar, help="Of --model, as for `cifar evaluate`.")
+    group.addoption("--data", default="cifar10", metavar="NAME", help="For --model: cifar10 (default) or synthetic.")
     group.addoption("--full", action="store_true", help="Every batch size, number of threads, network and policy.")
     group.addoption("--device", default=None, metavar="NAME", help="cpu, gpu or all. Default: whatever is there.")
     group.addoption("--order-seed", type=int, default=0, metavar="N", help="Seed of the order of cases. Default: 0.")
@@ -47,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         if device is not None:
             one_of("device for --device", device, DEVICES)
-        chosen = models.choose(folders)
+        chosen = _guests(config) or models.choose(folders)
         groups = summary.summarise([model.run for model in chosen if model.run]).groups
     except CifarError as error:
         raise pytest.UsageError(str(error)) from None
@@ -57,6 +63,17 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.stash[GAINS] = [(group, gain) for group in groups for gain in group.gains()]
     config.option.benchmark_save_data = True  # a result without its samples cannot be compared
+
+
+def _guests(config: pytest.Config) -> list[models.Model]:
+    """The models that --model names."""
+    paths = [Path(path) for path in config.getoption("model", [])]
+    if not paths:
+        return []
+    range_, mean, std, labels = (config.getoption(name, None) for name in ("input_range", "mean", "std", "labels"))
+    order = tuple(foreign.class_order(labels)) if labels else None
+    data = one_of("data set", config.getoption("data"), ("cifar10", "synthetic"))
+    return models.guests(paths, models.Guest(foreign.reading_of(range_, mean, std), order, data))
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

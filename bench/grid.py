@@ -82,7 +82,7 @@ def inference(grid: Grid, models: Sequence[Model], devices: Sequence[str]) -> li
     return [
         Case(model.name, name, batch, threads, device)
         for model in models
-        for name in FORMAT_NAMES
+        for name in (model.paths if model.guest else FORMAT_NAMES)
         for batch in grid.batches
         for threads in grid.threads
         for device in devices

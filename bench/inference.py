@@ -50,7 +50,7 @@ class Inference:
         for answer in answers:
             if "error" in answer:
                 raise CifarError(answer["error"])
-            _check_what_ran(case, answer)
+            self._check_what_ran(case, answer)
         self._session.measure_peak(case.threads)
         return [second for answer in answers for second in answer["seconds"]], self._row(case, answers)
 
@@ -69,7 +69,7 @@ class Inference:
             answers.append(
                 ask("start", case.threads, case=job, runtime=runtime, spawned=time.time(), batches=batches)
             )
-            _check_what_ran(case, answers[-1])
+            self._check_what_ran(case, answers[-1])
         loads = [answer["load_seconds"] for answer in answers]
         memory = {batch: max(answer["memory_bytes"][str(batch)] for answer in answers) for batch in batches}
         return [answer["start_seconds"] for answer in answers], {
@@ -115,6 +115,16 @@ class Inference:
             done = [{"id": str(case), "error": str(error)} for case in group]
         return done
 
+    def _check_what_ran(self, case: Case, answer: Row) -> None:
+        """Refuse a number that something else gave than was asked; a file of others may run on what it can."""
+        asked = _form(case.format).providers[case.device]
+        if answer["provider_actual"] != asked and not self._session.model(case.model).guest:
+            raise CifarError(f"{asked} was asked, {answer['provider_actual']} ran")
+        if answer["threads_actual"] != case.threads:
+            raise CifarError(f"{case.threads} threads were asked, {answer['threads_actual']} ran")
+        if answer.get("cores_busy", 0) > case.threads + USED_MORE:
+            raise CifarError(f"{case.threads} threads were asked, {answer['cores_busy']:.1f} cores were busy")
+
     def _measurable(self, case: Case) -> bool:
         try:
             check(self._session, case)
@@ -133,6 +143,7 @@ class Inference:
             "threads": case.threads,
             "device": case.device,
             "images": str(self._images(model)),
+            "reading": model.guest.reading.to_json() if model.guest else None,
         }
 
     def _images(self, model: Model) -> Path:
@@ -153,12 +164,12 @@ class Inference:
             "stand_in": model.stand_in,
             **model.facts,
             "format": case.format,
-            "precision": line.precision if line else "float32",
+            "precision": line.precision if line else None if model.guest else "float32",
             "threads": case.threads,
             "device": case.device,
             "runtime": runtime,
             "runtime_version": metadata.version(runtime),
-            "file_bytes": line.bytes if line else model.keras_bytes,
+            "file_bytes": line.bytes if line else model.own_bytes,
             "parameters": model.parameters,
             "sha256": line.sha256 if line else None,
         }
@@ -191,6 +202,8 @@ class Inference:
         if found is None:
             return {"quality": "recorded", **recorded}
         classes = np.load(answer["answers"]).argmax(axis=1)
+        if model.guest and model.guest.order:
+            classes = np.array([found.class_names.index(name) for name in model.guest.order])[classes]
         keras = self._keras_classes(model)
         return {
             "quality": "measured",
@@ -203,6 +216,8 @@ class Inference:
 
     def _recorded(self, case: Case, model: Model) -> Row:
         """Accuracy and agreement as a manifest has them; those of a run's Keras model as its metrics do."""
+        if model.guest:
+            return {"accuracy": None, "agreement": None}
         line = model.lines.get("saved-model" if case.format == KERAS else case.format)
         if line:
             return {"accuracy": line.accuracy, "agreement": line.agreement}
@@ -244,17 +259,6 @@ def check(session: Session, case: Case) -> None:
         raise CifarError(lack.reason)
     if lack or case.format not in model.paths:
         raise NotHereError(lack.reason if lack else f"{case.model} comes without a {case.format} file")
-
-
-def _check_what_ran(case: Case, answer: Row) -> None:
-    """Refuse a number that something else gave than was asked."""
-    asked = _form(case.format).providers[case.device]
-    if answer["provider_actual"] != asked:
-        raise CifarError(f"{asked} was asked, {answer['provider_actual']} ran")
-    if answer["threads_actual"] != case.threads:
-        raise CifarError(f"{case.threads} threads were asked, {answer['threads_actual']} ran")
-    if answer.get("cores_busy", 0) > case.threads + USED_MORE:
-        raise CifarError(f"{case.threads} threads were asked, {answer['cores_busy']:.1f} cores were busy")
 
 
 @cache

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.processes import FailedError, ask, cifar
-from cifar import dataset, files, manifest
+from cifar import dataset, files, foreign, manifest
 from cifar.dataset import Dataset, NotFoundError
 from cifar.errors import DataError, UsageError
 from cifar.formats import FORMATS
+from cifar.formats.foreign import Reading, format_of
 from cifar.manifest import Line
 from cifar.run import Run, runs_in
 
@@ -34,6 +35,21 @@ class Lack:
     bad: bool
 
 
+@dataclass(frozen=True)
+class Guest:
+    """A file that is not ours: what its user says of it.
+
+    Attributes:
+        reading: how it scales pixels.
+        order: the classes in the order of its output; None for the data's.
+        data: the data set by which it is scored.
+    """
+
+    reading: Reading
+    order: tuple[str, ...] | None
+    data: str
+
+
 @dataclass
 class Model:
     """A trained network and the files it is in.
@@ -45,6 +61,7 @@ class Model:
         lines: what the manifests say, by format.
         paths: the files, by format; `keras` for the run folder or the SavedModel that the Keras model is filled from.
         lacking: why a format is not there.
+        guest: how to read it, if it is a file of anybody's.
     """
 
     name: str
@@ -53,6 +70,7 @@ class Model:
     lines: dict[str, Line] = field(default_factory=dict)
     paths: dict[str, Path] = field(default_factory=dict)
     lacking: dict[str, Lack] = field(default_factory=dict)
+    guest: Guest | None = None
 
     @property
     def stand_in(self) -> bool:
@@ -85,12 +103,19 @@ class Model:
     @property
     def facts(self) -> dict[str, Any]:
         """What was trained, on which data, with which weights."""
+        if self.guest:
+            found = data(self.guest.data)
+            facts = {"dataset": self.guest.data, "official": None, "data_sha256": None}
+            facts |= {"official": found.official, "data_sha256": found.sha256} if found else {}
+            return {**dict.fromkeys(FACTS), **facts}
         known = self.run.metrics if self.run else next(iter(self.lines.values())).model_dump()
         return {key: known[key] for key in FACTS}
 
     @property
-    def keras_bytes(self) -> int | None:
-        """Size of the run's model.keras; a released model has none."""
+    def own_bytes(self) -> int | None:
+        """Size of a file that no manifest lists: the run's model.keras, a guest's; a released model has none."""
+        if self.guest:
+            return files.size(next(iter(self.paths.values())))
         return files.size(self.run.path / "model.keras") if self.run else None
 
     @property
@@ -142,6 +167,21 @@ def choose(runs: Sequence[Path]) -> list[Model]:
             for run in found
         ]
     return _released(RELEASED) or [Model("stand-in", _stand_in_in_words())]
+
+
+def guests(paths: Sequence[Path], guest: Guest) -> list[Model]:
+    """Files of anybody's as models, each tried on one picture.
+
+    Raises:
+        UsageError: a file cannot be read so; if it does not say how, what each reading gives is told.
+        cifar.formats.answering.NoAnswerError: its runtime refused it.
+    """
+    made = []
+    for path in paths:
+        name = format_of(path)
+        foreign.check(path, data(guest.data), guest.reading, guest.order)
+        made.append(Model(path.name, f"file {path}", paths={name: path}, guest=guest))
+    return made
 
 
 def _released(folder: Path) -> list[Model]:

@@ -115,8 +115,8 @@ def inference_rows(result: Result) -> list[Row]:
         shown.append(
             {
                 **row,
-                "accuracy_percent": 100 * row["accuracy"],
-                "agreement_percent": 100 * row["agreement"],
+                "accuracy_percent": _percent(row["accuracy"]),
+                "agreement_percent": _percent(row["agreement"]),
                 "start_s": start["start_ms"] / 1000 if start else None,
                 "load_ms": start.get("load_ms"),
                 "memory_mib": memory / 2**20 if memory else None,
@@ -124,8 +124,13 @@ def inference_rows(result: Result) -> list[Row]:
                 "ran_on": RAN_ON.get(row["provider_actual"], row["provider_actual"]),
             }
         )
-    shown.sort(key=lambda row: (-row["accuracy"], row["batch"] / row["images_per_second"]))
+    shown.sort(key=lambda row: (-(row["accuracy"] or 0), row["batch"] / row["images_per_second"]))
     return shown
+
+
+def _percent(share: float | None) -> float | None:
+    """Of a share; None where nobody knows it: a file of others where its data is not."""
+    return None if share is None else 100 * share
 
 
 def training_rows(result: Result) -> list[Row]:
@@ -169,7 +174,8 @@ def pareto(rows: Sequence[Row]) -> list[Row]:
         as_good = a["accuracy"] >= b["accuracy"] and a["images_per_second"] >= b["images_per_second"]
         return as_good and (a["accuracy"], a["images_per_second"]) != (b["accuracy"], b["images_per_second"])
 
-    return [row for row in rows if not any(beats(other, row) for other in rows)]
+    known = [row for row in rows if row["accuracy"] is not None]
+    return [row for row in known if not any(beats(other, row) for other in known)]
 
 
 def _cells(columns: Sequence[Column], rows: Sequence[Row], groups: Sequence[list[Row]]) -> list[list[str]]:

@@ -20,7 +20,8 @@ from bench.timing import Samples, sample
 from cifar import environment
 from cifar.errors import CifarError
 from cifar.evaluation import predict
-from cifar.formats import FORMATS, Loaded
+from cifar.formats import FORMATS, Loaded, foreign
+from cifar.formats.foreign import Reading
 
 IMPORTS = {"tensorflow": "tensorflow", "ai-edge-litert": "ai_edge_litert.interpreter", "onnxruntime": "onnxruntime"}
 PEAK_SIZE, PEAK_REPEATS = 4096, 4
@@ -76,6 +77,8 @@ def _loaded_or_error(case: dict[str, Any]) -> Loaded | str:
 def load(case: dict[str, Any]) -> Loaded:
     """A case's file in its runtime."""
     path, threads, device = Path(case["path"]), case["threads"], case["device"]
+    if case["reading"] is not None:
+        return foreign.load(case["format"], path, threads, Reading.from_json(case["reading"]))
     if case["format"] == "keras":
         return KerasModel(path, case["network"], threads, device)
     return FORMATS[case["format"]].room.load(path, threads, device)

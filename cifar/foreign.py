@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cifar import manifest
 from cifar.dataset import Dataset
-from cifar.errors import UsageError
+from cifar.errors import UsageError, one_of
 from cifar.evaluation import CLASSES, Probabilities
 from cifar.formats import answering
 from cifar.formats.answering import NoAnswerError
@@ -61,15 +61,36 @@ def score(path: Path, data: Dataset, reading: Reading, order: Sequence[str] | No
     return Scored(name, line, outputs, np.ascontiguousarray(probabilities[:, columns]))
 
 
-def try_readings(path: Path, data: Dataset, order: Sequence[str] | None, threads: int) -> dict[str, float]:
-    """Accuracy under each reading of RANGES on the first 500 training images, for a user to choose from."""
-    name, columns = format_of(path), _columns(order, data.class_names)
-    images, labels = data.x_train[:TRIAL], data.y_train[:TRIAL]
-    found = {}
-    for reading in map(Reading, RANGES):
-        raw = _answers(name, path, images, reading, threads)
-        found[str(reading)] = float((raw[:, columns].argmax(axis=1) == labels).mean())
-    return found
+def check(path: Path, data: Dataset | None, reading: Reading, order: Sequence[str] | None) -> None:
+    """Let a model file answer for one picture.
+
+    Raises:
+        UsageError: it cannot be read so; if the file does not say how it scales pixels, what each reading gives on
+            `data`, where that is at hand, is told.
+        NoAnswerError: its runtime refused it.
+    """
+    if data is not None:
+        _columns(order, data.class_names)
+    try:
+        _answers(format_of(path), path, np.zeros((1, 32, 32, 3), np.uint8), reading, 1)
+    except ReadingNeededError as error:
+        raise with_trials(error, path, data, order) from error
+
+
+def with_trials(
+    error: ReadingNeededError, path: Path, data: Dataset | None, order: Sequence[str] | None
+) -> ReadingNeededError:
+    """The error with the accuracy of each reading of RANGES on the first 500 training images, to choose from."""
+    words = f"{error} Say it with --input-range, or --mean and --std."
+    if data is not None:
+        name, columns = format_of(path), _columns(order, data.class_names)
+        images, labels = data.x_train[:TRIAL], data.y_train[:TRIAL]
+        tried = []
+        for reading in map(Reading, RANGES):
+            raw = _answers(name, path, images, reading, 1)
+            tried.append(f"{reading}: {(raw[:, columns].argmax(axis=1) == labels).mean():.1%}")
+        words += f" Accuracy on {TRIAL} training images: {', '.join(tried)}."
+    return ReadingNeededError(words)
 
 
 def as_probabilities(raw: NDArray[np.float32]) -> tuple[Literal["probabilities", "logits"], Probabilities]:
@@ -97,6 +118,33 @@ def class_order(text: str) -> list[str]:
     except (OSError, ValueError) as error:
         raise UsageError(f"--labels {text}: neither ten names with commas nor a file of ten lines.") from error
     return [line.strip() for line in lines if line.strip()]
+
+
+def reading_of(input_range: str | None, mean: str | None, std: str | None) -> Reading:
+    """How a user says that a model scales pixels.
+
+    Raises:
+        UsageError: an unknown range, not three numbers, or both ways at once.
+    """
+    if input_range is not None:
+        if mean or std:
+            raise UsageError("--input-range goes without --mean and --std.")
+        return Reading(one_of("range for --input-range", input_range, RANGES))
+    if (mean is None) != (std is None):
+        raise UsageError("--mean and --std go together.")
+    if mean is None or std is None:
+        return Reading()
+    return Reading(None, _three("--mean", mean), _three("--std", std))
+
+
+def _three(option: str, text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 3 or not all(abs(value) < 1e6 for value in values) or (option == "--std" and 0 in values):
+        raise UsageError(f"{option} {text}: expected three numbers with commas, such as 0.49,0.48,0.45.")
+    return values
 
 
 def _columns(order: Sequence[str] | None, names: Sequence[str]) -> list[int]:

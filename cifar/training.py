@@ -109,7 +109,10 @@ def _record_environment(run: Run, dataset: Dataset) -> None:
     if not (run.path / "environment.json").exists():
         run.write_json("environment.json", {**here, "dataset": dataset.facts()})
         return
-    there, now = environment.key(run.environment), environment.key(here)
+    try:
+        there, now = environment.key(run.environment), environment.key(here)
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{run.path / 'environment.json'}: it does not say where this run was begun.") from error
     differences = [f"{name} was {there[name]}, is {now[name]}" for name in now if there.get(name) != now[name]]
     if differences:
         raise UsageError(

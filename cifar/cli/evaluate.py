@@ -38,12 +38,14 @@ def evaluate(
 
     Example: cifar evaluate model.onnx --input-range 0..1
     """
+    from cifar import foreign
+
     if (path / "recipe.json").exists() or (path.is_dir() and not (path / "saved_model.pb").exists()):
         if any(option is not None for option in (input_range, mean, std, labels, data)):
             raise UsageError(f"{path} is a run: how it reads pixels and orders classes is known.")
         _evaluate_run(path, data_dir, as_json)
     else:
-        _evaluate_file(path, reading_of(input_range, mean, std), labels, data, data_dir, threads, as_json)
+        _evaluate_file(path, foreign.reading_of(input_range, mean, std), labels, data, data_dir, threads, as_json)
 
 
 def _evaluate_run(path: Path, data_dir: DataDir, as_json: bool) -> None:
@@ -97,12 +99,7 @@ def _evaluate_file(
         try:
             scored = foreign.score(path, data, reading, order, threads)
         except ReadingNeededError as error:
-            tried = foreign.try_readings(path, data, order, threads)
-            words = ", ".join(f"{how}: {accuracy:.1%}" for how, accuracy in tried.items())
-            raise UsageError(
-                f"{error} Say it with --input-range, or --mean and --std. "
-                f"Accuracy on {foreign.TRIAL} training images: {words}."
-            ) from error
+            raise foreign.with_trials(error, path, data, order) from error
     facts = {
         "path": str(path),
         "format": scored.format,
@@ -144,35 +141,6 @@ def _answer(
         f"Loss {scores.loss:.4f}, calibration error {scores.ece:.4f}. {caption}"
     )
     stdout.print(terminal.table(f"{path}", ("class", "accuracy>"), rows, text))
-
-
-def reading_of(input_range: str | None, mean: str | None, std: str | None) -> "Reading":
-    """How a user says that a model scales pixels.
-
-    Raises:
-        UsageError: an unknown range, not three numbers, or both ways at once.
-    """
-    from cifar.formats.foreign import RANGES, Reading
-
-    if input_range is not None:
-        if mean or std:
-            raise UsageError("--input-range goes without --mean and --std.")
-        return Reading(one_of("range for --input-range", input_range, RANGES))
-    if (mean is None) != (std is None):
-        raise UsageError("--mean and --std go together.")
-    if mean is None or std is None:
-        return Reading()
-    return Reading(None, _three("--mean", mean), _three("--std", std))
-
-
-def _three(option: str, text: str) -> tuple[float, ...]:
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != 3 or not all(abs(value) < 1e6 for value in values) or (option == "--std" and 0 in values):
-        raise UsageError(f"{option} {text}: expected three numbers with commas, such as 0.49,0.48,0.45.")
-    return values
 
 
 def data_of(run: "Run", data_dir: DataDir) -> "Dataset":
