@@ -100,15 +100,16 @@ def _evaluate_file(
             scored = foreign.score(path, data, reading, order, threads)
         except ReadingNeededError as error:
             raise foreign.with_trials(error, path, data, order) from error
+    known = {"dataset": data.name, "official": data.official, "data_sha256": data.sha256}
     facts = {
         "path": str(path),
         "format": scored.format,
         "vouched": scored.line is not None,
         "outputs": scored.outputs,
-        **{key: value for key, value in data.facts().items() if key != "n_train"},
+        **known,
         "probabilities_sha256": evaluation.sha256(scored.probabilities),
     }
-    caption = terminal.data_caption({**data.facts(), "dataset": data.name, "data_sha256": data.sha256})
+    caption = terminal.data_caption({**known, "n_test": len(data.x_test)})
     _answer(path, facts, evaluation.score(scored.probabilities, data.y_test), data, caption, as_json)
 
 
