@@ -29,6 +29,7 @@ def write(source: Source, path: Path, dtype: str = "uint8") -> None:
             tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
     except tf.errors.OpError as error:
         raise OSError(None, error.message, str(path)) from error
+    (path / "fingerprint.pb").unlink()  # a random number in it is all that would differ from one process to the next
     (path / METADATA_FILE).parent.mkdir()
     (path / METADATA_FILE).write_text(json.dumps(source.metadata, indent=2) + "\n")
 
