@@ -28,7 +28,7 @@ def compare(
         str | None, typer.Option("-k", help="With --revisions: which rows, as pytest's -k.", metavar="EXPR")
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option(min=2, help="With --revisions: sessions of each (default 3).", metavar="N")
+        int | None, typer.Option(min=2, help="With --revisions: sessions of each (default 5).", metavar="N")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -48,7 +48,7 @@ def compare(
             raise UsageError("-k and --repeats go with --revisions.")
         found = regression.compare(results.read(Path(base)), results.read(Path(head)), allowed)
     else:
-        found = _measure(base, head, expression, repeats or 3, allowed)
+        found = _measure(base, head, expression, repeats or 5, allowed)
     if markdown:
         files.write(markdown, verdicts.markdown(found))
     if as_json:

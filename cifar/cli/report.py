@@ -12,13 +12,22 @@ if TYPE_CHECKING:
     from cifar.run import Run
 
 RunsArgument = Annotated[Path, typer.Argument(help="A folder of runs, or one run.", metavar="RUNS")]
+HISTORY = Path("bench", "history")  # of this project: a result per release
 
 
 def report(
-    folder: RunsArgument = Path("runs"),
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A folder of runs, or one run; with --trend of results, one per release.", metavar="RUNS"
+        ),
+    ] = None,
     pick: Annotated[
         str, typer.Option(help="Which misclassified pictures: confident, surprising, close or first.")
     ] = "confident",
+    trend: Annotated[
+        bool, typer.Option("--trend", help="Accuracy, size, latency and throughput over releases instead.")
+    ] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -26,6 +35,38 @@ def report(
 
     Example: cifar report runs --pick surprising
     """
+    if trend:
+        _report_trend(folder or HISTORY, as_json)
+    else:
+        _report_runs(folder or Path("runs"), pick, data_dir, as_json)
+
+
+def _report_trend(folder: Path, as_json: bool) -> None:
+    from cifar.report import trend
+
+    found = trend.read(folder)
+    picture = folder / "figures" / "trend.png"
+    with stderr.status("Drawing"):
+        trend.draw(found, picture)
+    if as_json:
+        write_json(
+            {
+                "format_version": 1,
+                "releases": found.releases,
+                "machines": found.machines,
+                "series": found.series,
+                "figures": [str(picture)],
+            }
+        )
+        return
+    for made in trend.tables(found):
+        stdout.print(made, "")
+    for text in trend.notes(found):
+        stdout.print(text, highlight=False, markup=False)
+    note(f"Drawn: {picture}")
+
+
+def _report_runs(folder: Path, pick: str, data_dir: Path | None, as_json: bool) -> None:
     from cifar import dataset
     from cifar.evaluation import PICKS
     from cifar.report import figures, summary, terminal

@@ -1,0 +1,107 @@
+"""Two revisions of a small checkout with a harness of its own, measured in turn by real sessions."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Command
+
+HARNESS = """
+import time
+import pytest
+from speed import DELAY
+
+MACHINE = {
+    "format_version": 1,
+    "packages": {"tensorflow": "1", "keras": "1", "numpy": "1"},
+    "cpu": {"model": "a cpu", "logical_cores": 2, "instruction_sets": []},
+    "gpu": None,
+    "settings": {},
+}
+
+
+@pytest.mark.parametrize("case", ["one", "two"])
+def test_nap(benchmark, case):
+    benchmark.extra_info.update(kind="inference", threads=1)
+    benchmark.pedantic(time.sleep, args=(DELAY,), rounds=20)
+"""
+CONFTEST = """
+from bench.test_nap import MACHINE
+
+
+def pytest_configure(config):
+    config.option.benchmark_save_data = True
+
+
+def pytest_benchmark_update_machine_info(machine_info):
+    machine_info["cifar"] = MACHINE
+"""
+
+
+def git(folder: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository whose revision `slow` naps twice as long as `base`, and `broken` not at all."""
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\npythonpath = ['.']\n")
+    for folder in ("speed", "bench"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "bench" / "__init__.py").touch()
+    (tmp_path / "bench" / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "bench" / "test_nap.py").write_text(HARNESS)
+    for tag, package in (("base", "DELAY = 0.01"), ("broken", "1 / 0"), ("slow", "DELAY = 0.02")):
+        (tmp_path / "speed" / "__init__.py").write_text(package + "\n")
+        git(tmp_path, "add", ".")
+        git(tmp_path, "commit", "--quiet", "-m", tag)
+        git(tmp_path, "tag", tag)
+    return tmp_path
+
+
+def worktrees(folder: Path) -> int:
+    listed = subprocess.run(["git", "worktree", "list"], cwd=folder, capture_output=True, text=True, check=True)
+    return len(listed.stdout.splitlines())
+
+
+def test_the_slower_revision_is_found_and_nothing_stays_behind(cifar: Command, checkout: Path) -> None:
+    found = cifar("compare", "--revisions", "base", "slow", "--repeats", "3", "--json")
+    assert found.code == 1, found.err
+    assert {verdict["row"]: verdict["word"] for verdict in found.json["verdicts"]} == {
+        "test_nap[one]": "regressed",
+        "test_nap[two]": "regressed",
+    }
+    assert 1.6 < found.json["verdicts"][0]["change"] < 2.4
+    notes = [line for line in found.err.splitlines() if "Session" in line]
+    assert [line.split(": ")[2] for line in notes] == ["base (base)", "head (slow)"] * 3
+    assert worktrees(checkout) == 1
+
+
+def test_one_row_of_a_revision_against_itself(cifar: Command, checkout: Path) -> None:
+    found = cifar("compare", "--revisions", "base", "base", "--repeats", "2", "-k", "one", "--json")
+    assert found.code == 0, found.err
+    (verdict,) = found.json["verdicts"]
+    assert verdict["row"] == "test_nap[one]"
+    assert verdict["word"] in ("unchanged", "inconclusive")
+    assert worktrees(checkout) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [(("absent", "base"), 2, "git worktree"), (("base", "broken"), 1, "The session of broken failed")],
+)
+def test_what_cannot_be_measured_is_said_in_a_line(
+    cifar: Command, checkout: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    answer = cifar("compare", "--revisions", *arguments, "--repeats", "2")
+    assert answer.code == code, answer.err
+    assert words in answer.err.splitlines()[-1]
+    assert worktrees(checkout) == 1
+
+
+def test_outside_of_a_checkout_there_are_no_revisions(cifar: Command) -> None:
+    answer = cifar("compare", "--revisions", "a", "b")
+    assert answer.code == 2
+    assert "not a git repository" in answer.err
