@@ -77,7 +77,7 @@ def _loaded_or_error(case: dict[str, Any]) -> Loaded | str:
 def load(case: dict[str, Any]) -> Loaded:
     """A case's file in its runtime."""
     path, threads, device = Path(case["path"]), case["threads"], case["device"]
-    if case["reading"] is not None:
+    if case.get("reading") is not None:
         return foreign.load(case["format"], path, threads, Reading.from_json(case["reading"]))
     if case["format"] == "keras":
         return KerasModel(path, case["network"], threads, device)

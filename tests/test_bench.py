@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT, isolated, train_here
 from hypothesis import given
 from hypothesis import strategies as st
+from test_foreign import linear
 
 from bench import grid, models, processes, report, tables, timing
 from bench.grid import Case
@@ -24,9 +25,11 @@ from bench.processes import FailedError, Worker, ask
 from bench.session import NotHereError, Peak
 from bench.session import Session as BenchSession
 from bench.tables import Result, pareto
-from cifar import dataset, exporting, files, manifest
+from cifar import dataset, exporting, files, foreign, manifest, regression, results
 from cifar.dataset import Dataset
+from cifar.evaluation import unpack_hits
 from cifar.formats import FORMATS
+from cifar.formats.foreign import Reading
 from cifar.recipes import recipe
 from cifar.run import Run
 
@@ -40,6 +43,7 @@ class Session:
     code: int
     out: str
     content: Any
+    report: Path
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -59,7 +63,7 @@ def bench(folder: Path, *arguments: str | Path, timeout: float = 300, **variable
         cwd=folder, env=isolated(folder, **variables), capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
     content = json.loads(file.read_text()) if file.exists() else None
-    return Session(done.returncode, done.stdout + done.stderr, content)
+    return Session(done.returncode, done.stdout + done.stderr, content, folder / "report")
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +96,39 @@ def test_every_format_has_its_rows_and_what_ran_is_what_was_asked(measured: Sess
         assert row["weights_sha256"] == run.metrics["weights_sha256"]
         assert (row["quality"], row["n_test"]) == ("measured", 1000)
         assert row["accuracy"] == row["correct"] / 1000
+        assert unpack_hits(row["hits"], 1000).sum() == row["correct"]
+        assert row["parameters"] == 208_794
         if row["precision"] == "float32":
             assert abs(row["accuracy"] - run.metrics["accuracy"]) <= 0.001
             assert row["agreement"] >= 0.999
+
+
+def test_a_result_compares_with_itself_and_with_its_report(measured: Session, tmp_path: Path) -> None:
+    file = tmp_path / "o.json"
+    file.write_text(json.dumps(measured.content))
+    mine = results.read(file)
+    assert regression.compare(mine, mine).count("regressed") == 0
+    report = results.read(measured.report / "report.json")
+    found = regression.compare(report, mine)
+    assert {verdict.word for verdict in found.verdicts} == {"unchanged"}
+    assert {verdict.quantity for verdict in found.verdicts} >= {"accuracy", "agreement", "file_bytes", "parameters"}
+
+
+def test_a_file_of_anybodys_is_measured(tmp_path: Path) -> None:
+    path = linear(tmp_path / "theirs.onnx", ("n", 3, 32, 32))
+    how = ("--model", path, "--data", "synthetic", "-k", "latency")
+    found = bench(tmp_path, *how, "--input-range", "0..1")
+    assert found.code == 0, found.out
+    assert [(row["model"], row["format"], row["batch"]) for row in found.rows] == [
+        ("theirs.onnx", "onnx", 1),
+        ("theirs.onnx", "onnx", 32),
+    ]
+    scored = foreign.score(path, dataset.draw_synthetic(), Reading("0..1"), None, 1)
+    right = int((scored.probabilities.argmax(axis=1) == dataset.draw_synthetic().y_test).sum())
+    assert {row["correct"] for row in found.rows} == {right}
+    unread = bench(tmp_path, *how)
+    assert unread.code == pytest.ExitCode.USAGE_ERROR
+    assert "Say it with --input-range" in unread.out
 
 
 def test_samples_percentiles_and_speeds_belong_together(measured: Session) -> None:
@@ -108,6 +142,8 @@ def test_samples_percentiles_and_speeds_belong_together(measured: Session) -> No
             assert (told is None) == (len(data) < least)
             assert told is None or told == pytest.approx(1000 * np.percentile(data, percent))
         assert row["images_per_second"] == pytest.approx(row["batch"] / np.median(data))
+        assert len(row["repeats"]) == 3
+        assert sum(row["repeats"]) == len(data)
         peaks = measured.content["machine_info"]["cifar"]["matrix_peak"]["1"]["flops"]
         assert len(peaks) == 2
         share = row["images_per_second"] * 2 * 6_499_840 / max(peaks)

@@ -1,5 +1,6 @@
 """What the documents say is so."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, isolated
 from PIL import Image
+from test_foreign import linear
+from test_regression import result, steady
 
 from cifar import __version__, networks
 from cifar.formats import FORMATS
@@ -17,7 +20,7 @@ from cifar.recipes import POLICIES, PROFILES, TRAINING
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = (
-    *("train", "evaluate", "export", "verify", "report", "runs", "networks"),
+    *("train", "evaluate", "export", "verify", "compare", "report", "runs", "networks"),
     *("data info", "data fetch", "data verify"),
 )
 
@@ -39,16 +42,20 @@ def test_both_commands_of_the_readme_work_on_python_alone() -> None:
 
 
 def test_the_cifar_commands_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
-    """In their order, in one folder; smaller in epochs and network alone, so that they end."""
+    """In their order, in one folder; smaller in epochs, network and data alone, so that they end."""
     (module,) = blocks(README, "python")
     (tmp_path / "mynet.py").write_text(module)
     Image.new("RGB", (64, 48), "navy").save(tmp_path / "picture.png")
     (tmp_path / "exports").symlink_to(ROOT / "exports")
     lines = [line for block in blocks(README, "sh") for line in block.splitlines()]
     commands = [line for line in lines if line.startswith(("cifar ", "python "))]
-    assert len(commands) == 6
+    assert len(commands) == 8
+    linear(tmp_path / "model.onnx", ("n", 3, 32, 32))
+    for name in ("base", "head"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(result(steady())))
     for line in commands:
         smaller = line.replace("--epochs 20", "--epochs 1").replace("first", "second").removeprefix("python ")
+        smaller += " --data synthetic" if line.startswith("cifar evaluate") else ""
         start = [sys.executable, "-m"] if line.startswith("cifar ") else [sys.executable]
         done = subprocess.run(
             [*start, *shlex.split(smaller)],
