@@ -18,7 +18,7 @@ from cifar.errors import UsageError
 from cifar.records import parse, read_json
 
 FORMAT_VERSION = 1
-LARGEST = 256 << 20  # bytes: a full grid with every sample has a few megabytes
+LARGEST = 64 << 20  # bytes: a full grid with every sample has a few megabytes
 BLOCKS = 3  # into which the samples of a row without repetitions are cut
 
 

@@ -289,10 +289,10 @@ def test_the_command_line(cifar: Command, tmp_path: Path) -> None:
     assert asked.code == 2
     assert len(asked.err.strip().splitlines()) == 1
     for name in RANGES:
-        assert f"--input-range {name}: " in asked.err
+        assert f"--input-range={name}: " in asked.err
     images = data.x_train[:500].transpose(0, 3, 1, 2).astype("f4") / np.float32(255)
     right = (bare_onnx(path, lambda x: x, images).argmax(axis=1) == data.y_train[:500]).mean()  # type: ignore[arg-type]
-    assert f"--input-range 0..1: {right:.1%}" in asked.err
+    assert f"--input-range=0..1: {right:.1%}" in asked.err
     answer = cifar(
         "evaluate", path, "--data", "synthetic", "--mean", "0.49,0.48,0.45", "--std", "0.25,0.24,0.26", "--json"
     )

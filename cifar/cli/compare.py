@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 
 def compare(
-    base: Annotated[str, typer.Argument(help="A result of the benchmarks; with --revisions a revision.")],
-    head: Annotated[str, typer.Argument(help="The same, to be judged.")],
+    base: Annotated[
+        str, typer.Argument(help="A result of the benchmarks; with --revisions a revision.", metavar="BASE")
+    ],
+    head: Annotated[str, typer.Argument(help="The same, to be judged.", metavar="HEAD")],
     limits: Annotated[
         Path | None, typer.Option(help="TOML: the smallest differences that matter.", metavar="FILE")
     ] = None,

@@ -51,7 +51,7 @@ class Reading:
     def __str__(self) -> str:
         """As the command line has it."""
         if self.range:
-            return f"--input-range {self.range}"
+            return f"--input-range={self.range}"
         return f"--mean {_commas(self.mean)} --std {_commas(self.std)}"
 
     def __bool__(self) -> bool:

@@ -10,10 +10,13 @@ from cifar.run import Run
 
 
 def flaw(run: Run) -> str | None:
-    """The first thing in a run folder that contradicts another, in words; None if there is none."""
-    for what, there, here in _claims(run):
-        if there != here:
-            return f"{what}: {short(there)} was recorded, {short(here)} is found"
+    """The first thing in a run folder that contradicts another or cannot be read, in words; None if there is none."""
+    try:
+        for what, there, here in _claims(run):
+            if there != here:
+                return f"{what}: {short(there)} was recorded, {short(here)} is found"
+    except UsageError as error:
+        return str(error).rstrip(".")
     return None
 
 
