@@ -19,7 +19,8 @@ from cifar import dataset, evaluation, foreign
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.formats.answering import NoAnswerError
-from cifar.formats.foreign import RANGES, Reading, ReadingNeededError, Tensor
+from cifar.formats.foreign import RANGES, Reading, ReadingNeededError
+from cifar.formats.opened import Tensor
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 Bytes = NDArray[np.uint8]
