@@ -95,9 +95,19 @@ def test_evaluate_gives_what_the_run_recorded(trained: Path) -> None:
 
 
 def test_export_to_another_folder(trained: Path, tmp_path: Path) -> None:
-    arguments = ("export", "runs/tinynet.build-none-s0", "--format", "onnx", "--to", str(tmp_path), "--json")
+    arguments = (
+        "export",
+        "runs/tinynet.build-none-s0",
+        "--format",
+        "onnx",
+        "--to",
+        str(tmp_path),
+        "--json",
+        "--card",
+    )
     answer = json.loads(run_in(trained, *arguments).stdout)
     assert [line["file"] for line in answer["exports"]] == ["tinynet.build-none-s0.onnx"]
+    assert answer["exports"][0]["sha256"] in (tmp_path / "tinynet.build-none-s0.md").read_text()
     assert (tmp_path / "tinynet.build-none-s0.onnx").is_file()
 
 

@@ -17,6 +17,7 @@ from cifar.errors import StorageError, UsageError
 from cifar.exporting import ParityError
 from cifar.formats import EQUAL, FORMATS, graph
 from cifar.recipes import recipe
+from cifar.report import card, summary
 from cifar.run import Run
 
 KEYS = {
@@ -133,6 +134,21 @@ def test_a_weight_that_is_off_by_a_hundredth_is_refused_and_nothing_moved(
     with one_weight_moved(by=1e-2), pytest.raises(ParityError, match="refused"):
         exporting.export(pair[:1], small, [name], to=tmp_path / "exports")
     assert files_in(tmp_path / "exports") == []
+
+
+def test_a_card_says_what_metrics_and_manifest_say(exported: Path, pair: list[Run]) -> None:
+    text = card.markdown(summary.Result(pair[0]), manifest.read(exported))
+    metrics = pair[0].metrics
+    assert f"**Test accuracy {metrics['accuracy']:.2%}** ({metrics['correct']} of {metrics['n_test']};" in text
+    for line in manifest.read(exported):
+        assert f"| `{line.file}` | {line.precision} | {line.bytes:,} | {line.accuracy:.2%} |" in text
+        assert line.sha256 in text
+        assert f"\ncifar evaluate {line.file}\n" in text
+    for name, share in metrics["per_class"].items():
+        assert f"| {name} | {share:.1%} |" in text
+    assert "SYNTHETIC DATA" in text
+    confusion = summary.Result(pair[0]).scores.confusion
+    assert f"({max(confusion[t, p] for t in range(10) for p in range(10) if t != p)})" in text
 
 
 def test_a_refused_export_leaves_the_earlier_one(pair: list[Run], small: Dataset, tmp_path: Path) -> None:

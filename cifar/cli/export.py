@@ -52,6 +52,7 @@ def export(
         ),
     ] = None,
     to: Annotated[Path | None, typer.Option(help="Default: RUN/exports.", metavar="DIR", show_default=False)] = None,
+    card: Annotated[bool, typer.Option("--card", help="Write a model card, NAME.md, beside the files.")] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -73,11 +74,22 @@ def export(
     with stderr.status("Exporting, and checking every file in its own runtime"):
         environment.configure(run.recipe.threads)
         lines = exporting.export([run], data, names, to, run.recipe.threads, max_drop)
+    if card:
+        _write_card(run, to or run.path / "exports")
     if as_json:
         write_json({"exports": [line.model_dump() for line in lines]})
         return
     stdout.print(_table(run, lines))
     note(f"In {to or run.path / 'exports'}, with manifest.json; the contract is in exports/README.md.")
+
+
+def _write_card(run: "Run", folder: Path) -> None:
+    """Write the card of all of a run's files in a folder."""
+    from cifar import files, manifest
+    from cifar.report import card, summary
+
+    mine = [line for line in manifest.read(folder) if line.weights_sha256 == run.metrics["weights_sha256"]]
+    files.write(folder / f"{run.path.name}.md", card.markdown(summary.Result(run), mine))
 
 
 def _table(run: "Run", lines: "list[Line]") -> "Table":
