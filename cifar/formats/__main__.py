@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar import files
+from cifar.errors import StorageError
 from cifar.evaluation import predict
 from cifar.formats import FORMATS, foreign
 from cifar.formats.answering import OURS
@@ -43,4 +44,8 @@ def _answer(name: str, path: Path, threads: int, images: NDArray[np.uint8], read
         return np.array(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
 
 
-main(*sys.argv[1:])
+try:
+    main(*sys.argv[1:])
+except StorageError as error:  # told by the exit code
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)

@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar.errors import CifarError, printable
+from cifar.errors import CifarError, StorageError, printable
 from cifar.evaluation import CLASSES, Probabilities
 from cifar.formats import FORMATS
 from cifar.formats.foreign import Reading
@@ -41,6 +41,7 @@ def answer(
 
     Raises:
         NoAnswerError: a file has no answer; it is named.
+        StorageError: the temporary folder cannot hold the answers.
     """
     found = []
     for each in answers(name, paths, images, threads, limit, reading):
@@ -121,7 +122,10 @@ class _Child:
             return f"it was ended by signal {-code}"
         self._errors.seek(0)
         lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
-        return _short(lines[-1]) if lines else f"it ended with code {code}"
+        words = _short(lines[-1]) if lines else f"it ended with code {code}"
+        if code == StorageError.exit_code:
+            raise StorageError(f"{words}.")
+        return words
 
     def __enter__(self) -> "_Child":
         return self
