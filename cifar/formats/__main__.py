@@ -18,7 +18,7 @@ from cifar import files
 from cifar.errors import StorageError
 from cifar.evaluation import predict
 from cifar.formats import FORMATS, foreign
-from cifar.formats.answering import OURS
+from cifar.formats.answering import OURS, npy
 from cifar.formats.foreign import Reading
 
 
@@ -26,8 +26,7 @@ def main(name: str, threads: str, images_file: str, reading: str, *pairs: str) -
     """Load each file in the format's own runtime and save what it answers."""
     images = np.load(images_file)
     for file, answer in zip(pairs[::2], pairs[1::2], strict=True):
-        with files.aside(Path(answer)) as path:
-            np.save(path, _answer(name, Path(file), int(threads), images, reading))
+        files.write(Path(answer), npy(_answer(name, Path(file), int(threads), images, reading)))
 
 
 def _answer(name: str, path: Path, threads: int, images: NDArray[np.uint8], reading: str) -> NDArray[Any]:
