@@ -232,7 +232,7 @@ def _install(proven: list[tuple[_Draft, Line]], folder: Path) -> None:
     for draft, line in proven:
         with manifest.held(folder) as lines:
             lines.pop(line.file, None)
-        with manifest.held(folder) as lines:
+            manifest.save(folder, lines)
             with files.aside(folder / line.file) as path:
                 shutil.move(draft.path, path)
             lines[line.file] = line

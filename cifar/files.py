@@ -60,12 +60,6 @@ def _move(written: Path, target: Path, old: Path) -> None:
         raise
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Remove what killed processes were writing in a folder; for whoever holds it against all others."""
-    for scratch in folder.glob(".*.part"):
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
 @contextlib.contextmanager
 def lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Hold a folder against other processes; the hold ends with the process, however it ends.
@@ -82,6 +76,15 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
             yield
     except filelock.Timeout:
         raise BusyError(f"{folder} is held by another process.") from None
+
+
+@contextlib.contextmanager
+def held(folder: Path, patience: float = 60.0) -> Iterator[None]:
+    """Make a folder and hold it as `lock` does; what killed processes were writing in it is removed."""
+    with folder_for(folder), lock(folder, patience):
+        for scratch in folder.glob(".*.part"):
+            shutil.rmtree(scratch, ignore_errors=True)
+        yield
 
 
 def write(path: Path, content: bytes | str) -> None:

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cifar import files
 from cifar.errors import UsageError
-from cifar.files import lock
 from cifar.records import Digest, check_version, read_json
 
 FORMAT_VERSION = 1
@@ -88,9 +87,13 @@ def vouch(path: Path) -> Line | None:
 @contextmanager
 def held(folder: Path) -> Iterator[dict[str, Line]]:
     """A folder's lines by file name, written back when the block ends; held against other processes."""
-    with files.folder_for(folder), lock(folder, patience=60):
-        files.clear_leftovers(folder)
+    with files.held(folder):
         lines = {line.file: line for line in read(folder)} if (folder / NAME).exists() else {}
         yield lines
-        models = [lines[name].model_dump() for name in sorted(lines)]
-        files.write(folder / NAME, json.dumps({"format_version": FORMAT_VERSION, "models": models}, indent=2) + "\n")
+        save(folder, lines)
+
+
+def save(folder: Path, lines: dict[str, Line]) -> None:
+    """Write a folder's lines; for whoever holds it."""
+    models = [lines[name].model_dump() for name in sorted(lines)]
+    files.write(folder / NAME, json.dumps({"format_version": FORMAT_VERSION, "models": models}, indent=2) + "\n")

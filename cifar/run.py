@@ -145,7 +145,8 @@ class Run:
         except Exception as error:  # a damaged zip raises many kinds
             raise UsageError(f"{path}: not readable: {error}") from error
         found = f"{probabilities.dtype} {probabilities.shape} and {labels.dtype} {labels.shape}"
-        if found != f"float32 ({len(labels)}, {CLASSES}) and uint8 ({len(labels)},)" or len(labels) == 0:
+        n = labels.size
+        if found != f"float32 ({n}, {CLASSES}) and uint8 ({n},)" or n == 0:
             raise UsageError(f"{path}: expected float32 (N, {CLASSES}) and uint8 (N,), found {found}.")
         if labels.max() >= CLASSES or not ((probabilities >= 0) & (probabilities <= 1.001)).all():
             raise UsageError(f"{path}: expected labels from 0 to 9 and probabilities from 0 to 1.")
@@ -175,8 +176,7 @@ def claim(runs: Path, asked: Identity) -> Iterator[Run]:
     plain = runs / asked.recipe.name
     suffixed = plain.with_name(f"{plain.name}-{asked.recipe_sha256[:8]}")
     path = suffixed if suffixed.exists() or _is_of_another_recipe(plain, asked) else plain
-    with files.folder_for(path), lock(path, patience=0.5):
-        files.clear_leftovers(path)
+    with files.held(path, patience=0.5):
         if not (path / "recipe.json").exists():
             strangers = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
             if strangers:

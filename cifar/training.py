@@ -113,7 +113,8 @@ def _record_environment(run: Run, dataset: Dataset) -> None:
         there, now = environment.key(run.environment), environment.key(here)
     except (KeyError, TypeError) as error:
         raise UsageError(f"{run.path / 'environment.json'}: it does not say where this run was begun.") from error
-    differences = [f"{name} was {there[name]}, is {now[name]}" for name in now if there.get(name) != now[name]]
+    then = {name: there.get(name, "not said") for name in now}
+    differences = [f"{name} was {then[name]}, is {now[name]}" for name in now if then[name] != now[name]]
     if differences:
         raise UsageError(
             f"{run.path} was begun elsewhere and would not end the same here: {'; '.join(differences)}. "

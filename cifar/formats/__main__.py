@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar import files
+from cifar.errors import StorageError
 from cifar.evaluation import predict
 from cifar.formats import FORMATS, foreign
-from cifar.formats.answering import OURS
+from cifar.formats.answering import OURS, npy
 from cifar.formats.foreign import Reading
 
 
@@ -25,8 +26,7 @@ def main(name: str, threads: str, images_file: str, reading: str, *pairs: str) -
     """Load each file in the format's own runtime and save what it answers."""
     images = np.load(images_file)
     for file, answer in zip(pairs[::2], pairs[1::2], strict=True):
-        with files.aside(Path(answer)) as path:
-            np.save(path, _answer(name, Path(file), int(threads), images, reading))
+        files.write(Path(answer), npy(_answer(name, Path(file), int(threads), images, reading)))
 
 
 def _answer(name: str, path: Path, threads: int, images: NDArray[np.uint8], reading: str) -> NDArray[Any]:
@@ -43,4 +43,8 @@ def _answer(name: str, path: Path, threads: int, images: NDArray[np.uint8], read
         return np.array(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
 
 
-main(*sys.argv[1:])
+try:
+    main(*sys.argv[1:])
+except StorageError as error:  # told by the exit code
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)

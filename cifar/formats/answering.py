@@ -1,5 +1,6 @@
 """Answers of model files that nobody vouches for: a child process runs them, and whatever it does ends in time."""
 
+import io
 import subprocess
 import sys
 import tempfile
@@ -7,11 +8,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar.errors import CifarError, printable
+from cifar.errors import CifarError, StorageError, printable
 from cifar.evaluation import CLASSES, Probabilities
 from cifar.formats import FORMATS
 from cifar.formats.foreign import Reading
@@ -41,6 +43,7 @@ def answer(
 
     Raises:
         NoAnswerError: a file has no answer; it is named.
+        StorageError: the temporary folder cannot hold the answers.
     """
     found = []
     for each in answers(name, paths, images, threads, limit, reading):
@@ -75,7 +78,7 @@ def answers(
         why it has none.
     """
     with tempfile.TemporaryDirectory(prefix="cifar-answer-") as folder:
-        np.save(Path(folder, "images.npy"), images)
+        Path(folder, "images.npy").write_bytes(npy(images))
         waiting = [(path, Path(folder, f"{number}.npy")) for number, path in enumerate(paths)]
         while waiting:
             with _Child(name, threads, Path(folder, "images.npy"), reading, waiting) as child:
@@ -87,6 +90,13 @@ def answers(
                         yield NoAnswerError(f"{FORMATS[name].runtime} cannot run {path.name}: {found}.")
                     else:
                         yield found
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    """An array as a .npy file; numpy's own writing to a file says nothing of a disk that is full."""
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
 
 
 class _Child:
@@ -121,7 +131,10 @@ class _Child:
             return f"it was ended by signal {-code}"
         self._errors.seek(0)
         lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
-        return _short(lines[-1]) if lines else f"it ended with code {code}"
+        words = _short(lines[-1]) if lines else f"it ended with code {code}"
+        if code == StorageError.exit_code:
+            raise StorageError(words)
+        return words
 
     def __enter__(self) -> "_Child":
         return self

@@ -1,5 +1,6 @@
 """The report's figures as PNG files: curves, confusion matrices, misclassified pictures."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,12 +60,17 @@ def _draw(
     mine = firsts[0].pictures(images)
     if mine is not None:
         drawn["misclassified"] = misclassified(firsts, mine, pick)
-    paths = []
-    for name, figure in drawn.items():
-        paths.append(folder / f"{prefix}{name}.png")
-        with files.aside(paths[-1]) as path:
-            figure.savefig(path, dpi=DPI, metadata={"Software": None})
-    return paths
+    contents = {folder / f"{prefix}{name}.png": _png(figure) for name, figure in drawn.items()}
+    with files.held(folder):
+        for path, content in contents.items():
+            files.write(path, content)
+    return list(contents)
+
+
+def _png(figure: "Figure") -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=DPI, metadata={"Software": None})
+    return stream.getvalue()
 
 
 def curves(results: Sequence[Result]) -> "Figure":

@@ -13,6 +13,7 @@ from test_dataset import (
     Site,
     _nothing_at_hand,
     _quick_collection,
+    cached,
     fails,
     points_to,
     publish,
@@ -156,10 +157,10 @@ def fetched(site: Site, reply: Reply) -> tuple[str, float]:
     try:
         path = dataset.fetch(lambda _: None)
     except NotFoundError as error:
-        assert list(dataset.cache().iterdir()) == []
+        assert cached() == []
         return str(error), time.monotonic() - started
     assert path.read_bytes() == tar()
-    assert list(dataset.cache().iterdir()) == [path]
+    assert cached() == [path]
     path.unlink()
     return "fetched", time.monotonic() - started
 

@@ -7,8 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,52 +14,38 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import TINY, isolated
+from conftest import TINY
 
-from cifar import archive
+from cifar import archive, dataset
 from faults import whole
 from faults.conftest import Count, Tally
+from faults.forked import PATIENCE, Forked, cifar
 
 SEED = int(os.environ.get("FAULTS_SEED", "20"))
-PATIENCE = 120.0  # seconds for whatever is waited for
 RUN = Path("runs") / "tinynet.build-shift-flip-s0"
 TRAIN = (
     "train", "--network", "tinynet:build", "--augment", "shift-flip", "--data", "synthetic", "--epochs", "40",
 )  # fmt: skip
-EXPORT = ("export", str(RUN))
+EXPORT = ("export", str(RUN), "--format", "saved-model", "onnx")  # a folder and a file
 
 Condition = Callable[[], bool]
 
 
-def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start `cifar` as the head of a group of processes, with a temporary folder of its own."""
-    (home / "tmp").mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "cifar", *arguments],
-        cwd=home, env=isolated(home, TMPDIR=str(home / "tmp")), start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def kill(process: Forked) -> None:
+    assert process.kill() == -signal.SIGKILL, f"seed {SEED}: it ended before it could be killed: {process.err}"
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    """Kill a process and all that it started."""
-    os.killpg(process.pid, signal.SIGKILL)
-    _, err = process.communicate()
-    assert process.returncode == -signal.SIGKILL, f"seed {SEED}: it ended before it could be killed: {err}"
-
-
-def wait(process: subprocess.Popen[str], condition: Condition, pause: float = 0.005) -> None:
+def wait(process: Forked, condition: Condition, pause: float = 0.005) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert process.poll() is None, f"seed {SEED}: it ended before it could be killed"
-        assert time.monotonic() < deadline, f"seed {SEED}: {process.args} got stuck"
+        assert process.running(), f"seed {SEED}: it ended before it could be killed: {process.err}"
+        assert time.monotonic() < deadline, f"seed {SEED}: it got stuck: {process.err}"
         time.sleep(pause)
 
 
 def finish(home: Path, *arguments: str) -> None:
-    process = start(home, *arguments)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, f"seed {SEED}: {err}"
+    process = cifar(home, *arguments)
+    assert process.end() == 0, f"seed {SEED}: {process.err}"
 
 
 def home_of_tiny(path: Path) -> Path:
@@ -77,15 +61,13 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def wait_for_epochs(process: subprocess.Popen[str], epochs: int) -> None:
+def wait_for_epochs(process: Forked, epochs: int) -> None:
     """Wait until training has begun and this process has trained so many epochs: a title, then lines, on stderr."""
-    assert process.stderr
-    told = 0
-    for line in process.stderr:
-        told += line.startswith(("[1/1]", "  epoch"))
-        if told == 1 + epochs:
-            return
-    pytest.fail(f"seed {SEED}: it ended before epoch {epochs}")
+
+    def told() -> int:
+        return sum(line.startswith(("[1/1]", "  epoch")) for line in process.err.splitlines())
+
+    wait(process, lambda: told() > epochs)
 
 
 def is_being_written(folder: Path, name: str) -> Condition:
@@ -106,7 +88,7 @@ def is_replaced(path: Path) -> Condition:
 
 
 def kill_while_training(home: Path, draw: random.Random) -> bool:
-    process = start(home, *TRAIN)
+    process = cifar(home, *TRAIN)
     wait_for_epochs(process, draw.randrange(5))
     time.sleep(draw.uniform(0, 0.2))
     kill(process)
@@ -115,7 +97,7 @@ def kill_while_training(home: Path, draw: random.Random) -> bool:
 
 def kill_while_checkpointing(home: Path, draw: random.Random) -> bool:
     """True if the checkpoint was hit: what was being written of it is still there."""
-    process = start(home, *TRAIN)
+    process = cifar(home, *TRAIN)
     wait_for_epochs(process, draw.randrange(5))
     written = is_being_written(home / RUN, "checkpoint.npz")
     wait(process, written, pause=0)
@@ -158,7 +140,7 @@ def test_an_export_that_was_killed_leaves_a_manifest_that_is_true_and_can_be_rep
     home = home_of_tiny(tmp_path)
     shutil.copytree(untouched / "runs", home / "runs")
     for number in range(count(1, 10)):
-        process = start(home, *EXPORT)
+        process = cifar(home, *EXPORT)
         if number % 2:
             wait(process, lambda: any((home / "tmp").glob("cifar-export-*")))
             time.sleep(draw.uniform(0, 4))
@@ -178,13 +160,12 @@ def test_an_export_that_was_killed_leaves_a_manifest_that_is_true_and_can_be_rep
 # Downloads, from a server on this machine.
 
 ARCHIVE = random.Random(SEED).randbytes(2_000_000)
-FETCH = f"""
-import sys
-from cifar import archive, dataset
-dataset.PUBLISHED_URL = sys.argv[1]
-archive.ARCHIVE_SHA256 = "{hashlib.sha256(ARCHIVE).hexdigest()}"
-print(dataset.fetch(lambda _: None))
-"""
+
+
+def fetch_archive(url: str) -> None:
+    dataset.PUBLISHED_URL = url
+    archive.ARCHIVE_SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
+    print(dataset.fetch(lambda _: None))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -225,13 +206,9 @@ def site() -> Iterator[Site]:
         thread.join()
 
 
-def fetch(home: Path, site: Site) -> subprocess.Popen[str]:
+def fetch(home: Path, site: Site) -> Forked:
     site.sent.clear()
-    return subprocess.Popen(
-        [sys.executable, "-c", FETCH, f"http://127.0.0.1:{site.server_port}/{archive.ARCHIVE}"],
-        cwd=home, env=isolated(home, NO_PROXY="*"), start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    return Forked(home, fetch_archive, f"http://127.0.0.1:{site.server_port}/{archive.ARCHIVE}", NO_PROXY="*")
 
 
 def test_a_download_that_was_killed_leaves_nothing_that_passes_for_the_archive(
@@ -248,7 +225,8 @@ def test_a_download_that_was_killed_leaves_nothing_that_passes_for_the_archive(
         assert len(list(tmp_path.glob("cache/*/.incoming-*"))) == 1, "kills pile up"
         tally("killed while downloading")
     site.pause = 0.0
-    out, err = fetch(tmp_path, site).communicate(timeout=PATIENCE)
-    assert Path(out.strip()).read_bytes() == ARCHIVE, err
+    process = fetch(tmp_path, site)
+    assert process.end() == 0, process.err
+    assert Path(process.out.strip()).read_bytes() == ARCHIVE
     assert [path.name for path in tmp_path.glob("cache/cifar-bench/*") if path.name != ".lock"] == [archive.ARCHIVE]
     tally("downloaded whole afterwards")

@@ -5,28 +5,33 @@ import errno
 import itertools
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
-from conftest import TINY, isolated, train_here
+from conftest import TINY, train_here
 
 from cifar import dataset, exporting, files
 from cifar.dataset import Dataset
 from cifar.errors import StorageError
+from cifar.evaluation import Probabilities
+from cifar.formats import answering
 from cifar.recipes import recipe
 from cifar.report import figures, summary
 from cifar.run import Run
 from faults import whole
 from faults.conftest import Count, Tally
+from faults.forked import cifar, no_larger_than
 
 NAME = "tinynet.build-shift-flip-s0"
 FORMATS = ("saved-model", "onnx")  # a folder and a file
@@ -114,6 +119,13 @@ def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def ready_answers(untouched: "Untouched") -> Iterator[None]:
+    """Exports are believed to answer as they did before any write failed: asking them takes seconds."""
+    with patch.object(answering, "answer", lambda name, *_: untouched.answers[name]):
+        yield
+
+
 Work = Callable[[Path, Dataset], object]
 
 
@@ -131,25 +143,31 @@ def report(runs: Path, data: Dataset) -> None:
 
 @dataclass(frozen=True)
 class Untouched:
-    """A folder of runs no write of which failed, and how many writes each work took."""
+    """A folder of runs no write of which failed, how many writes each work took, what each format's file answered."""
 
     runs: Path
     writes: dict[Work, int]
+    answers: dict[str, list[Probabilities]]
 
 
 @pytest.fixture(scope="module")
 def untouched(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Untouched:
     runs = tmp_path_factory.mktemp("untouched")
-    writes = {}
+    writes, answers = {}, {}
+    answer = answering.answer
+
+    def keeping(name: str, *arguments: Any) -> list[Probabilities]:
+        return answers.setdefault(name, answer(name, *arguments))
+
     for work in (training, exports, report):
         counting = FailingOnce(0, "")
-        with patch.object(files, "aside", counting):
+        with patch.object(files, "aside", counting), patch.object(answering, "answer", keeping):
             work(runs, data)
         writes[work] = len(counting.targets)
     assert writes[training] == 2 + 2 * 3 + 3  # two at the start, three after each epoch, three at the end
     assert writes[exports] == 3 * len(FORMATS)  # a file, and the manifest before and after it
     assert writes[report] == 3 + 3  # of the network, of the run
-    return Untouched(runs, writes)
+    return Untouched(runs, writes, answers)
 
 
 def fail_once(work: Work, runs: Path, data: Dataset, number: int, stage: str) -> None:
@@ -165,26 +183,32 @@ def fail_once(work: Work, runs: Path, data: Dataset, number: int, stage: str) ->
     whole.check(runs / NAME)
 
 
-def chosen(writes: int, some: int) -> list[tuple[int, str]]:
-    """Which write fails at which stage: `some` of all pairs, each write and each stage as often as the others."""
+def chosen(writes: int, some: int, first: Sequence[tuple[int, str]] = ()) -> list[tuple[int, str]]:
+    """Which write fails at which stage: `first`, then others of all pairs up to `some`, stages taking turns."""
     pairs = list(itertools.product(range(1, writes + 1), STAGES))
     random.Random(SEED).shuffle(pairs)
-    pairs.sort(key=lambda pair: (pair[0] + list(STAGES).index(pair[1])) % len(STAGES))
-    return pairs[:some]
+    taken = Counter(stage for _, stage in first)
+    turns = []
+    for number, stage in pairs:
+        if (number, stage) not in first:
+            turns.append((taken[stage], number, stage))
+            taken[stage] += 1
+    return [*first, *((number, stage) for _, number, stage in sorted(turns))][:some]
 
 
 def test_a_write_of_training_that_fails_costs_nothing(
     untouched: Untouched, data: Dataset, tmp_path: Path, count: Count, tally: Tally
 ) -> None:
     writes = untouched.writes[training]
-    for number, stage in chosen(writes, count(writes, 4 * writes)):
+    for number, stage in chosen(writes, count(6, 4 * writes)):
         runs = tmp_path / f"{number}-{stage}"
         fail_once(training, runs, data, number, stage)
-        tally("writes of training that failed")
+        tally(f"writes of training that failed at {stage}")
         training(runs, data)
         assert whole.trained(runs / NAME) == whole.trained(untouched.runs / NAME)
 
 
+@pytest.mark.usefixtures("ready_answers")
 def test_a_write_of_an_export_that_fails_takes_no_earlier_file_away(
     untouched: Untouched, data: Dataset, tmp_path: Path, count: Count, tally: Tally
 ) -> None:
@@ -192,12 +216,13 @@ def test_a_write_of_an_export_that_fails_takes_no_earlier_file_away(
     shutil.copytree(untouched.runs, runs)
     writes = untouched.writes[exports]
     expected = whole.outcome(untouched.runs / NAME)
-    for number, stage in chosen(writes, count(2, 4 * writes)):
+    folder, manifest_after = (2, "renaming it"), (3, "half of its content")  # of a SavedModel; of its line
+    for number, stage in chosen(writes, count(len(STAGES), 4 * writes), [folder, manifest_after]):
         fail_once(exports, runs, data, number, stage)
         assert {file.name for file in (runs / NAME / "exports").iterdir()} == expected["exported"], stage
-        tally("writes of exports that failed")
-        exports(runs, data)
-        assert whole.outcome(runs / NAME) == expected
+        tally(f"writes of exports that failed at {stage}")
+    exports(runs, data)
+    assert whole.outcome(runs / NAME) == expected
 
 
 def test_a_figure_that_cannot_be_written_leaves_the_earlier_one(
@@ -208,11 +233,28 @@ def test_a_figure_that_cannot_be_written_leaves_the_earlier_one(
     writes = untouched.writes[report]
     drawn = {path.relative_to(runs): files.sha256(path) for path in runs.rglob("*.png")}
     assert len(drawn) == writes
-    for number, stage in chosen(writes, count(4, 4 * writes)):
+    for number, stage in chosen(writes, count(len(STAGES), 4 * writes)):
         fail_once(report, runs, data, number, stage)
-        tally("writes of figures that failed")
-        report(runs, data)
+        tally(f"writes of figures that failed at {stage}")
         assert {path.relative_to(runs): files.sha256(path) for path in runs.rglob("*.png")} == drawn
+    for folder in (runs, runs / NAME):
+        (folder / "figures" / ".curves.png.killed.part").mkdir()
+    report(runs, data)
+    assert not list(runs.rglob("*.part")), "kills pile up"
+    assert {path.relative_to(runs): files.sha256(path) for path in runs.rglob("*.png")} == drawn
+
+
+def test_an_answer_that_does_not_fit_is_a_failure_to_write(
+    untouched: Untouched, data: Dataset, tmp_path: Path
+) -> None:
+    """The child that answers for an exported file meets the full disk, and the file is not to blame."""
+    runs = tmp_path / "runs"
+    shutil.copytree(untouched.runs, runs)
+    limited = partial(subprocess.Popen, preexec_fn=lambda: no_larger_than(2_000))
+    named = pytest.raises(StorageError, match=r"^/.*cifar-answer-.*npy: cannot be written: .")
+    with patch.object(subprocess, "Popen", limited), named:
+        exporting.export([Run(runs / NAME)], data, ["onnx"])
+    assert whole.outcome(runs / NAME) == whole.outcome(untouched.runs / NAME)
 
 
 # Files that do not fit: the system refuses to let any file grow beyond a limit.
@@ -242,15 +284,6 @@ LIMITS = [  # bytes, the network, the command that is limited, the first file th
 ]
 
 
-def cifar(home: Path, *arguments: str, limit: int = -1) -> subprocess.CompletedProcess[str]:
-    """Run `cifar` where no file can be larger than a limit."""
-    return subprocess.run(
-        [sys.executable, "-m", "cifar", *arguments],
-        cwd=home, env=isolated(home), capture_output=True, text=True, timeout=240,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )  # fmt: skip
-
-
 def test_a_file_that_does_not_fit_is_one_sentence_and_nothing_is_half_there(
     tmp_path: Path, count: Count, tally: Tally
 ) -> None:
@@ -266,14 +299,14 @@ def test_a_file_that_does_not_fit_is_one_sentence_and_nothing_is_half_there(
             "report": ("report", "runs"),
         }  # fmt: skip
         if command != "train":
-            assert cifar(home, *words["train"]).returncode == 0
+            assert cifar(home, *words["train"]).end() == 0
         done = cifar(home, *words[command], limit=limit)
-        assert done.returncode == 4, (first, done.stderr)
-        errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
-        assert len(errors) == 1, done.stderr
+        assert done.end() == 4, (first, done.err)
+        errors = [line for line in done.err.splitlines() if "error" in line.lower()]
+        assert len(errors) == 1, done.err
         assert errors[0].startswith("error: ")
         assert first in errors[0]
-        assert "Traceback" not in done.stderr
+        assert "Traceback" not in done.err
         assert not list(home.rglob("*.part")), first
         whole.check(home / run)
         tally("files that did not fit")
@@ -307,6 +340,7 @@ PLACES: list[tuple[str, Work]] = [
 ]
 
 
+@pytest.mark.usefixtures("ready_answers")
 @pytest.mark.parametrize("obstacle", [a_file_in_the_way, a_read_only_file_system])
 def test_a_place_that_cannot_be_written_is_named_and_nothing_else_is_touched(
     obstacle: Callable[[Path], None], untouched: Untouched, data: Dataset, tmp_path: Path, tally: Tally

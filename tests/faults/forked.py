@@ -1,0 +1,100 @@
+"""Processes that are forked from one in which the frameworks are loaded: what is tested here is not the loading."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import isolated
+
+PATIENCE = 240.0  # seconds for whatever is waited for
+FORKING = multiprocessing.get_context("forkserver")
+if sys.platform == "linux":  # elsewhere a process that has loaded them cannot be forked: each loads them itself
+    FORKING.set_forkserver_preload(["tensorflow", "keras", "matplotlib.figure", "cifar.suite", "cifar.cli"])
+
+
+class Forked:
+    """A function that runs in a process of its own, the head of a group, in a home and an isolated environment.
+
+    Args:
+        home: its current folder; temporary files go to tmp/ in it, what is said to said/.
+        work: a function of a module.
+        arguments: for it.
+        limit: bytes that no file may exceed; -1 for none.
+        variables: of its environment.
+    """
+
+    def __init__(
+        self, home: Path, work: Callable[..., object], *arguments: object, limit: int = -1, **variables: str
+    ) -> None:
+        for name in ("tmp", "said"):
+            (home / name).mkdir(exist_ok=True)
+        self._out, self._err = (Path(tempfile.mkstemp(dir=home / "said")[1]) for _ in range(2))
+        environment = isolated(home, **{"TMPDIR": str(home / "tmp"), **variables})
+        self._process = FORKING.Process(
+            target=_begin, args=(home, self._out, self._err, environment, limit, work, arguments)
+        )
+        self._process.start()
+
+    @property
+    def out(self) -> str:
+        """What it said on stdout so far."""
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        """What it said on stderr so far."""
+        return self._err.read_text()
+
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.is_alive()
+
+    def end(self) -> int:
+        """Wait until it has ended, and return its exit code."""
+        self._process.join(PATIENCE)
+        assert self._process.exitcode is not None, f"it got stuck: {self.err}"
+        return self._process.exitcode
+
+    def kill(self) -> int:
+        """Kill it and all that it started, with what nothing can catch, and return its exit code."""
+        assert self._process.pid
+        os.killpg(self._process.pid, signal.SIGKILL)
+        return self.end()
+
+
+def cifar(home: Path, *arguments: str, limit: int = -1, **variables: str) -> Forked:
+    """Start `cifar` in a home."""
+    return Forked(home, _cifar, *arguments, limit=limit, **variables)
+
+
+def no_larger_than(limit: int) -> None:
+    """Let no file that this process writes grow beyond so many bytes; -1 for no limit."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+def _begin(
+    home: Path, out: Path, err: Path, environment: dict[str, str], limit: int, work: Callable[..., object],
+    arguments: tuple[object, ...],
+) -> None:  # fmt: skip
+    os.setsid()
+    os.chdir(home)
+    for path, stream in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY), stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    tempfile.tempdir = None  # asks TMPDIR again
+    no_larger_than(limit)
+    work(*arguments)
+
+
+def _cifar(*arguments: str) -> None:
+    from cifar import cli
+
+    sys.argv = ["cifar", *arguments]
+    sys.path.insert(0, "")  # as `python -m cifar` has it
+    cli.main()
