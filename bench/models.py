@@ -9,8 +9,8 @@ from typing import Any
 
 from bench.processes import FailedError, ask, cifar
 from cifar import dataset, files, foreign, manifest
-from cifar.dataset import Dataset, NotFoundError
-from cifar.errors import DataError, UsageError
+from cifar.dataset import Dataset
+from cifar.errors import DataError, NotFoundError, UsageError
 from cifar.formats import FORMATS
 from cifar.formats.foreign import Reading, format_of
 from cifar.manifest import Line

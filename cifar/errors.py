@@ -23,6 +23,10 @@ class DataError(CifarError):
     exit_code = 3
 
 
+class NotFoundError(DataError):
+    """No copy of cifar10 was named, none is cached, none could be fetched."""
+
+
 class StorageError(CifarError):
     """A file could not be written. Exit code 4."""
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar import archive, dataset
-from cifar.dataset import Dataset, NotFoundError
-from cifar.errors import DataError, StorageError, UsageError
+from cifar import archive, dataset, download
+from cifar.dataset import Dataset
+from cifar.errors import DataError, NotFoundError, StorageError, UsageError
 
 REAL = os.environ.get("CIFAR10_DIR")
 SMALL = 20  # images in each file of the small copies
@@ -33,14 +33,14 @@ def _nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "BATCH", SMALL)
     monkeypatch.setattr(dataset, "TRAIN", 5 * SMALL)
     monkeypatch.setattr(dataset, "TEST", SMALL)
-    monkeypatch.setattr(dataset, "PUBLISHED_URL", closed_address())
+    monkeypatch.setattr(download, "PUBLISHED_URL", closed_address())
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.delenv("CIFAR10_DIR", raising=False)
     monkeypatch.delenv("CIFAR10_URL", raising=False)
-    assert tmp_path in dataset.cache().parents
+    assert tmp_path in download.cache().parents
 
 
 def closed_address() -> str:
@@ -168,7 +168,7 @@ def test_a_named_place_without_the_data_is_an_error_and_no_reason_to_look_elsewh
     choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(monkeypatch, tar())
-    packed(dataset.cache() / archive.ARCHIVE)
+    packed(download.cache() / archive.ARCHIVE)
     with pytest.raises(DataError, match="nowhere"):
         dataset.load(choice, tmp_path / "nowhere", only_reading)
     monkeypatch.setenv("CIFAR10_DIR", str(tmp_path / "nowhere"))
@@ -207,7 +207,7 @@ def test_the_argument_goes_before_the_environment_and_that_before_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(monkeypatch, tar())
-    packed(dataset.cache() / archive.ARCHIVE)
+    packed(download.cache() / archive.ARCHIVE)
     notes: list[str] = []
     assert is_of(dataset.load_cifar10(None, notes.append), 0)
     monkeypatch.setenv("CIFAR10_DIR", str(unpacked(tmp_path / "one", seed=1)))
@@ -217,7 +217,7 @@ def test_the_argument_goes_before_the_environment_and_that_before_the_cache(
 
 def test_an_empty_variable_names_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     publish(monkeypatch, tar())
-    packed(dataset.cache() / archive.ARCHIVE)
+    packed(download.cache() / archive.ARCHIVE)
     monkeypatch.setenv("CIFAR10_DIR", "")
     assert dataset.load_cifar10(None, only_reading).official is True
 
@@ -259,7 +259,7 @@ def test_keras_keeps_its_copies_at_home_where_nothing_else_is_said(
 
 def test_the_own_cache_goes_before_that_of_keras(tmp_path: Path) -> None:
     keras = unpacked(tmp_path / "keras" / "datasets" / archive.FOLDER)
-    own = packed(dataset.cache() / archive.ARCHIVE)
+    own = packed(download.cache() / archive.ARCHIVE)
     assert list(dataset.cached_copies()) == [own, keras]
 
 
@@ -267,7 +267,7 @@ def test_a_cached_copy_that_is_not_the_published_one_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(monkeypatch, tar())
-    other = packed(dataset.cache() / archive.ARCHIVE, seed=1)
+    other = packed(download.cache() / archive.ARCHIVE, seed=1)
     unpacked(tmp_path / "keras" / "datasets" / archive.FOLDER)
     notes: list[str] = []
     data = dataset.load_cifar10(None, notes.append)
@@ -279,7 +279,7 @@ def test_a_cached_copy_that_is_not_the_published_one_is_passed_over(
 
 def test_a_damaged_cached_copy_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(monkeypatch, tar())
-    damaged = packed(dataset.cache() / archive.ARCHIVE)
+    damaged = packed(download.cache() / archive.ARCHIVE)
     damaged.write_bytes(damaged.read_bytes()[:5000])
     unpacked(tmp_path / "keras" / "datasets" / archive.FOLDER)
     notes: list[str] = []
@@ -291,7 +291,7 @@ def test_a_damaged_cached_copy_is_passed_over(tmp_path: Path, monkeypatch: pytes
 
 def test_a_copy_that_is_not_used_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     publish(monkeypatch, tar())
-    other = packed(dataset.cache() / archive.ARCHIVE, seed=1)
+    other = packed(download.cache() / archive.ARCHIVE, seed=1)
     with pytest.raises(NotFoundError):
         dataset.load_cifar10(None, lambda _: None, download=False)
     assert other.read_bytes() == tar(seed=1)
@@ -313,10 +313,10 @@ def test_cifar10_without_a_copy_and_a_network_is_an_error_that_names_every_way_o
     with pytest.raises(NotFoundError) as caught:
         dataset.load("cifar10", None, notes.append)
     assert caught.value.exit_code == 3
-    assert f"{dataset.PUBLISHED_URL}: no connection" in str(caught.value)
+    assert f"{download.PUBLISHED_URL}: no connection" in str(caught.value)
     for way in WAYS:
         assert way in str(caught.value)
-    assert notes == [f"Fetching {dataset.PUBLISHED_URL}"]
+    assert notes == [f"Fetching {download.PUBLISHED_URL}"]
 
 
 def test_auto_without_a_copy_and_a_network_draws_pictures_and_says_so() -> None:
@@ -360,8 +360,8 @@ class Site(ThreadingHTTPServer):
         self.closing = threading.Event()
 
     def published(self, reply: Reply) -> str:
-        self.monkeypatch.setattr(dataset, "PUBLISHED_URL", self.at("/published", reply))
-        return dataset.PUBLISHED_URL
+        self.monkeypatch.setattr(download, "PUBLISHED_URL", self.at("/published", reply))
+        return download.PUBLISHED_URL
 
     def mirror(self, reply: Reply) -> str:
         url = self.at("/mirror", reply)
@@ -452,14 +452,14 @@ def stalls(content: bytes | None) -> Reply:
 
 def cached() -> list[Path]:
     """All that lies in the cache, but for what it is held by."""
-    return [path for path in dataset.cache().iterdir() if path.name != ".lock"]
+    return [path for path in download.cache().iterdir() if path.name != ".lock"]
 
 
 def not_found() -> str:
     """Why nothing could be fetched; and nothing may be left of the attempt."""
     before = sys.stdout, sys.stderr
     with pytest.raises(NotFoundError) as caught:
-        dataset.fetch(lambda _: None)
+        download.fetch(lambda _: None)
     assert caught.value.exit_code == 3
     assert cached() == []
     assert (sys.stdout, sys.stderr) == before
@@ -477,8 +477,8 @@ def test_the_published_archive_is_fetched_into_the_cache(
     publish(monkeypatch, tar())
     url = site.published(sending(tar()))
     notes: list[str] = []
-    path = dataset.fetch(notes.append)
-    assert path == dataset.cache() / archive.ARCHIVE
+    path = download.fetch(notes.append)
+    assert path == download.cache() / archive.ARCHIVE
     assert path.read_bytes() == tar()
     assert cached() == [path]
     assert notes == [f"Fetching {url}"]
@@ -499,7 +499,7 @@ def test_the_published_address_goes_before_the_mirror(site: Site, monkeypatch: p
     publish(monkeypatch, tar())
     site.published(sends(tar()))
     site.mirror(sends(tar()))
-    dataset.fetch(lambda _: None)
+    download.fetch(lambda _: None)
     assert site.visits == ["/published"]
 
 
@@ -513,7 +513,7 @@ def test_the_mirror_is_tried_where_the_published_address_fails(
     site.published(reply)
     site.mirror(sends(tar()))
     notes: list[str] = []
-    assert dataset.fetch(notes.append).read_bytes() == tar()
+    assert download.fetch(notes.append).read_bytes() == tar()
     assert site.visits == ["/published", "/mirror"]
     assert [note.rpartition("/")[2] for note in notes] == ["published", "mirror"]
 
@@ -523,14 +523,14 @@ def test_the_mirror_is_tried_without_a_network_to_the_published_address(
 ) -> None:
     publish(monkeypatch, tar())
     site.mirror(sends(tar()))
-    assert dataset.fetch(lambda _: None).read_bytes() == tar()
+    assert download.fetch(lambda _: None).read_bytes() == tar()
 
 
 def test_a_redirection_is_followed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(monkeypatch, tar())
     site.at("/elsewhere", sends(tar()))
     site.published(points_to("/elsewhere"))
-    assert dataset.fetch(lambda _: None).read_bytes() == tar()
+    assert download.fetch(lambda _: None).read_bytes() == tar()
 
 
 def test_wrong_bytes_are_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -578,7 +578,7 @@ def test_a_length_that_is_none_is_survived(length: str, site: Site) -> None:
 
 @pytest.mark.parametrize("content", [None, b"x" * 10_000], ids=["at once", "halfway"])
 def test_a_server_that_stalls_is_given_up(content: bytes | None, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "READ_TIMEOUT", 0.5)
+    monkeypatch.setattr(download, "READ_TIMEOUT", 0.5)
     url = site.published(stalls(content))
     start = time.monotonic()
     assert f"{url}: no answer in time" in not_found()
@@ -611,7 +611,7 @@ def test_a_redirection_to_a_local_file_is_not_followed(
 def test_a_damaged_file_in_the_cache_is_replaced(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(monkeypatch, tar())
     site.published(sends(tar()))
-    path = packed(dataset.cache() / archive.ARCHIVE)
+    path = packed(download.cache() / archive.ARCHIVE)
     path.write_bytes(b"damaged")
     notes: list[str] = []
     assert dataset.load("auto", None, notes.append).official is True
@@ -622,7 +622,7 @@ def test_a_damaged_file_in_the_cache_is_replaced(site: Site, monkeypatch: pytest
 def test_a_failed_download_leaves_the_cache_as_it_was(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(monkeypatch, tar())
     site.published(sends(tar(seed=1)))
-    path = packed(dataset.cache() / archive.ARCHIVE, seed=2)
+    path = packed(download.cache() / archive.ARCHIVE, seed=2)
     with pytest.raises(NotFoundError):
         dataset.load("cifar10", None, lambda _: None)
     assert cached() == [path]

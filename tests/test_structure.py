@@ -23,6 +23,7 @@ STOREYS = [
     ["cifar.formats", "cifar.training"],
     ["cifar.run"],
     ["cifar.augment", "cifar.evaluation", "cifar.dataset", "cifar.networks", "cifar.step"],
+    ["cifar.download"],
     ["cifar.archive", "cifar.environment", "cifar.files", "cifar.records", "cifar.statistics", "cifar.synthetic"],
     ["cifar.pickles", "cifar.recipes"],
     ["cifar.errors"],

@@ -17,7 +17,7 @@ def info(as_json: Json = False) -> None:
 
     Example: cifar data info
     """
-    from cifar import dataset
+    from cifar import dataset, download
     from cifar.report import terminal
 
     named = os.environ.get("CIFAR10_DIR")
@@ -25,8 +25,8 @@ def info(as_json: Json = False) -> None:
     places += [("cache", path) for path in dataset.cached_copies()]
     facts = {
         "copies": [{"place": place, "path": str(path), "exists": path.exists()} for place, path in places],
-        "cache": str(dataset.cache()),
-        "published_url": dataset.PUBLISHED_URL,
+        "cache": str(download.cache()),
+        "published_url": download.PUBLISHED_URL,
         "own_url": os.environ.get("CIFAR10_URL"),
     }
     if as_json:
@@ -34,7 +34,7 @@ def info(as_json: Json = False) -> None:
         return
     rows = [(place, "there" if path.exists() else "missing", str(path)) for place, path in places]
     stdout.print(terminal.table("Copies of CIFAR-10", ("named by", "is", "path"), rows or [("-", "none", "-")]))
-    note(f"Fetched to {dataset.cache()} from {dataset.PUBLISHED_URL}, then from CIFAR10_URL if that is set.")
+    note(f"Fetched to {download.cache()} from {download.PUBLISHED_URL}, then from CIFAR10_URL if that is set.")
 
 
 @app.command()
@@ -43,9 +43,9 @@ def fetch(as_json: Json = False) -> None:
 
     Example: cifar data fetch
     """
-    from cifar import dataset
+    from cifar import download
 
-    path = dataset.fetch(note)
+    path = download.fetch(note)
     answer: dict[str, Any] = {"path": str(path)}
     write_json(answer) if as_json else typer.echo(path)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
-from cifar.errors import UsageError, one_of
+from cifar.errors import NotFoundError, UsageError, one_of
 
 if TYPE_CHECKING:
     from cifar.run import Run
@@ -85,7 +85,7 @@ def _report_runs(folder: Path, pick: str, data_dir: Path | None, as_json: bool) 
                 if name == "synthetic"
                 else dataset.load_cifar10(data_dir, note, download=False)
             )
-        except dataset.NotFoundError as error:
+        except NotFoundError as error:
             note(f"No pictures, only their indices: {error}")
         else:
             images[data.sha256] = data.x_test

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_dataset import closed_address
 
-from cifar import cli, dataset, environment, exporting, manifest, networks, training
+from cifar import cli, dataset, download, environment, exporting, manifest, networks, training
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.formats import FORMATS
@@ -97,7 +97,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, small: Dataset) -> Iterator[P
             patch.delenv(name, raising=False)
         for name in ("HOME", "XDG_CACHE_HOME", "KERAS_HOME"):
             patch.setenv(name, str(path / "cache"))
-        patch.setattr(dataset, "PUBLISHED_URL", closed_address())
+        patch.setattr(download, "PUBLISHED_URL", closed_address())
         patch.setattr(dataset, "draw_synthetic", lambda: small)
         patch.setattr(environment, "configure", lambda *_, **__: None)
         patch.setattr(networks, "_reference", lambda _: network)

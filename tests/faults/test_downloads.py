@@ -24,8 +24,8 @@ from test_dataset import (
     tar,
 )
 
-from cifar import archive, dataset
-from cifar.dataset import NotFoundError
+from cifar import archive, download
+from cifar.errors import NotFoundError
 from faults.conftest import Count, Tally
 
 __all__ = ["_nothing_at_hand", "_quick_collection", "site"]  # fixtures
@@ -146,8 +146,8 @@ def replies(chance: random.Random) -> dict[str, Reply]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "READ_TIMEOUT", TIMEOUT)
-    monkeypatch.setattr(dataset, "MOST", len(tar()))
+    monkeypatch.setattr(download, "READ_TIMEOUT", TIMEOUT)
+    monkeypatch.setattr(download, "MOST", len(tar()))
 
 
 def fetched(site: Site, reply: Reply) -> tuple[str, float]:
@@ -155,7 +155,7 @@ def fetched(site: Site, reply: Reply) -> tuple[str, float]:
     site.published(reply)
     started = time.monotonic()
     try:
-        path = dataset.fetch(lambda _: None)
+        path = download.fetch(lambda _: None)
     except NotFoundError as error:
         assert cached() == []
         return str(error), time.monotonic() - started
@@ -178,7 +178,7 @@ def test_a_bad_server_gives_a_verified_file_or_a_refusal_in_time(
             assert kind.endswith("may") or kind == "a length too long", "a file from nowhere"
         else:
             assert not kind.startswith("an honest")
-            assert outcome.startswith(f"{dataset.PUBLISHED_URL}: ")
+            assert outcome.startswith(f"{download.PUBLISHED_URL}: ")
             assert outcome.isprintable()
             assert len(outcome) < 1000
         tally("downloads from a bad server")
@@ -192,7 +192,7 @@ def test_a_bad_server_gives_a_verified_file_or_a_refusal_in_time(
 
 def test_a_slow_server_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slower than the timeout altogether, and never too slow within it."""
-    monkeypatch.setattr(dataset, "LEAST", 2000)
+    monkeypatch.setattr(download, "LEAST", 2000)
     publish(monkeypatch, tar())
     pieces = 12
 
@@ -218,7 +218,7 @@ def test_no_more_is_kept_on_disk_than_the_published_archive_has(site: Site, monk
 
         def piece(_: int) -> bytes:
             nonlocal largest
-            sizes = [path.stat().st_size for path in dataset.cache().rglob("*") if path.is_file()]
+            sizes = [path.stat().st_size for path in download.cache().rglob("*") if path.is_file()]
             largest = max([largest, *sizes])
             return bytes(1 << 14)
 

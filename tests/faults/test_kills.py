@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from cifar import archive, dataset
+from cifar import archive, download
 from faults import whole
 from faults.conftest import Count, Tally
 from faults.forked import PATIENCE, Forked, cifar
@@ -163,9 +163,9 @@ ARCHIVE = random.Random(SEED).randbytes(2_000_000)
 
 
 def fetch_archive(url: str) -> None:
-    dataset.PUBLISHED_URL = url
+    download.PUBLISHED_URL = url
     archive.ARCHIVE_SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
-    print(dataset.fetch(lambda _: None))
+    print(download.fetch(lambda _: None))
 
 
 class Handler(BaseHTTPRequestHandler):

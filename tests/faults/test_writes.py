@@ -21,7 +21,7 @@ from unittest.mock import patch
 import pytest
 from conftest import TINY, train_here
 
-from cifar import dataset, exporting, files
+from cifar import dataset, download, exporting, files
 from cifar.dataset import Dataset
 from cifar.errors import StorageError
 from cifar.evaluation import Probabilities
@@ -327,7 +327,7 @@ def a_read_only_file_system(place: Path) -> None:
 
 def fetching(runs: Path, _: Dataset) -> None:
     with patch.dict(os.environ, {"XDG_CACHE_HOME": str(runs)}):
-        dataset.fetch(lambda _: None)
+        download.fetch(lambda _: None)
 
 
 PLACES: list[tuple[str, Work]] = [
