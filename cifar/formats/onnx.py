@@ -60,20 +60,24 @@ def save(proto: Any, metadata: dict[str, str], path: Path) -> None:
     path.write_bytes(proto.SerializeToString())
 
 
+def start(path: Path, threads: int, device: str = "cpu") -> tuple[Any, int, str]:
+    """ONNX Runtime's session of a file; how many threads compute, and the provider that does."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    asked = FORMATS["onnx"].providers[device]
+    provider = asked if asked in onnxruntime.get_available_providers() else "CPUExecutionProvider"
+    with environment.count_threads() as started:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    return session, 1 + started(), str(session.get_providers()[0])
+
+
 class _Session:
     """An ONNX file in ONNX Runtime."""
 
     def __init__(self, path: Path, threads: int, device: str) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        asked = FORMATS["onnx"].providers[device]
-        provider = asked if asked in onnxruntime.get_available_providers() else "CPUExecutionProvider"
-        with environment.count_threads() as started:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-        self.threads = 1 + started()
-        self.provider = str(self._session.get_providers()[0])
+        self._session, self.threads, self.provider = start(path, threads, device)
 
     def __call__(self, images: NDArray[np.uint8]) -> Probabilities:
         answer: Probabilities = self._session.run([OUTPUT], {INPUT: images})[0]
@@ -103,6 +107,22 @@ def examine(path: Path) -> None:
             location = folder / entry.value
             if entry.key == "location" and not location.resolve().is_relative_to(folder):
                 raise UsageError(f"{path}: it has data outside of its folder: {printable(entry.value, 200)}.")
+
+
+def quantisation(path: Path) -> tuple[float, int]:
+    """Scale and zero point of an ONNX file's input, if all that takes it is a DequantizeLinear; else 0 and 0."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    inputs = [end.name for end in graph.input if end.name not in constants]
+    takers = [node for node in graph.node if inputs and inputs[0] in node.input]
+    if len(takers) != 1 or takers[0].op_type != "DequantizeLinear" or takers[0].input[1] not in constants:
+        return 0.0, 0
+    values = [onnx.numpy_helper.to_array(constants[name]) for name in takers[0].input[1:] if name in constants]
+    if values[0].size != 1:
+        return 0.0, 0
+    return float(values[0].item()), int(values[1].item()) if len(values) > 1 else 0
 
 
 def _tensors(message: Any) -> Iterator[Any]:

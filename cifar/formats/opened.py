@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cifar import environment
 from cifar.errors import UsageError
 from cifar.evaluation import CLASSES
+from cifar.formats import onnx, tflite
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,8 @@ class _Onnx:
     """An ONNX file in ONNX Runtime."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        with environment.count_threads() as started:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.threads = 1 + started()
-        self.provider = str(self._session.get_providers()[0])
-        self.input = self._tensor(_only("input", self._session.get_inputs()), *_quantisation(path))
+        self._session, self.threads, self.provider = onnx.start(path, threads)
+        self.input = self._tensor(_only("input", self._session.get_inputs()), *onnx.quantisation(path))
         self.output = _ten([self._tensor(end) for end in self._session.get_outputs()])
 
     @staticmethod
@@ -92,34 +86,11 @@ class _Onnx:
         return answer
 
 
-def _quantisation(path: Path) -> tuple[float, int]:
-    """Scale and zero point of an ONNX file's input, if all that takes it is a DequantizeLinear; else 0 and 0."""
-    import onnx
-
-    graph = onnx.load(str(path), load_external_data=False).graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    inputs = [end.name for end in graph.input if end.name not in constants]
-    takers = [node for node in graph.node if inputs and inputs[0] in node.input]
-    if len(takers) != 1 or takers[0].op_type != "DequantizeLinear" or takers[0].input[1] not in constants:
-        return 0.0, 0
-    values = [onnx.numpy_helper.to_array(constants[name]) for name in takers[0].input[1:] if name in constants]
-    if values[0].size != 1:
-        return 0.0, 0
-    return float(values[0].item()), int(values[1].item()) if len(values) > 1 else 0
-
-
 class _Tflite:
     """A TFLite file in LiteRT."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        with environment.count_threads() as started, environment.quiet():
-            self._interpreter = Interpreter(str(path), num_threads=threads)
-            self._interpreter.allocate_tensors()
-        self.threads = 1 + started()
-        operations = {operation["op_name"] for operation in self._interpreter._get_ops_details()}
-        self.provider = "XNNPACK" if "DELEGATE" in operations else "built-in kernels"
+        self._interpreter, self.threads, self.provider = tflite.start(path, threads)
         self._in = _only("input", self._interpreter.get_input_details())
         ends = self._interpreter.get_output_details()
         self.input, self.output = self._tensor(self._in), _ten([self._tensor(end) for end in ends])

@@ -41,18 +41,22 @@ def convert(source: Source, path: Path, adjust: Callable[[Any], None], dtype: st
     path.write_bytes(_with_metadata(content, source.metadata))
 
 
+def start(path: Path, threads: int) -> tuple[Any, int, str]:
+    """LiteRT's interpreter of a file, its tensors allocated; how many threads compute, and what computes."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with environment.count_threads() as started, environment.quiet():
+        interpreter = Interpreter(str(path), num_threads=threads)
+        interpreter.allocate_tensors()
+    operations = {operation["op_name"] for operation in interpreter._get_ops_details()}
+    return interpreter, 1 + started(), "XNNPACK" if "DELEGATE" in operations else "built-in kernels"
+
+
 class _Interpreter:
     """A TFLite file in LiteRT, its tensors sized for the latest batch."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        with environment.count_threads() as started, environment.quiet():
-            self._interpreter = Interpreter(str(path), num_threads=threads)
-            self._interpreter.allocate_tensors()
-        self.threads = 1 + started()
-        operations = {operation["op_name"] for operation in self._interpreter._get_ops_details()}
-        self.provider = "XNNPACK" if "DELEGATE" in operations else "built-in kernels"
+        self._interpreter, self.threads, self.provider = start(path, threads)
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
         self._batch = 1
