@@ -218,7 +218,7 @@ def redigest(run: Path) -> None:
     with contextlib.suppress(Exception):  # what cannot be read has no digest
         metrics = json.loads((run / "metrics.json").read_text())
         metrics["history_sha256"] = files.sha256(run / "history.jsonl")
-        with np.load(run / "predictions.npz") as arrays:
+        with (run / "predictions.npz").open("rb") as stream, np.load(stream) as arrays:
             metrics["probabilities_sha256"] = evaluation.sha256(arrays["probabilities"])
         (run / "metrics.json").write_text(json.dumps(metrics))
 
