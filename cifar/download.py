@@ -9,13 +9,14 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 
 from cifar import archive
-from cifar.errors import NotFoundError
+from cifar.errors import NotFoundError, printable
 from cifar.files import folder_for, lock, sha256
 
 PUBLISHED_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 30.0  # seconds for the next LEAST bytes
 LEAST = 64 << 10
+LONGEST = 300  # characters of a server's own words that are passed on
 MOST = 170_498_071  # bytes of the published archive
 UNTIL_FREE = -1.0  # wait for a lock however long it is held
 INCOMING = ".incoming-"  # folders of downloads under way
@@ -125,7 +126,7 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, requests.Timeout) or "timed out" in str(error):  # halfway, a timeout is a ConnectionError
         return "no answer in time"
-    return "no connection" if isinstance(error, requests.ConnectionError) else str(error)
+    return "no connection" if isinstance(error, requests.ConnectionError) else printable(str(error), LONGEST)
 
 
 class _TooMuchError(Exception):

@@ -59,7 +59,7 @@ class Identity(BaseModel):
 
 
 def _flat(identity: Identity) -> dict[str, Any]:
-    fields = identity.model_dump(exclude={"recipe", "recipe_sha256"})
+    fields = identity.model_dump(exclude={"recipe"})
     recipe = identity.recipe.model_dump()
     policy = recipe.pop("policy")
     return {

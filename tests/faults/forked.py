@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -24,19 +23,16 @@ class Forked:
         home: its current folder; temporary files go to tmp/ in it, what is said to said/.
         work: a function of a module.
         arguments: for it.
-        limit: bytes that no file may exceed; -1 for none.
         variables: of its environment.
     """
 
-    def __init__(
-        self, home: Path, work: Callable[..., object], *arguments: object, limit: int = -1, **variables: str
-    ) -> None:
+    def __init__(self, home: Path, work: Callable[..., object], *arguments: object, **variables: str) -> None:
         for name in ("tmp", "said"):
             (home / name).mkdir(exist_ok=True)
         self._out, self._err = (Path(tempfile.mkstemp(dir=home / "said")[1]) for _ in range(2))
         environment = isolated(home, **{"TMPDIR": str(home / "tmp"), **variables})
         self._process = FORKING.Process(
-            target=_begin, args=(home, self._out, self._err, environment, limit, work, arguments)
+            target=_begin, args=(home, self._out, self._err, environment, work, arguments)
         )
         self._process.start()
 
@@ -67,18 +63,13 @@ class Forked:
         return self.end()
 
 
-def cifar(home: Path, *arguments: str, limit: int = -1, **variables: str) -> Forked:
+def cifar(home: Path, *arguments: str, **variables: str) -> Forked:
     """Start `cifar` in a home."""
-    return Forked(home, _cifar, *arguments, limit=limit, **variables)
-
-
-def no_larger_than(limit: int) -> None:
-    """Let no file that this process writes grow beyond so many bytes; -1 for no limit."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    return Forked(home, _cifar, *arguments, **variables)
 
 
 def _begin(
-    home: Path, out: Path, err: Path, environment: dict[str, str], limit: int, work: Callable[..., object],
+    home: Path, out: Path, err: Path, environment: dict[str, str], work: Callable[..., object],
     arguments: tuple[object, ...],
 ) -> None:  # fmt: skip
     os.setsid()
@@ -88,7 +79,6 @@ def _begin(
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None  # asks TMPDIR again
-    no_larger_than(limit)
     work(*arguments)
 
 

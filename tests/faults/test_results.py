@@ -218,7 +218,7 @@ def redigest(run: Path) -> None:
     with contextlib.suppress(Exception):  # what cannot be read has no digest
         metrics = json.loads((run / "metrics.json").read_text())
         metrics["history_sha256"] = files.sha256(run / "history.jsonl")
-        with np.load(run / "predictions.npz") as arrays:
+        with (run / "predictions.npz").open("rb") as stream, np.load(stream) as arrays:
             metrics["probabilities_sha256"] = evaluation.sha256(arrays["probabilities"])
         (run / "metrics.json").write_text(json.dumps(metrics))
 
@@ -316,9 +316,18 @@ def test_figures_are_drawn_of_whatever_is_not_refused(
         redigest(run)
         assert ended(["report", "runs"]) == 0
         tally("figures drawn of hostile values")
-    new = set(everything(tmp_path.parent)) - set(outside)
-    assert {path.suffix for path in new if path.is_file()} == {".png"}
-    assert all(tmp_path in path.parents for path in new)
+    drawn = {path for path in set(everything(tmp_path.parent)) - set(outside) if path.is_file()}
+    assert {path.suffix for path in drawn} == {".png"}
+    assert {path.parent for path in drawn} == {folder / "figures" for folder in (damaged, *damaged.glob("*-s0"))}
+
+
+def test_a_run_that_does_not_say_under_what_it_was_begun_does_not_go_on(damaged: Path, small: Dataset) -> None:
+    path = run_of(damaged) / "environment.json"
+    content = json.loads(path.read_text())
+    del content["settings"]["TF_ENABLE_ONEDNN_OPTS"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="TF_ENABLE_ONEDNN_OPTS was not said, is 1"):
+        training._record_environment(Run(run_of(damaged)), small)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import errno
 import itertools
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from conftest import TINY, train_here
+from conftest import TINY, isolated, train_here
 
 from cifar import dataset, download, exporting, files
 from cifar.dataset import Dataset
@@ -31,7 +32,6 @@ from cifar.report import figures, summary
 from cifar.run import Run
 from faults import whole
 from faults.conftest import Count, Tally
-from faults.forked import cifar, no_larger_than
 
 NAME = "tinynet.build-shift-flip-s0"
 FORMATS = ("saved-model", "onnx")  # a folder and a file
@@ -284,6 +284,20 @@ LIMITS = [  # bytes, the network, the command that is limited, the first file th
 ]
 
 
+def no_larger_than(limit: int) -> None:
+    """Let no file that this process writes grow beyond so many bytes; -1 for no limit."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+def cifar(home: Path, *arguments: str, limit: int = -1) -> subprocess.CompletedProcess[str]:
+    """Run `cifar` where no file can be larger than a limit."""
+    return subprocess.run(
+        [sys.executable, "-m", "cifar", *arguments],
+        cwd=home, env=isolated(home), capture_output=True, text=True, timeout=240,
+        preexec_fn=lambda: no_larger_than(limit),
+    )  # fmt: skip
+
+
 def test_a_file_that_does_not_fit_is_one_sentence_and_nothing_is_half_there(
     tmp_path: Path, count: Count, tally: Tally
 ) -> None:
@@ -299,14 +313,14 @@ def test_a_file_that_does_not_fit_is_one_sentence_and_nothing_is_half_there(
             "report": ("report", "runs"),
         }  # fmt: skip
         if command != "train":
-            assert cifar(home, *words["train"]).end() == 0
+            assert cifar(home, *words["train"]).returncode == 0
         done = cifar(home, *words[command], limit=limit)
-        assert done.end() == 4, (first, done.err)
-        errors = [line for line in done.err.splitlines() if "error" in line.lower()]
-        assert len(errors) == 1, done.err
+        assert done.returncode == 4, (first, done.stderr)
+        errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+        assert len(errors) == 1, done.stderr
         assert errors[0].startswith("error: ")
         assert first in errors[0]
-        assert "Traceback" not in done.err
+        assert "Traceback" not in done.stderr
         assert not list(home.rglob("*.part")), first
         whole.check(home / run)
         tally("files that did not fit")
