@@ -106,9 +106,9 @@ def facts(threads: int) -> dict[str, Any]:
 
 
 def key(environment: dict[str, Any]) -> dict[str, Any]:
-    """The part of the facts that decides a run's bits, beside its recipe and its data."""
-    versions = {name: environment["packages"][name] for name in ("tensorflow", "keras", "numpy")}
-    return {**versions, "instruction sets": environment["cpu"]["instruction_sets"], **environment["settings"]}
+    """The part of the facts that decides a run's bits, beside its recipe and its data; None for what is not said."""
+    versions = {name: environment["packages"].get(name) for name in ("tensorflow", "keras", "numpy")}
+    return {**versions, "instruction sets": environment["cpu"].get("instruction_sets"), **environment["settings"]}
 
 
 @cache

@@ -109,17 +109,27 @@ def _record_environment(run: Run, dataset: Dataset) -> None:
     if not (run.path / "environment.json").exists():
         run.write_json("environment.json", {**here, "dataset": dataset.facts()})
         return
-    try:
-        there, now = environment.key(run.environment), environment.key(here)
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{run.path / 'environment.json'}: it does not say where this run was begun.") from error
-    then = {name: there.get(name, "not said") for name in now}
-    differences = [f"{name} was {then[name]}, is {now[name]}" for name in now if then[name] != now[name]]
+    differences = other_conditions(run, run.recipe.threads)
     if differences:
         raise UsageError(
             f"{run.path} was begun elsewhere and would not end the same here: {'; '.join(differences)}. "
             "Finish it there, or train it anew in another folder."
         )
+
+
+def other_conditions(run: Run, threads: int) -> list[str]:
+    """In words, what decides a run's bits and is not here, with so many threads, as it was there.
+
+    Raises:
+        UsageError: environment.json does not say where the run was begun.
+    """
+    try:
+        there = {**environment.key(run.environment), "threads": run.recipe.threads}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{run.path / 'environment.json'}: it does not say where this run was begun.") from error
+    here = {**environment.key(environment.facts(threads)), "threads": threads}
+    then = {name: there.get(name, "not said") for name in here}
+    return [f"{name} was {then[name]}, is {here[name]}" for name in here if then[name] != here[name]]
 
 
 def _train_epoch(

@@ -148,6 +148,12 @@ def test_under_other_conditions_the_distance_is_stated_and_equality_not_claimed(
         verify(copy, small, "interrupted")
 
 
+def test_an_environment_that_does_not_say_where_is_refused(copy: Run, small: Dataset) -> None:
+    (copy.path / "environment.json").write_text('{"packages": []}')
+    with pytest.raises(UsageError, match="does not say where"):
+        verify(copy, small, epochs=1)
+
+
 def test_a_network_that_changed_is_refused(copy: Run, small: Dataset) -> None:
     identity = copy.identity.model_copy(update={"network_sha256": "0" * 64})
     (copy.path / "model.keras").unlink()

@@ -218,6 +218,12 @@ def test_bytes_parameters_and_agreement_are_gated_strictly(
     assert words(found, column) == {"row": word}
 
 
+def test_a_machine_of_which_little_is_known_is_compared_as_far_as_that_goes(tmp_path: Path) -> None:
+    little = result(steady(), packages={}, settings={}, cpu={})
+    assert words(compare(tmp_path, little, little)) == {"row": "unchanged"}
+    assert words(compare(tmp_path, result(steady()), little)) == {"row": "unchanged"}
+
+
 def test_rows_that_came_or_went_are_listed(tmp_path: Path) -> None:
     found = compare(tmp_path, result(steady("a"), steady("b")), result(steady("b"), steady("c")))
     assert (found.added, found.removed) == (["c"], ["a"])

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cifar import environment
 from cifar.errors import UsageError
 from cifar.recipes import Recipe
 from cifar.records import Epoch
@@ -59,13 +58,6 @@ class Finding:
     words: str
     epochs: int | None = None
     figures: dict[str, Any] = field(default_factory=dict)
-
-
-def other_conditions(run: Run, threads: int) -> list[str]:
-    """In words, what decides a run's bits and is not here as it was there."""
-    there = {**environment.key(run.environment), "threads": run.recipe.threads}
-    here = {**environment.key(environment.facts(threads)), "threads": threads}
-    return [f"{name} was {there.get(name)}, is {here[name]}" for name in here if there.get(name) != here[name]]
 
 
 def compare_lines(recorded: Epoch, made: Epoch) -> None:

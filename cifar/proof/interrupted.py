@@ -12,7 +12,7 @@ from pathlib import Path
 from cifar import environment, training
 from cifar.dataset import Dataset
 from cifar.errors import CifarError, UsageError
-from cifar.proof.finding import Asked, DifferenceError, Finding, compare_lines, count, other_conditions
+from cifar.proof.finding import Asked, DifferenceError, Finding, compare_lines, count
 from cifar.records import Epoch, Identity, Timing
 from cifar.run import Run, claim, runs_in
 
@@ -23,7 +23,7 @@ LONGEST_DELAY = 0.2  # seconds from the step that was drawn to the kill: it may 
 
 def check(run: Run, data: Dataset, asked: Asked) -> Finding:
     """Train a run's first epochs in processes that are killed (SIGKILL) on the way, and compare the history."""
-    others = other_conditions(run, asked.threads)
+    others = training.other_conditions(run, asked.threads)
     if others:
         raise UsageError(f"{run.path}: what is resumed here is compared with its history; but {'; '.join(others)}.")
     epochs = asked.epochs_of(run, most=EPOCHS)

@@ -12,7 +12,7 @@ from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.exporting import compare
 from cifar.proof import kept
-from cifar.proof.finding import Asked, DifferenceError, Finding, compare_lines, count, other_conditions, short
+from cifar.proof.finding import Asked, DifferenceError, Finding, compare_lines, count, short
 from cifar.records import Epoch, Identity, Timing
 from cifar.run import Run, claim
 
@@ -26,7 +26,7 @@ def check(run: Run, data: Dataset, asked: Asked) -> Finding:
     if flaw:
         return Finding("different", flaw)
     epochs = asked.epochs_of(run)
-    others = other_conditions(run, asked.threads)
+    others = training.other_conditions(run, asked.threads)
     with tempfile.TemporaryDirectory(prefix="cifar-verify-") as scratch:
         try:
             again = train_again(run, data, epochs, asked, Path(scratch), compared=not others)
