@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from cifar import environment
 from cifar.errors import UsageError
@@ -63,14 +63,14 @@ class Row:
     @property
     def repeated(self) -> bool:
         """Whether it was measured more than once: by several processes, or in several rounds."""
-        return len(self.facts.get("repeats") or []) > 1
+        repeats = self.facts["repeats"] or []
+        return len(repeats) > 1 and sum(repeats) == len(self.samples)
 
     @cached_property
     def repetitions(self) -> list[NDArray[np.float64]]:
         """The samples of each repetition; of one that was not repeated, blocks of its samples."""
-        repeats = self.facts.get("repeats") or []
-        if self.repeated and sum(repeats) == len(self.samples):
-            return np.split(self.samples, np.cumsum(repeats)[:-1])
+        if self.repeated:
+            return np.split(self.samples, np.cumsum(self.facts["repeats"])[:-1])
         return [block for block in np.array_split(self.samples, BLOCKS) if len(block)]
 
 
@@ -130,9 +130,16 @@ class _Stats(BaseModel):
     data: list[float] = []
 
 
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+    repeats: list[PositiveInt] | None = None
+
+
 class _Benchmark(BaseModel):
     name: str
-    extra_info: dict[str, Any]
+    extra_info: _Facts
     stats: _Stats = _Stats()
 
 
@@ -145,8 +152,6 @@ def _row(content: Any, path: Path) -> Row:
         content = {"name": content.get("name"), "extra_info": columns}
     made = parse(_Benchmark, content, path)
     samples = np.array(made.stats.data, np.float64)
-    if not isinstance(made.extra_info.get("kind"), str):
-        raise UsageError(f"{path}: {made.name}: not a row of these benchmarks: it has no kind.")
     if not (np.isfinite(samples) & (samples > 0)).all():
         raise UsageError(f"{path}: {made.name}: a sample is not a time.")
-    return Row(made.name, made.extra_info, samples)
+    return Row(made.name, made.extra_info.model_dump(), samples)

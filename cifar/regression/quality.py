@@ -12,6 +12,7 @@ from cifar.regression.verdict import FALSE_ALARMS, Verdict, Word
 from cifar.results import Row
 from cifar.statistics import Interval
 
+LARGEST = 1e15  # no column of ours comes near it
 MORE_IS_WORSE = {"file_bytes": True, "parameters": True, "agreement": False}
 """What is gated strictly: it is deterministic."""
 
@@ -117,6 +118,6 @@ def _hits(row: Row) -> NDArray[np.bool_] | None:
 
 def _number(row: Row, column: str) -> float | None:
     value = row.facts.get(column)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
         return None
     return float(value)

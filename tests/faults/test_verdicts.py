@@ -1,0 +1,70 @@
+"""Results of the benchmarks, damaged: `cifar compare` gives verdicts or one sentence."""
+
+import copy
+import json
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from test_regression import result, steady
+
+from cifar import regression, results
+from cifar.errors import CifarError
+from cifar.report import verdicts
+from faults.conftest import Count, Tally
+
+VALUES = (None, 0, -1, 1e308, math.nan, 10**400, "x", "", [], {}, [1], {"a": 1}, True, "9" * 50)
+COLUMNS: dict[str, Any] = {
+    "network": "first",
+    "augment": "none",
+    "seed": 0,
+    "data_sha256": "d",
+    "weights_sha256": "w",
+    "n_test": 1000,
+    "accuracy": 0.8,
+    "agreement": 1.0,
+    "file_bytes": 100,
+    "parameters": 10,
+    "hits": "AAAA",
+}
+
+
+def places(value: Any, so_far: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to everything in a JSON value; of a list, to its first three entries."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
+    for key, part in pairs:
+        yield (*so_far, key)
+        yield from places(part, (*so_far, key))
+
+
+def damaged(sound: dict[str, Any], chance: random.Random) -> dict[str, Any]:
+    """A copy with one thing in it gone, or another."""
+    made = copy.deepcopy(sound)
+    *way, last = chance.choice(list(places(sound)))
+    holder: Any = made
+    for key in way:
+        holder = holder[key]
+    if chance.random() < 0.3:
+        del holder[last]
+    else:
+        holder[last] = chance.choice(VALUES)
+    return made
+
+
+def test_a_damaged_result_is_compared_or_refused_in_a_sentence(tmp_path: Path, count: Count, tally: Tally) -> None:
+    sound = result(*(steady(name, **COLUMNS) for name in ("a", "bb", "ccc")))
+    (tmp_path / "sound.json").write_text(json.dumps(sound))
+    base = results.read(tmp_path / "sound.json")
+    for seed in range(count(200, 2000)):
+        (tmp_path / "damaged.json").write_text(json.dumps(damaged(sound, random.Random(seed))))
+        try:
+            head = results.read(tmp_path / "damaged.json")
+            for pair in ((base, head), (head, base), (head, head)):
+                found = regression.compare(*pair)
+                verdicts.markdown(found)
+                json.dumps(found.facts())
+            tally("damaged results of the benchmarks compared")
+        except CifarError:
+            tally("damaged results of the benchmarks refused")
