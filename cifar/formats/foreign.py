@@ -172,7 +172,7 @@ def format_of(path: Path) -> str:
         UsageError: it is not there, or none of them.
     """
     if not path.exists():
-        raise UsageError(f"{path}: there is no such file.")
+        raise UsageError(f"{path}: there is no such run folder, and no such file.")
     if path.is_dir() and (path / "saved_model.pb").is_file():
         return "saved-model"
     if path.is_file() and path.suffix in SUFFIXES:
