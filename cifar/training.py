@@ -1,18 +1,17 @@
 """The training loop: a run, its data and its model in; a finished run folder out, to the bit the same every time."""
 
 import io
-import json
 import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import augment, environment, evaluation, files, step
+from cifar import augment, checkpoint, environment, evaluation, files, step
+from cifar.checkpoint import Progress
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.networks import architecture_sha256, build_afresh, weights_sha256
@@ -35,14 +34,6 @@ class Watch(Protocol):
 
 class DivergedError(Exception):
     """The loss is no longer a number."""
-
-
-@dataclass
-class Progress:
-    """The lines of history and timing so far."""
-
-    history: list[Epoch] = field(default_factory=list)
-    timing: list[Timing] = field(default_factory=list)
 
 
 def prepare(recipe: Recipe) -> Any:
@@ -85,20 +76,20 @@ def train(run: Run, dataset: Dataset, watch: Watch) -> None:
     _record_environment(run, dataset)
     model = prepare(recipe)
     advance = step.compiled(model)
-    progress = restore(run, model)
+    progress = checkpoint.restore(run, model)
     try:
         for epoch in range(len(progress.history) + 1, recipe.epochs + 1):
             line, timing = _train_epoch(model, advance, recipe, used, epoch, watch)
             progress.history.append(line)
             progress.timing.append(timing)
-            save(run, model, progress)
+            checkpoint.save(run, model, progress)
             watch.epoch(line, timing)
     except DivergedError as error:
         nothing = {"loss": None, "accuracy": None, "test_loss": None, "test_accuracy": None}
         lost = Epoch(epoch=epoch, weights_sha256=weights_sha256(model), **nothing)
         run.write_lines("history.jsonl", [*progress.history, lost])
         run.write_json("diverged.json", {"format_version": FORMAT_VERSION, "epoch": epoch, "reason": str(error)})
-        (run.path / "checkpoint.npz").unlink(missing_ok=True)
+        checkpoint.remove(run)
         return
     _finish(run, model, used, dataset, progress)
 
@@ -203,70 +194,6 @@ def predictor(model: Any) -> evaluation.Predictor:
     return lambda images: np.asarray(model.predict_on_batch(images))
 
 
-def state(model: Any) -> list[Any]:
-    """Every variable that decides how training goes on: weights, dropout's seed states, the optimizer's variables."""
-    return [*model.variables, *model.optimizer.variables]
-
-
-def save(run: Run, model: Any, progress: Progress) -> None:
-    """Write the checkpoint, then the lines that tell of it: whatever a kill leaves, the checkpoint is the truth."""
-    arrays = {f"{i:04d}": variable.numpy() for i, variable in enumerate(state(model))}
-    lines = {
-        "history": [line.model_dump() for line in progress.history],
-        "timing": [line.model_dump() for line in progress.timing],
-    }
-    buffer = io.BytesIO()
-    np.savez(buffer, format_version=FORMAT_VERSION, progress=json.dumps(lines), **arrays)
-    files.write(run.path / "checkpoint.npz", buffer.getvalue())
-    run.write_lines("history.jsonl", progress.history)
-    run.write_lines("timing.jsonl", progress.timing)
-
-
-def restore(run: Run, model: Any) -> Progress:
-    """Put the checkpoint's state into the model, if there is one, and return the lines so far.
-
-    Raises:
-        UsageError: the checkpoint is damaged or of another format.
-    """
-    variables = state(model)
-    values, progress = _read_checkpoint(run, len(variables))
-    if not values:
-        return progress
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-    run.write_lines("history.jsonl", progress.history)
-    run.write_lines("timing.jsonl", progress.timing)
-    return progress
-
-
-def checkpoint_history(run: Run) -> list[Epoch]:
-    """The epochs that an unfinished run's checkpoint tells of; history.jsonl may be one behind.
-
-    Raises:
-        UsageError: the checkpoint is damaged or of another format.
-    """
-    return _read_checkpoint(run, 0)[1].history
-
-
-def _read_checkpoint(run: Run, variables: int) -> tuple[list[Any], Progress]:
-    """The values of so many variables, and the lines so far; nothing where there is no checkpoint."""
-    path = run.path / "checkpoint.npz"
-    if not path.exists():
-        return [], Progress()
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            values = [arrays[f"{i:04d}"] for i in range(variables)]
-            version = int(arrays["format_version"])
-            lines = json.loads(str(arrays["progress"]))
-    except Exception as error:  # a damaged zip raises many kinds
-        raise UsageError(f"{path}: not readable ({error}). Delete it to train this run from its start.") from error
-    if version != FORMAT_VERSION:
-        raise UsageError(f"{path}: format_version is {version}, this program reads {FORMAT_VERSION}.")
-    return values, Progress(
-        [Epoch(**line) for line in lines["history"]], [Timing(**line) for line in lines["timing"]]
-    )
-
-
 def _finish(run: Run, model: Any, used: Dataset, dataset: Dataset, progress: Progress) -> None:
     """Write the model, what it says of the test set, and last of all its scores."""
     predict = predictor(model)
@@ -314,4 +241,4 @@ def _finish(run: Run, model: Any, used: Dataset, dataset: Dataset, progress: Pro
             "threads": run.recipe.threads,
         },
     )
-    (run.path / "checkpoint.npz").unlink(missing_ok=True)
+    checkpoint.remove(run)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from cifar import networks, step, training
+from cifar import checkpoint, networks, step, training
 from cifar.recipes import recipe
 
 
@@ -133,9 +133,9 @@ def test_dropout_lets_the_gradient_through_where_it_let_the_value() -> None:
 def test_dropouts_state_is_part_of_what_a_checkpoint_holds() -> None:
     model = training.prepare(recipe("second", "none"))
     advance = step.compiled(model)
-    before = [variable.numpy() for variable in training.state(model) if "seed" in variable.path]
+    before = [variable.numpy() for variable in checkpoint.state(model) if "seed" in variable.path]
     advance(images(), targets())
-    after = [variable.numpy() for variable in training.state(model) if "seed" in variable.path]
+    after = [variable.numpy() for variable in checkpoint.state(model) if "seed" in variable.path]
     assert len(before) == 4
     assert all((a != b).any() for a, b in zip(before, after, strict=True))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import Command, isolated, train_here
 
-from cifar import evaluation, step, training
+from cifar import checkpoint, evaluation, step, training
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.recipes import Recipe, recipe
@@ -78,7 +78,7 @@ def test_a_checkpoint_without_part_of_the_state_would_be_noticed(
         optimizer = [] if omitted == "optimizer" else model.optimizer.variables
         return [*(v for v in model.variables if omitted not in v.path), *optimizer]
 
-    monkeypatch.setattr(training, "state", part)
+    monkeypatch.setattr(checkpoint, "state", part)
     start_and_kill(small_recipe(), small, tmp_path / "killed", 2)
     (resumed,) = train_here([small_recipe()], small, tmp_path / "killed")
     assert facts(resumed)[0] != facts(untouched)[0]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from cifar import evaluation, exporting, files, training
+from cifar import checkpoint, evaluation, exporting, files
 from cifar.errors import UsageError
 from cifar.proof.finding import short
 from cifar.run import Run
@@ -46,7 +46,7 @@ def _claims(run: Run) -> Iterator[tuple[str, Any, Any]]:
     if run.finished:
         yield from _claims_of_finished(run)
     elif not run.diverged:
-        lines = training.checkpoint_history(run)
+        lines = checkpoint.history(run)
         yield "history.jsonl: its lines, beside checkpoint.npz", lines[: len(history)], history
 
 
