@@ -18,7 +18,7 @@ from bench.processes import ask
 from bench.session import NotHereError, Row, Session
 from bench.timing import LEAST_SAMPLES, percentile
 from bench.worker import IMPORTS
-from cifar import dataset, environment
+from cifar import dataset, environment, foreign
 from cifar.errors import CifarError
 from cifar.evaluation import pack_hits
 from cifar.formats import FORMATS, Format
@@ -52,7 +52,8 @@ class Inference:
                 raise CifarError(answer["error"])
             self._check_what_ran(case, answer)
         self._session.measure_peak(case.threads)
-        return [second for answer in answers for second in answer["seconds"]], self._row(case, answers)
+        seconds = [second for answer in answers for second in answer["seconds"]]
+        return seconds, self._row(case, answers, seconds)
 
     def start(self, case: Case) -> tuple[list[float], Row]:
         """Seconds from process start to first answer, several times, and the row.
@@ -174,9 +175,8 @@ class Inference:
             "sha256": line.sha256 if line else None,
         }
 
-    def _row(self, case: Case, answers: Sequence[Row]) -> Row:
+    def _row(self, case: Case, answers: Sequence[Row], seconds: list[float]) -> Row:
         model, first = self._session.model(case.model), answers[0]
-        seconds = [second for answer in answers for second in answer["seconds"]]
         file = self._file(case)
         floating = file["precision"] != "int8"
         return {
@@ -201,9 +201,8 @@ class Inference:
         recorded = self._recorded(case, model)
         if found is None:
             return {"quality": "recorded", **recorded}
-        classes = np.load(answer["answers"]).argmax(axis=1)
-        if model.guest and model.guest.order:
-            classes = np.array([found.class_names.index(name) for name in model.guest.order])[classes]
+        columns = foreign.columns_of(model.guest.order if model.guest else None, found.class_names)
+        classes = np.load(answer["answers"])[:, columns].argmax(axis=1)
         keras = self._keras_classes(model)
         return {
             "quality": "measured",

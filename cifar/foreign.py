@@ -55,7 +55,7 @@ def score(path: Path, data: Dataset, reading: Reading, order: Sequence[str] | No
         NoAnswerError: its runtime refused it, or what it answers does not fit.
     """
     name, line = format_of(path), manifest.vouch(path)
-    columns = _columns(order, data.class_names)
+    columns = columns_of(order, data.class_names)
     raw = _answers(name, path, data.x_test, reading, threads)
     outputs, probabilities = as_probabilities(raw)
     return Scored(name, line, outputs, np.ascontiguousarray(probabilities[:, columns]))
@@ -70,7 +70,7 @@ def check(path: Path, data: Dataset | None, reading: Reading, order: Sequence[st
         NoAnswerError: its runtime refused it.
     """
     if data is not None:
-        _columns(order, data.class_names)
+        columns_of(order, data.class_names)
     try:
         _answers(format_of(path), path, np.zeros((1, 32, 32, 3), np.uint8), reading, 1)
     except ReadingNeededError as error:
@@ -83,7 +83,7 @@ def with_trials(
     """The error with the accuracy of each reading of RANGES on the first 500 training images, to choose from."""
     words = f"{error} Say it with --input-range, or --mean and --std."
     if data is not None:
-        name, columns = format_of(path), _columns(order, data.class_names)
+        name, columns = format_of(path), columns_of(order, data.class_names)
         images, labels = data.x_train[:TRIAL], data.y_train[:TRIAL]
         tried = []
         for reading in map(Reading, RANGES):
@@ -147,8 +147,12 @@ def _three(option: str, text: str) -> tuple[float, ...]:
     return values
 
 
-def _columns(order: Sequence[str] | None, names: Sequence[str]) -> list[int]:
-    """Which column of a file's output is which class of the data."""
+def columns_of(order: Sequence[str] | None, names: Sequence[str]) -> list[int]:
+    """Which column of a file's output is which class of the data; `order` is the columns', None if the data's own.
+
+    Raises:
+        UsageError: it does not name the data's classes.
+    """
     if order is None:
         return list(range(CLASSES))
     if sorted(order) != sorted(names):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,16 +68,19 @@ class _Onnx:
 
     def __init__(self, path: Path, threads: int) -> None:
         self._session, self.threads, self.provider = onnx.start(path, threads)
-        self.input = self._tensor(_only("input", self._session.get_inputs()), *onnx.quantisation(path))
+        self.input = self._tensor(_only("input", self._session.get_inputs()))
+        if self.input.dtype.kind != "f":  # reading the graph costs more than loading it
+            scale, zero_point = onnx.quantisation(path)
+            self.input = replace(self.input, scale=scale, zero_point=zero_point)
         self.output = _ten([self._tensor(end) for end in self._session.get_outputs()])
 
     @staticmethod
-    def _tensor(end: Any, scale: float = 0.0, zero_point: int = 0) -> Tensor:
+    def _tensor(end: Any) -> Tensor:
         kind = str(end.type).removeprefix("tensor(").removesuffix(")")
         names = {"float": "float32", "double": "float64"}
         shape = tuple(side if isinstance(side, int) and side > 0 else None for side in end.shape)
         try:
-            return Tensor(end.name, np.dtype(names.get(kind, kind)), shape, scale, zero_point)
+            return Tensor(end.name, np.dtype(names.get(kind, kind)), shape)
         except TypeError as error:
             raise UsageError(f"its '{end.name}' is {kind}; float, uint8 and int8 can be fed.") from error
 
