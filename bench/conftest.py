@@ -15,7 +15,7 @@ from bench.session import NotHereError, Row, Session
 from bench.tables import Result
 from bench.throughput import Training
 from bench.timing import Replay
-from cifar import environment, foreign
+from cifar import dataset, environment, foreign
 from cifar.errors import CifarError, one_of
 from cifar.recipes import POLICIES
 from cifar.report import summary
@@ -72,7 +72,7 @@ def _guests(config: pytest.Config) -> list[models.Model]:
         return []
     range_, mean, std, labels = (config.getoption(name, None) for name in ("input_range", "mean", "std", "labels"))
     order = tuple(foreign.class_order(labels)) if labels else None
-    data = one_of("data set", config.getoption("data"), ("cifar10", "synthetic"))
+    data = one_of("data set", config.getoption("data"), dataset.NAMES)
     return models.guests(paths, models.Guest(foreign.reading_of(range_, mean, std), order, data))
 
 

@@ -10,7 +10,7 @@ from threading import Timer
 from types import TracebackType
 from typing import IO, Any
 
-from cifar.errors import CifarError
+from cifar.errors import CifarError, last_line
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 600  # seconds for any answer
@@ -120,8 +120,7 @@ def _failure(who: str, code: int, errors: IO[str]) -> FailedError:
     if code < 0:
         return FailedError(f"{who} was ended by signal {-code}, or after {PATIENCE} s without an answer")
     errors.seek(0)
-    last = next((line for line in reversed(errors.read().splitlines()) if line.strip()), "no message")
-    return FailedError(last.removeprefix("error: "), code)
+    return FailedError(last_line(errors.read()).removeprefix("error: "), code)
 
 
 def _environment() -> dict[str, str]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bench.tables import Result, Section, inference_rows, sections
 from cifar import files
+from cifar.report.markdown import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,10 +43,8 @@ def markdown(result: Result) -> str:
     text = io.StringIO()
     for section in sections(result):
         text.write(f"## {section.title}\n\n")
-        text.write("| " + " | ".join(column.heading for column in section.columns) + " |\n")
-        text.write("|" + "|".join("--:" if column.right else ":--" for column in section.columns) + "|\n")
-        for cells in section.cells:
-            text.write("| " + " | ".join(cells) + " |\n")
+        columns = [column.heading + ">" * column.right for column in section.columns]
+        text.write(markdown_table(columns, section.cells) + "\n")
         text.write("\n" + "\n\n".join(section.notes).replace("*", "\\*") + "\n\n")
     if result.missing:
         text.write("## Not measured\n\n")

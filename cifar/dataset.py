@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ TRAIN, TEST = 50_000, 10_000  # images of cifar10
 SYNTHETIC_TRAIN, SYNTHETIC_TEST = 4_000, 1_000
 
 Name = Literal["cifar10", "synthetic"]
+NAMES: tuple[Name, ...] = get_args(Name)
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,11 @@ def draw_synthetic(n_train: int = SYNTHETIC_TRAIN, n_test: int = SYNTHETIC_TEST,
     x_train, y_train = synthetic.draw(n_train, seed, split=0)
     x_test, y_test = synthetic.draw(n_test, seed, split=1)
     return Dataset("synthetic", None, synthetic.CLASS_NAMES, x_train, y_train, x_test, y_test)
+
+
+def by_name(name: str, data_dir: Path | None, note: Note, download: bool = True) -> Dataset:
+    """The data set of that name in NAMES: drawn, or found as load_cifar10 finds it, with its errors."""
+    return draw_synthetic() if name == "synthetic" else load_cifar10(data_dir, note, download)
 
 
 def load_cifar10(data_dir: Path | None, note: Note, download: bool = True) -> Dataset:

@@ -50,6 +50,11 @@ def printable(text: str, limit: int = 2000) -> str:
     return line if len(text) <= limit else f"{line}…"
 
 
+def last_line(text: str, nothing: str = "no message") -> str:
+    """The last line of what a program said, where it tends to give its reason; `nothing` if it said nothing."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), nothing)
+
+
 def one_of(what: str, value: str, valid: Collection[str], also: str = "") -> str:
     """Return `value` if it is one of `valid`.
 

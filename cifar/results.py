@@ -41,6 +41,12 @@ class Machine(BaseModel):
     started: str = ""
 
 
+def parts(row: str) -> tuple[str, str]:
+    """Test and case of a row's name: test_latency[first-onnx-b1-t1-cpu] gives latency, first-onnx-b1-t1-cpu."""
+    test, _, case = row.removeprefix("test_").removesuffix("]").partition("[")
+    return test.replace("_", " "), case
+
+
 @dataclass(frozen=True)
 class Row:
     """A row of a result.

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar import regression, results
-from cifar.errors import CifarError, UsageError
+from cifar.errors import CifarError, UsageError, last_line
 from cifar.regression.limits import Limits
 from cifar.regression.verdict import Comparison
 from cifar.results import Result, Row
@@ -110,7 +110,7 @@ def _install(folder: Path, note: Note) -> Path:
     command = [str(python), "-m", "pip", "install", "--quiet", "-c", str(folder / CONSTRAINTS), f"{folder}[test]"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CifarError(f"The environment of {folder.name} cannot be made: {_last_line(done.stderr)}")
+        raise CifarError(f"The environment of {folder.name} cannot be made: {last_line(done.stderr)}")
     return python
 
 
@@ -121,7 +121,7 @@ def _measure(revision: Revision, expression: str | None, answer: Path) -> Result
     environment = {**os.environ, "PYTHONPATH": str(revision.folder)}
     done = subprocess.run(command, cwd=revision.folder, capture_output=True, text=True, check=False, env=environment)
     if not answer.exists():
-        raise CifarError(f"The session of {revision.name} failed: {_last_line(done.stdout or done.stderr)}")
+        raise CifarError(f"The session of {revision.name} failed: {last_line(done.stdout or done.stderr)}")
     return results.read(answer)
 
 
@@ -143,8 +143,4 @@ def _merged_row(rows: list[Row]) -> Row:
 def _git(*arguments: str) -> None:
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UsageError(f"git {' '.join(arguments[:2])}: {_last_line(done.stderr)}")
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no message")
+        raise UsageError(f"git {' '.join(arguments[:2])}: {last_line(done.stderr)}")

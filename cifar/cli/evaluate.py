@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from cifar.formats.foreign import Reading
     from cifar.run import Run
 
-DATA = ("cifar10", "synthetic")
 InputRange = Annotated[str | None, typer.Option(help="Of a float input: 0..1, 0..255 or -1..1.", metavar="RANGE")]
 Channels = typer.Option(help="Or of pixels from 0 to 1: three numbers with commas.", metavar="R,G,B")
 
@@ -88,12 +87,12 @@ def _evaluate_file(
 
     kind = format_of(path)
     line = manifest.vouch(path)
-    name = one_of("data set", chosen or (line.dataset if line else "cifar10"), DATA)
+    name = one_of("data set", chosen or (line.dataset if line else "cifar10"), dataset.NAMES)
     if line is None and kind == "saved-model":
         note(
             f"{path} is a TensorFlow program that no manifest vouches for: it can run any of TensorFlow's operations."
         )
-    data = dataset.draw_synthetic() if name == "synthetic" else dataset.load_cifar10(data_dir, note, download=False)
+    data = dataset.by_name(name, data_dir, note, download=False)
     order = foreign.class_order(labels) if labels else None
     with stderr.status("Scoring"):
         try:
@@ -153,7 +152,7 @@ def data_of(run: "Run", data_dir: DataDir) -> "Dataset":
     from cifar import dataset
 
     name = run.recipe.dataset
-    data = dataset.draw_synthetic() if name == "synthetic" else dataset.load_cifar10(data_dir, note)
+    data = dataset.by_name(name, data_dir, note)
     if data.sha256 != run.identity.data_sha256:
         raise UsageError(
             f"{run.path} was trained on {name} with digest {run.identity.data_sha256[:16]}…, "

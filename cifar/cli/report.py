@@ -80,11 +80,7 @@ def _report_runs(folder: Path, pick: str, data_dir: Path | None, as_json: bool) 
     images = {}
     for name in {result.run.recipe.dataset for result in whole.results}:
         try:
-            data = (
-                dataset.draw_synthetic()
-                if name == "synthetic"
-                else dataset.load_cifar10(data_dir, note, download=False)
-            )
+            data = dataset.by_name(name, data_dir, note, download=False)
         except NotFoundError as error:
             note(f"No pictures, only their indices: {error}")
         else:

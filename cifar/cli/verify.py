@@ -92,7 +92,7 @@ def _watching(run: "Run", data: "Dataset") -> Any:
 
 
 def _verify_golden(threads: int, update: bool, as_json: bool) -> None:
-    from cifar import environment
+    from cifar import dataset, environment
     from cifar.proof import golden
     from cifar.report import progress
 
@@ -112,7 +112,7 @@ def _verify_golden(threads: int, update: bool, as_json: bool) -> None:
 
     @contextmanager
     def watching(recipe: "Recipe", number: int) -> Iterator[Any]:
-        with progress.Watcher(stderr, recipe, 4000, number, len(golden.RUNS)) as watch:
+        with progress.Watcher(stderr, recipe, dataset.SYNTHETIC_TRAIN, number, len(golden.RUNS)) as watch:
             yield watch
 
     made = golden.measure(threads, watching)

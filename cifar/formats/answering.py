@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar.errors import CifarError, StorageError, printable
+from cifar.errors import CifarError, StorageError, last_line, printable
 from cifar.evaluation import CLASSES, Probabilities
 from cifar.formats import FORMATS
 from cifar.formats.foreign import Reading
@@ -130,8 +130,7 @@ class _Child:
         if code < 0:
             return f"it was ended by signal {-code}"
         self._errors.seek(0)
-        lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
-        words = _short(lines[-1]) if lines else f"it ended with code {code}"
+        words = _short(last_line(self._errors.read().decode(errors="replace"), f"it ended with code {code}"))
         if code == StorageError.exit_code:
             raise StorageError(words)
         return words

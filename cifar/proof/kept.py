@@ -58,8 +58,8 @@ def _claims_of_finished(run: Run) -> Iterator[tuple[str, Any, Any]]:
     yield "history.jsonl: the last test accuracy", metrics["accuracy"], last.test_accuracy
     yield "history.jsonl: the last test loss", metrics["loss"], last.test_loss
     if (run.path / "predictions.npz").exists():
-        yield "predictions.npz: its digest", metrics["probabilities_sha256"], probabilities_sha256(run)
         probabilities, labels = run.predictions()
+        yield "predictions.npz: its digest", metrics["probabilities_sha256"], evaluation.sha256(probabilities)
         yield "predictions.npz: the right ones", metrics["correct"], evaluation.score(probabilities, labels).correct
     if (run.path / "model.keras").exists():
         try:

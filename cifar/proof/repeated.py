@@ -81,8 +81,9 @@ def _compare_ends(run: Run, again: Run, epochs: int) -> None:
     for recorded, made in zip(run.history, again.history, strict=False):
         compare_lines(recorded, made)  # the line of an epoch that diverged is told to no Watch
     if run.finished and epochs == len(run.history):
+        ours, theirs = run.metrics, again.metrics
         for name in ("correct", "loss", "ece", "train_accuracy_clean", "train_loss_clean", "per_class"):
-            there, here = run.metrics[name], again.metrics[name]
+            there, here = ours[name], theirs[name]
             if there != here:
                 raise DifferenceError(f"{name} is {short(there)} in metrics.json, {short(here)} here")
         if kept.probabilities_sha256(run) != kept.probabilities_sha256(again):

@@ -1,10 +1,11 @@
 """The card of an exported model: what it was trained on, how good it is and where not, how to check that."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from cifar.manifest import Line
+from cifar.report.markdown import markdown_table
 from cifar.report.summary import Result
 from cifar.report.terminal import data_caption
 
@@ -57,8 +58,10 @@ def markdown(result: Result, lines: Sequence[Line]) -> str:
         low=low,
         high=high,
         late="" if late is None else f"; mean of the last five epochs {late:.2%}",
-        files=_table(("file", "precision", "bytes", "test accuracy", "as Keras", "SHA-256"), map(_file, lines)),
-        classes=_table(
+        files=markdown_table(
+            ("file", "precision", "bytes", "test accuracy", "as Keras", "SHA-256"), map(_file, lines)
+        ),
+        classes=markdown_table(
             ("class", "test accuracy"), [(n, f"{share:.1%}") for n, share in metrics["per_class"].items()]
         ),
         confusions=_confusions(result),
@@ -78,7 +81,3 @@ def _confusions(result: Result) -> str:
     places = np.argsort(-wrong, axis=None, kind="stable")[:WORST]
     pairs = [divmod(int(place), len(names)) for place in places]
     return ", ".join(f"{names[true]} taken for {names[said]} ({wrong[true, said]})" for true, said in pairs)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))

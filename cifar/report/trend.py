@@ -150,4 +150,4 @@ def figure(trend: Trend) -> "Figure":
 
 
 def _short(name: str) -> str:
-    return name.partition("[")[2].rstrip("]").removesuffix("-cpu") or name
+    return results.parts(name)[1].removesuffix("-cpu") or name

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from cifar.regression.verdict import WORDS, Comparison, Verdict
+from cifar.report.markdown import markdown_table
 from cifar.report.terminal import table
+from cifar.results import parts
 
 TIMES = ("row", "base>", "head>", "change>", "95 %>", "verdict")
 OTHERS = ("row", "of", "base>", "head>", "verdict")
@@ -37,8 +39,8 @@ def sections(comparison: Comparison) -> list[Section]:
     verdicts = shown(comparison)
     timed = [verdict for verdict in verdicts if verdict.quantity == "time"]
     made = []
-    for test in dict.fromkeys(_split(verdict.row)[0] for verdict in timed):
-        rows = [_time_cells(verdict) for verdict in timed if _split(verdict.row)[0] == test]
+    for test in dict.fromkeys(parts(verdict.row)[0] for verdict in timed):
+        rows = [_time_cells(verdict) for verdict in timed if parts(verdict.row)[0] == test]
         made.append(Section(f"Times: {test}", TIMES, rows))
     others = [_other_cells(verdict) for verdict in verdicts if verdict.quantity != "time"]
     return [*made, Section("Quality that is not as it was", OTHERS, others)] if others else made
@@ -49,7 +51,7 @@ def _time_cells(verdict: Verdict) -> tuple[str, ...]:
     assert verdict.interval is not None
     low, high = verdict.interval
     return (
-        _split(verdict.row)[1],
+        parts(verdict.row)[1],
         _value(verdict, verdict.base),
         _value(verdict, verdict.head),
         f"x {verdict.change:.2f}",
@@ -60,7 +62,7 @@ def _time_cells(verdict: Verdict) -> tuple[str, ...]:
 
 def _other_cells(verdict: Verdict) -> tuple[str, ...]:
     values = (_value(verdict, verdict.base), _value(verdict, verdict.head))
-    return " ".join(_split(verdict.row)), verdict.quantity, *values, verdict.word
+    return " ".join(parts(verdict.row)), verdict.quantity, *values, verdict.word
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -97,20 +99,12 @@ def markdown(comparison: Comparison) -> str:
     """The same as Markdown."""
     lines = [f"## {title(comparison)}", ""]
     for section in sections(comparison):
-        head = [column.rstrip(">") for column in section.columns]
-        rule = ["--:" if column.endswith(">") else ":--" for column in section.columns]
-        lines += [f"### {section.title}", "", *(f"| {' | '.join(row)} |" for row in (head, rule, *section.rows)), ""]
+        lines += [f"### {section.title}", "", markdown_table(section.columns, section.rows), ""]
     return "\n".join([*lines, *(f"- {note}" for note in notes(comparison))]) + "\n"
 
 
-def _split(row: str) -> tuple[str, str]:
-    """test_latency[first-onnx-b1-t1-cpu] -> latency, first-onnx-b1-t1-cpu."""
-    test, _, case = row.removeprefix("test_").removesuffix("]").partition("[")
-    return test.replace("_", " "), case
-
-
 def _short(row: str) -> str:
-    return " ".join(_split(row))
+    return " ".join(parts(row))
 
 
 def _value(verdict: Verdict, value: float | None) -> str:
