@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench.tables import Result, Section, inference_rows, sections
 from cifar import files
-from cifar.report.markdown import markdown_table
+from cifar.report.section import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

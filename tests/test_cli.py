@@ -129,6 +129,17 @@ def test_report_as_json_has_gains_claims_and_pictures(trained: Path) -> None:
     assert all((trained / path).is_file() for path in answer["figures"])
 
 
+def test_a_report_as_markdown_has_the_tables_of_the_terminal(trained: Path) -> None:
+    shown = run_in(trained, "report", "--markdown", "tables.md").stdout
+    text = (trained / "tables.md").read_text()
+    titles = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert len(titles) >= 4
+    assert all(title in " ".join(shown.split()) for title in titles)
+    refused = run_in(trained, "report", "--trend", "--markdown", "other.md")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert not (trained / "other.md").exists()
+
+
 @pytest.mark.parametrize("columns", ["80", "120"])
 def test_a_report_shows_pictures_where_there_is_colour(trained: Path, columns: str) -> None:
     terminal = {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "TERM": "xterm-256color", "COLUMNS": columns}

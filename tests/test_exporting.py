@@ -17,7 +17,8 @@ from cifar.errors import StorageError, UsageError
 from cifar.exporting import ParityError
 from cifar.formats import EQUAL, FORMATS, graph
 from cifar.recipes import recipe
-from cifar.report import card, summary
+from cifar.report import card
+from cifar.report.result import Result
 from cifar.run import Run
 
 KEYS = {
@@ -137,7 +138,7 @@ def test_a_weight_that_is_off_by_a_hundredth_is_refused_and_nothing_moved(
 
 
 def test_a_card_says_what_metrics_and_manifest_say(exported: Path, pair: list[Run]) -> None:
-    text = card.markdown(summary.Result(pair[0]), manifest.read(exported))
+    text = card.markdown(Result(pair[0]), manifest.read(exported))
     metrics = pair[0].metrics
     assert f"**Test accuracy {metrics['accuracy']:.2%}** ({metrics['correct']} of {metrics['n_test']};" in text
     for line in manifest.read(exported):
@@ -147,7 +148,7 @@ def test_a_card_says_what_metrics_and_manifest_say(exported: Path, pair: list[Ru
     for name, share in metrics["per_class"].items():
         assert f"| {name} | {share:.1%} |" in text
     assert "SYNTHETIC DATA" in text
-    confusion = summary.Result(pair[0]).scores.confusion
+    confusion = Result(pair[0]).scores.confusion
     assert f"({max(confusion[t, p] for t in range(10) for p in range(10) if t != p)})" in text
 
 

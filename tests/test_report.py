@@ -8,12 +8,12 @@ from conftest import train_here
 from PIL import Image
 from rich.console import Console
 
-from cifar import statistics
+from cifar import exporting, manifest, statistics
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.recipes import recipe
 from cifar.records import Epoch
-from cifar.report import figures, summary, terminal
+from cifar.report import figures, section, summary, tables, terminal
 from cifar.run import Run
 
 
@@ -49,6 +49,50 @@ def test_over_seeds_the_gain_is_the_mean_of_the_paired_differences(small: Datase
     assert gain.difference == pytest.approx(np.mean(differences))
     assert gain.interval == statistics.mean(differences).interval
     assert gain.p_value is None
+    late = {
+        (run.recipe.policy.name, run.recipe.seed): np.mean([e.test_accuracy for e in run.history]) for run in runs
+    }
+    assert gain.late_interval == statistics.mean([late["shift-flip", n] - late["none", n] for n in (0, 1)]).interval
+
+
+def test_an_average_is_over_all_seeds_of_a_policy(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
+    wanted = [recipe("second", "none", seed=seed, epochs=6, dataset="synthetic") for seed in (0, 1)]
+    runs = train_here([*wanted, recipe("second", "flip", epochs=6, dataset="synthetic")], small, tmp_path)
+    whole = summary.summarise(runs)
+    (plain, flip) = whole.groups[0].averages()
+    late = [np.mean([line.test_accuracy for line in run.history[-5:]]) for run in runs]
+    assert (plain.augment, plain.seeds, flip.augment, flip.seeds) == ("none", [0, 1], "flip", [0])
+    assert plain.test == statistics.mean([run.metrics["accuracy"] for run in runs[:2]])
+    assert plain.late == statistics.mean([float(value) for value in late[:2]])
+    assert plain.train == pytest.approx(np.mean([run.metrics["train_accuracy_clean"] for run in runs[:2]]))
+    assert flip.late.interval is None
+    assert plain.test.interval is not None
+    reach = (plain.test.interval[1] - plain.test.mean) * 100
+    assert f" {plain.test.mean * 100:.1f} ± {reach:.1f} " in printed(whole)
+    assert "over seeds" not in printed(summary.summarise(pair)).lower().replace("intervals are over seeds", "")
+
+
+def test_what_a_format_costs_is_what_its_manifest_says(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
+    runs = train_here(
+        [recipe("second", "none", seed=n, epochs=1, dataset="synthetic") for n in (0, 1)], small, tmp_path
+    )
+    for run in runs:
+        exporting.export([run], small, ["onnx", "onnx-int8"], run.path / "exports", max_drop=100)
+    with manifest.held(runs[0].path / "exports") as lines:  # a file of other weights does not count
+        other = next(iter(lines.values())).model_copy(update={"weights_sha256": "0" * 64, "file": "other.onnx"})
+        lines["other.onnx"] = other.model_copy(update={"accuracy": 0.0, "agreement": 0.0})
+    (onnx, int8) = summary.summarise(runs).groups[0].exported()
+    changes = [
+        line.accuracy - run.metrics["accuracy"]
+        for run in runs
+        for line in manifest.read(run.path / "exports")
+        if line.file == f"{run.path.name}.int8.onnx"
+    ]
+    assert (onnx.format, onnx.change.mean, onnx.agreement) == ("onnx", 0.0, 1.0)
+    assert int8.change == statistics.mean(changes)
+    assert (int8.worst, int8.best) == (min(changes), max(changes))
+    assert f"{int8.change.mean * 100:+.2f}" in printed(summary.summarise(runs))
+    assert summary.summarise(pair).groups[0].exported() == []
 
 
 def test_below_twenty_epochs_no_claim_is_judged(pair: list[Run]) -> None:
@@ -97,7 +141,7 @@ def test_a_report_fits_80_columns_and_names_its_data(pair: list[Run]) -> None:
 )
 def test_a_caption_says_whether_the_data_is_the_published_one(official: bool, words: str) -> None:
     metrics = {"dataset": "cifar10", "official": official, "data_sha256": "a" * 64, "n_test": 10_000}
-    assert words in terminal.data_caption(metrics)
+    assert words in tables.data_caption(metrics)
 
 
 def test_the_ten_pictures_are_wrong_and_the_most_confident(pair: list[Run]) -> None:
@@ -148,3 +192,30 @@ def test_pictures_in_the_terminal_have_the_colours_of_the_images() -> None:
     assert str(text.spans[0].style) == "rgb(255,0,0) on rgb(255,0,0)"
     assert str(text.spans[14].style) == "rgb(0,0,0) on rgb(0,0,0)"
     assert text.plain.count("cat") == text.plain.count("dog 99%") == 7
+
+
+def test_the_overview_draws_what_all_networks_have(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
+    others = [recipe("first", name, epochs=1, dataset="synthetic") for name in ("none", "flip")]
+    runs = [*pair, *train_here(others, small, tmp_path)]
+    whole = summary.summarise(runs)
+    figure = figures.overview(whole.groups)
+    drawn = {panel.get_title(): panel.lines for panel in figure.axes if panel.get_title()}
+    assert set(drawn) == {"second, seed 0", "first, seed 0"}
+    for name, result in (("second, seed 0", whole.results[0]), ("first, seed 0", whole.groups[1].results[0])):
+        training, test = drawn[name]  # of `none` alone: the other policies are not common
+        assert list(training.get_ydata()) == [line.loss for line in result.history]
+        assert list(test.get_ydata()) == [line.test_loss for line in result.history]
+
+
+def test_sections_as_markdown_have_a_cell_for_every_column(pair: list[Run]) -> None:
+    whole = summary.summarise(pair)
+    text = section.markdown(tables.sections(whole, "first"))
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(blocks) == text.count("## ") == 5
+    assert all(line.count("|") == block[0].count("|") for block in blocks for line in block)
+    accuracy = pair[0].metrics["accuracy"]
+    assert f"| second | none | 0 | {accuracy:.1%} |" in text
+    assert "--:" in blocks[0][1]
+    assert section.markdown([section.Section("a", ("b", "c>", "d<"), [("1", "2", "3")], "*")]) == (
+        "## a\n\n| b | c | d |\n| :-- | --: | :-- |\n| 1 | 2 | 3 |\n\n\\*\n"
+    )

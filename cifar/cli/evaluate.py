@@ -49,7 +49,7 @@ def evaluate(
 
 def _evaluate_run(path: Path, data_dir: DataDir, as_json: bool) -> None:
     from cifar import environment, evaluation, exporting, training
-    from cifar.report import terminal
+    from cifar.report import tables
     from cifar.run import Run
 
     run = Run(path)
@@ -69,7 +69,7 @@ def _evaluate_run(path: Path, data_dir: DataDir, as_json: bool) -> None:
         "recorded_accuracy": metrics["accuracy"],
         "probabilities_sha256": evaluation.sha256(probabilities),
     }
-    _answer(path, facts, scores, data, terminal.data_caption(metrics), as_json)
+    _answer(path, facts, scores, data, tables.data_caption(metrics), as_json)
 
 
 def _evaluate_file(
@@ -83,7 +83,7 @@ def _evaluate_file(
 ) -> None:
     from cifar import dataset, evaluation, foreign, manifest
     from cifar.formats.foreign import ReadingNeededError, format_of
-    from cifar.report import terminal
+    from cifar.report import tables
 
     kind = format_of(path)
     line = manifest.vouch(path)
@@ -108,7 +108,7 @@ def _evaluate_file(
         **known,
         "probabilities_sha256": evaluation.sha256(scored.probabilities),
     }
-    caption = terminal.data_caption({**known, "n_test": len(data.x_test)})
+    caption = tables.data_caption({**known, "n_test": len(data.x_test)})
     _answer(path, facts, evaluation.score(scored.probabilities, data.y_test), data, caption, as_json)
 
 

@@ -86,10 +86,11 @@ def export(
 def _write_card(run: "Run", folder: Path) -> None:
     """Write the card of all of a run's files in a folder."""
     from cifar import files, manifest
-    from cifar.report import card, summary
+    from cifar.report import card
+    from cifar.report.result import Result
 
     mine = [line for line in manifest.read(folder) if line.weights_sha256 == run.metrics["weights_sha256"]]
-    files.write(folder / f"{run.path.name}.md", card.markdown(summary.Result(run), mine))
+    files.write(folder / f"{run.path.name}.md", card.markdown(Result(run), mine))
 
 
 def _table(run: "Run", lines: "list[Line]") -> "Table":

@@ -29,16 +29,21 @@ def report(
         bool, typer.Option("--trend", help="Accuracy, size, latency and throughput over releases instead.")
     ] = False,
     data_dir: DataDir = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the tables there, too, as Markdown.", metavar="FILE")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Accuracies, augmentation gain, claims, figures and misclassified pictures of finished runs.
 
     Example: cifar report runs --pick surprising
     """
+    if trend and markdown:
+        raise UsageError("--markdown is of a report of runs; --trend writes none.")
     if trend:
         _report_trend(folder or HISTORY, as_json)
     else:
-        _report_runs(folder or Path("runs"), pick, data_dir, as_json)
+        _report_runs(folder or Path("runs"), pick, data_dir, markdown, as_json)
 
 
 def _report_trend(folder: Path, as_json: bool) -> None:
@@ -66,10 +71,10 @@ def _report_trend(folder: Path, as_json: bool) -> None:
     note(f"Drawn: {picture}")
 
 
-def _report_runs(folder: Path, pick: str, data_dir: Path | None, as_json: bool) -> None:
-    from cifar import dataset
+def _report_runs(folder: Path, pick: str, data_dir: Path | None, markdown: Path | None, as_json: bool) -> None:
+    from cifar import dataset, files
     from cifar.evaluation import PICKS
-    from cifar.report import figures, summary, terminal
+    from cifar.report import figures, section, summary, tables, terminal
     from cifar.run import runs_in
 
     one_of("rule for --pick", pick, PICKS)
@@ -88,6 +93,8 @@ def _report_runs(folder: Path, pick: str, data_dir: Path | None, as_json: bool) 
     alone = found[0].path == folder
     with stderr.status("Drawing"):
         drawn = figures.draw_all(whole, folder / "figures", pick, images, networks=not alone)
+    if markdown:
+        files.write(markdown, section.markdown(tables.sections(whole, pick)))
     if as_json:
         write_json({**whole.facts(pick), "figures": [str(path) for path in drawn]})
         return

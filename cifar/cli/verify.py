@@ -61,7 +61,7 @@ def _verify_run(
 ) -> None:
     from cifar import environment, proof
     from cifar.proof.finding import Asked
-    from cifar.report import terminal
+    from cifar.report import tables, terminal
     from cifar.run import Run
 
     wanted = [one_of("rung", name, (*proof.RUNGS, "all")) for name in rungs]
@@ -79,7 +79,7 @@ def _verify_run(
     if as_json:
         write_json({"path": str(path), "equal": not different, "rungs": [found.model_dump() for found in proofs]})
     else:
-        stdout.print(terminal.proofs_table([(path.name, found) for found in proofs]))
+        stdout.print(terminal.rendered(tables.proofs([(path.name, found) for found in proofs])))
     if different:
         raise CifarError(f"{path}: {different[0].words}.")
 

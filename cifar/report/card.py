@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from cifar.manifest import Line
-from cifar.report.markdown import markdown_table
-from cifar.report.summary import Result
-from cifar.report.terminal import data_caption
+from cifar.report.result import Result
+from cifar.report.section import markdown_table
+from cifar.report.tables import data_caption
 
 WORST = 5  # confusions named
 CARD = """# {name}

@@ -3,15 +3,16 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar import files
 from cifar.evaluation import PICKS
-from cifar.report.summary import Result, Summary
-from cifar.report.terminal import data_caption
+from cifar.report.result import Result
+from cifar.report.summary import Group, Summary
+from cifar.report.tables import data_caption
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,10 +22,25 @@ COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#d
 DPI = 110
 
 
+class Curve(NamedTuple):
+    """A quantity of the history: its title, its columns, and how its values are written."""
+
+    title: str
+    training: str
+    test: str
+    format: str
+
+
+CURVES = (
+    Curve("Loss (cross-entropy, nats)", "loss", "test_loss", "{x:g}"),
+    Curve("Accuracy", "accuracy", "test_accuracy", "{x:.0%}"),
+)
+
+
 def draw_all(
     summary: Summary, folder: Path, pick: str, images: dict[str, NDArray[np.uint8]], networks: bool = True
 ) -> list[Path]:
-    """Draw what a report shows: per network into `folder`, plain and augmented together; per run into its figures/.
+    """Draw what a report shows: all networks and each into `folder`; each run into its figures/.
 
     Args:
         summary: of the runs.
@@ -40,9 +56,13 @@ def draw_all(
         StorageError: one cannot be written.
     """
     written = []
-    for group in summary.groups if networks else ():
-        firsts = [min(group.of(augment).items())[1] for augment in group.policies]
-        written += _draw(firsts, group.results, folder, f"{group.name}-", pick, images)
+    groups = summary.groups if networks else []
+    if len(groups) > 1 and _common(groups):
+        with files.held(folder):
+            files.write(folder / "curves.png", _png(overview(groups)))
+        written.append(folder / "curves.png")
+    for group in groups:
+        written += _draw(group.firsts(), group.results, folder, f"{group.name}-", pick, images)
     for result in summary.results:
         written += _draw([result], [result], result.run.path / "figures", "", pick, images)
     return written
@@ -73,31 +93,63 @@ def _png(figure: "Figure") -> bytes:
     return stream.getvalue()
 
 
+def overview(groups: Sequence[Group]) -> "Figure":
+    """Learning curves of several networks side by side, of the policies that all of them have."""
+    common = _common(groups)
+    figure = _figure(3.4 * len(groups) + 0.6, 6.0)
+    rows = figure.subplots(len(CURVES), len(groups), sharex="col", sharey="row", squeeze=False)
+    for column, group in enumerate(groups):
+        for curve, panel in zip(CURVES, rows[:, column], strict=True):
+            _plot(panel, curve, group.results, common)
+        seeds = sorted({result.seed for result in group.results if result.augment in common})
+        rows[0, column].set_title(f"{group.name}, {_seeds(seeds)}")
+        rows[-1, column].set_xlabel("epoch")
+    for curve, panel in zip(CURVES, rows[:, 0], strict=True):
+        panel.set_ylabel(curve.title)
+    rows[0, -1].legend(frameon=False)
+    figure.supxlabel(data_caption(groups[0].results[0].metrics), fontsize=7, color="#555555")
+    return figure
+
+
 def curves(results: Sequence[Result]) -> "Figure":
     """Loss and accuracy over epochs: training dashed, test solid, a colour per policy, a line per seed."""
     figure = _figure(9.5, 4.6)
-    panels = figure.subplots(1, 2)
-    policies = list(dict.fromkeys(result.augment for result in results))
-    for result in results:
-        colour = COLOURS[policies.index(result.augment) % len(COLOURS)]
-        epochs = [line.epoch for line in result.history]
-        first = result.seed == min(r.seed for r in results if r.augment == result.augment)
-        for panel, training, test in zip(panels, ("loss", "accuracy"), ("test_loss", "test_accuracy"), strict=True):
-            for column, style, kind in ((training, "--", "training"), (test, "-", "test")):
-                values = [getattr(line, column) for line in result.history]
-                label = f"{_policy(result.augment)}, {kind}" if first else None
-                marker = "." if len(epochs) < 10 else None
-                panel.plot(epochs, values, style, color=colour, label=label, marker=marker, linewidth=1.5)
-    for panel, title in zip(panels, ("Loss (cross-entropy, nats)", "Accuracy"), strict=True):
-        panel.set_title(title)
+    panels = figure.subplots(1, len(CURVES))
+    for curve, panel in zip(CURVES, panels, strict=True):
+        _plot(panel, curve, results, list(dict.fromkeys(result.augment for result in results)))
+        panel.set_title(curve.title)
         panel.set_xlabel("epoch")
-        panel.xaxis.get_major_locator().set_params(integer=True)
-        panel.grid(alpha=0.3)
-    panels[1].yaxis.set_major_formatter("{x:.0%}")
     panels[0].legend(frameon=False)
     seeds = sorted({result.seed for result in results})
     _head(figure, f"{results[0].run.recipe.network}: learning curves, {_seeds(seeds)}", results[0])
     return figure
+
+
+def _common(groups: Sequence[Group]) -> list[str]:
+    """The policies that all groups have."""
+    return [name for name in groups[0].policies if all(name in group.policies for group in groups)]
+
+
+def _plot(panel: "Axes", curve: Curve, results: Sequence[Result], policies: Sequence[str]) -> None:
+    """The lines of one quantity, of the results under these policies."""
+    shown = [result for result in results if result.augment in policies]
+    named: set[str] = set()
+    for result in shown:
+        for column, style, kind in ((curve.training, "--", "training"), (curve.test, "-", "test")):
+            label = f"{_policy(result.augment)}, {kind}"
+            panel.plot(
+                [line.epoch for line in result.history],
+                [getattr(line, column) for line in result.history],
+                style,
+                color=COLOURS[policies.index(result.augment) % len(COLOURS)],
+                label=None if label in named else label,
+                marker="." if len(result.history) < 10 else None,
+                linewidth=1.5 if len(shown) < 5 else 0.8,
+            )
+            named.add(label)
+    panel.locator_params(axis="x", integer=True)
+    panel.yaxis.set_major_formatter(curve.format)
+    panel.grid(alpha=0.3)
 
 
 def confusion(results: Sequence[Result]) -> "Figure":

@@ -1,26 +1,15 @@
 """A comparison for people: one table, in the terminal and in Markdown."""
 
-from dataclasses import dataclass
-
 from rich.table import Table
 
 from cifar.regression.verdict import WORDS, Comparison, Verdict
-from cifar.report.markdown import markdown_table
-from cifar.report.terminal import table
+from cifar.report.section import Section, markdown_table
+from cifar.report.terminal import rendered
 from cifar.results import parts
 
 TIMES = ("row", "base>", "head>", "change>", "95 %>", "verdict")
 OTHERS = ("row", "of", "base>", "head>", "verdict")
 HIDDEN = {"time": ("not comparable",)}  # words that are worth no line, by quantity; else `unchanged` alone
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table: the rows of one kind, their times or what else is not as it was."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
 
 
 def title(comparison: Comparison) -> str:
@@ -91,7 +80,7 @@ def notes(comparison: Comparison) -> list[str]:
 
 def terminal(comparison: Comparison) -> list[Table | str]:
     """What a terminal shows."""
-    tables = [table(section.title, section.columns, section.rows) for section in sections(comparison)]
+    tables = [rendered(section) for section in sections(comparison)]
     return [*(part for made in tables for part in (made, "")), title(comparison), *notes(comparison)]
 
 

@@ -365,12 +365,12 @@ def test_a_file_that_metrics_were_not_written_beside_is_named(name: str, damaged
         with np.load(run / name) as arrays:
             probabilities, labels = arrays["probabilities"], arrays["labels"]
         np.savez(run / name, probabilities=probabilities * np.float32(0.999), labels=labels)
-    from cifar.report import summary
+    from cifar.report.result import Result
 
     with pytest.raises(UsageError, match=f"{name}: not the one that metrics.json was written beside"):
-        summary.Result(Run(run))
+        Result(Run(run))
     redigest(run)
-    summary.Result(Run(run))  # nothing else is wrong with it
+    Result(Run(run))  # nothing else is wrong with it
 
 
 @pytest.mark.parametrize(

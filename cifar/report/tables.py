@@ -1,0 +1,180 @@
+"""The tables of a report."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cifar.evaluation import PICKS
+from cifar.records import Proof
+from cifar.report.gains import Claim, Gain
+from cifar.report.result import Result
+from cifar.report.section import Section
+from cifar.report.summary import Average, Exported, Group, Summary
+from cifar.statistics import Interval, Mean
+
+
+def data_caption(metrics: dict[str, Any]) -> str:
+    """What every table says of its data."""
+    if metrics["dataset"] == "synthetic":
+        return f"SYNTHETIC DATA, not CIFAR-10: {metrics['n_test']:,} drawn test images."
+    whose = "CIFAR-10" if metrics["official"] else "a copy of CIFAR-10 that is not bit for bit the published one"
+    return f"Data: {whose} (sha256 {metrics['data_sha256'][:12]}), {metrics['n_test']:,} test images."
+
+
+def sections(summary: Summary, pick: str) -> Iterator[Section]:
+    """All of a report's tables, in order."""
+    for group in summary.groups:
+        yield from figures_of(group)
+        for result in group.firsts():
+            yield misclassified(result, pick)
+
+
+def figures_of(group: Group) -> Iterator[Section]:
+    """The tables of a network's figures: those that have anything to say."""
+    caption = data_caption(group.results[0].metrics)
+    yield results(group.results)
+    if any(len(average.seeds) > 1 for average in group.averages()):
+        yield averages(group.averages(), caption)
+    if found := group.gains():
+        yield gains(found, caption)
+        yield claims(group.claims())
+    if exported := group.exported():
+        yield exports(exported, caption)
+    proven = [(result.run.path.name, proof) for result in group.results for proof in result.proofs]
+    if proven:
+        yield proofs(proven)
+
+
+def results(found: Sequence[Result]) -> Section:
+    """Accuracy of every run."""
+    rows = [
+        (
+            result.run.recipe.network,
+            result.augment,
+            str(result.seed),
+            f"{result.scores.accuracy:.1%}",
+            _span(result.scores.interval),
+            f"{result.late('test_accuracy'):.1%}" if len(result.history) >= 5 else "-",
+            f"{result.metrics['train_accuracy_clean']:.1%}",
+            f"{result.scores.loss:.3f}",
+            f"{result.scores.ece:.3f}",
+        )
+        for result in found
+    ]
+    columns = ("network", "augment", "seed>", "test>", "95 %>", "last 5>", "train>", "loss>", "ECE>")
+    caption = (
+        "test: accuracy after the last epoch, with Wilson's interval. last 5: its mean over the last five epochs. "
+        "train: on the clean training images. " + data_caption(found[0].metrics)
+    )
+    return Section("Accuracy", columns, rows, caption)
+
+
+def averages(found: Sequence[Average], caption: str) -> Section:
+    """Accuracy over seeds."""
+    rows = [
+        (
+            average.network,
+            average.augment,
+            str(len(average.seeds)),
+            _with_reach(average.test),
+            _with_reach(average.late),
+            f"{average.train:.1%}",
+            f"{(average.train - average.test.mean) * 100:.1f}",
+        )
+        for average in found
+    ]
+    columns = ("network", "augment", "seeds>", "test, %>", "last 5, %>", "train>", "gap>")
+    explained = (
+        "Means over seeds ± half of Student's 95 % interval. test: after the last epoch. last 5: mean over the last "
+        "five epochs. train: on the clean training images; gap: its distance to test, in points. "
+    )
+    return Section("Accuracy over seeds", columns, rows, explained + caption)
+
+
+def gains(found: Sequence[Gain], caption: str) -> Section:
+    """What augmentation buys."""
+    rows = [
+        (
+            gain.network,
+            gain.augment,
+            str(len(gain.seeds)),
+            f"{gain.difference * 100:+.1f}",
+            _signed(gain.interval),
+            "-" if gain.p_value is None else f"{gain.p_value:.1g}",
+            f"{gain.late_difference * 100:+.1f}",
+            _signed(gain.late_interval),
+        )
+        for gain in found
+    ]
+    columns = ("network", "augment", "seeds>", "gain>", "95 %>", "p>", "last 5>", "95 %>")
+    explained = (
+        "gain: points of test accuracy over plain, after the last epoch. last 5: of the means over the last five "
+        "epochs. With several seeds the intervals are over seeds; with one, interval and McNemar's p speak of these "
+        "two runs on these images, not of other seeds. "
+    )
+    return Section("What augmentation buys", columns, rows, explained + caption)
+
+
+def claims(found: Sequence[Claim]) -> Section:
+    """The claims of the published text."""
+    rows = [(claim.network, f"{claim.claim}: {claim.figures}", claim.verdict) for claim in found]
+    return Section("Claims of the published text", ("network", "claim and figures", "verdict<"), rows)
+
+
+def exports(found: Sequence[Exported], caption: str) -> Section:
+    """What formats cost."""
+    rows = [
+        (
+            exported.network,
+            exported.format,
+            str(exported.change.n),
+            f"{exported.bytes / 1000:,.0f}",
+            f"{exported.change.mean * 100:+.2f}",
+            f"{exported.worst * 100:+.2f} to {exported.best * 100:+.2f}",
+            f"{exported.agreement:.2%}",
+        )
+        for exported in found
+    ]
+    columns = ("network", "format", "runs>", "kB>", "change>", "from, to>", "agree>")
+    explained = (
+        "change: points of test accuracy against the Keras model, each file in its own runtime; mean, smallest and "
+        "largest over runs. agree: the least share of images with the Keras model's class. "
+    )
+    return Section("Exported formats", columns, rows, explained + caption)
+
+
+def proofs(found: Sequence[tuple[str, Proof]]) -> Section:
+    """What `cifar verify` found, by the run's name."""
+    rows = [
+        (name, proof.rung, f"{proof.result}: {proof.words}. {proof.verified[:10]}, {_commit(proof.commit)}")
+        for name, proof in found
+    ]
+    return Section("Proof", ("run", "rung<", "found"), rows)
+
+
+def misclassified(result: Result, pick: str) -> Section:
+    """The ten misclassified pictures in words."""
+    rows = [
+        (str(row["index"]), row["true"], row["predicted"], f"{row['confidence']:.1%}")
+        for row in result.misclassified(pick)
+    ]
+    title = f"Misclassified by {result.run.recipe.network} {result.augment} seed {result.seed}, {PICKS[pick][0]}"
+    return Section(title, ("image>", "true", "predicted", "confidence>"), rows)
+
+
+def _span(interval: Interval) -> str:
+    return f"{interval[0] * 100:.1f} to {interval[1] * 100:.1f}"
+
+
+def _signed(interval: Interval | None) -> str:
+    return f"{interval[0] * 100:+.1f} to {interval[1] * 100:+.1f}" if interval else "-"
+
+
+def _with_reach(mean: Mean) -> str:
+    """A mean in percent and half the width of its interval, if it has one."""
+    centre = f"{mean.mean * 100:.1f}"
+    return centre if mean.interval is None else f"{centre} ± {(mean.interval[1] - mean.mean) * 100:.1f}"
+
+
+def _commit(commit: str | None) -> str:
+    """A commit in short, with its `-dirty`."""
+    return "no commit" if commit is None else commit[:7] + "-dirty" * commit.endswith("-dirty")
