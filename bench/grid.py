@@ -25,7 +25,7 @@ class Grid:
         peers: the policies under which the other ways to train are measured too.
         processes: that share the samples of a case of inference: what differs between them is noise.
         rounds: of training, each of a few steps of every way.
-        budget: seconds of sampling per case of inference.
+        budget: seconds of sampling per case of inference, shared by the models.
     """
 
     batches: tuple[int, ...]

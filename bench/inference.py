@@ -23,7 +23,10 @@ from cifar.errors import CifarError
 from cifar.evaluation import pack_hits
 from cifar.formats import FORMATS, Format
 
-STARTS, START_SECONDS = (2, 5), 5.0  # of cold starts: at least, at most; no more of them after so many seconds
+MOST_STARTS, START_SECONDS = (
+    5,
+    5.0,
+)  # cold starts of a file; no more of them after so many seconds, shared by the models
 USED_MORE = 0.25  # cores that a row may keep busy beyond its threads
 MEASURED = ("provider_actual", "threads_actual", "warm_up", "order")
 
@@ -66,13 +69,14 @@ class Inference:
         job, runtime, batches = self._job(case), _form(case.format).runtime, self._session.grid.batches
         answers: list[Row] = []
         began = time.perf_counter()
-        while len(answers) < STARTS[0] or (len(answers) < STARTS[1] and time.perf_counter() - began < START_SECONDS):
+        patience = START_SECONDS / len(self._session.models)
+        while not answers or (len(answers) < MOST_STARTS and time.perf_counter() - began < patience):
             answers.append(
                 ask("start", case.threads, case=job, runtime=runtime, spawned=time.time(), batches=batches)
             )
             self._check_what_ran(case, answers[-1])
         loads = [answer["load_seconds"] for answer in answers]
-        memory = {batch: max(answer["memory_bytes"][str(batch)] for answer in answers) for batch in batches}
+        memory = {str(batch): max(answer["memory_bytes"][str(batch)] for answer in answers) for batch in batches}
         return [answer["start_seconds"] for answer in answers], {
             **self._file(case),
             "kind": "start",
@@ -109,7 +113,7 @@ class Inference:
                 cases=[self._job(case) for case in group],
                 answers=None if repeat else tempfile.mkdtemp(dir=self._session.scratch),
                 seed=self._session.order_seed + repeat,
-                budget=self._session.grid.budget,
+                budget=self._session.grid.budget / len(self._session.models),
                 processes=self._session.grid.processes,
             )
         except CifarError as error:
@@ -233,6 +237,9 @@ class Inference:
     def _keras_answers(self, model: Model) -> NDArray[np.float32]:
         if model.run is not None:
             return model.run.predictions()[0]
+        for answers in self._answers.values():
+            if answers[0].get("format") == KERAS and answers[0]["path"] == str(model.paths[KERAS]):
+                return np.load(answers[0]["answers"])
         answers = self._session.scratch / f"{model.name}-keras.npy"
         ask("answer", 2, case=self._job(Case(model.name, KERAS, 1, 2, "cpu")), to=str(answers))
         return np.load(answers)

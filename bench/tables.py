@@ -111,7 +111,7 @@ def inference_rows(result: Result) -> list[Row]:
     shown = []
     for row in result.of("inference"):
         start = starts.get((row["model"], row["format"], row["threads"]), {})
-        memory = start.get("memory_bytes", {}).get(row["batch"])
+        memory = start.get("memory_bytes", {}).get(str(row["batch"]))
         shown.append(
             {
                 **row,

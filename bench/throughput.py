@@ -15,7 +15,9 @@ from bench.session import NotHereError, Row, Session
 from bench.ways import WAYS
 from cifar.errors import CifarError
 from cifar.recipes import TRAINING
-from cifar.report.summary import Gain, Group, Result
+from cifar.report.gains import Gain
+from cifar.report.result import Result
+from cifar.report.summary import Group
 
 FIRST_STEPS = 2  # times that a process is started for its first step
 STEPS = 15  # of training, timed, before it is another way's turn

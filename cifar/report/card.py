@@ -20,6 +20,8 @@ Clean training images: {train_accuracy_clean:.2%}. Calibration error {ece:.3f}.
 
 {files}
 
+change: points of test accuracy against the Keras model. same class: share of the test images with its class.
+
 ## Where it fails
 
 {classes}
@@ -31,13 +33,20 @@ something for any picture, and its confidence is worth what the calibration erro
 
 ## How to check it
 
+In this folder, where the data is at hand,
+
 ```sh
 {commands}
 ```
 
-gives the accuracies above where the data is at hand, and refuses a file that is not the one of the manifest. SHA-256
-of the weights: `{weights_sha256}`; of the Keras model's probabilities on the test set: `{probabilities_sha256}`.
+gives the accuracies above, and refuses a file that is not the one of the manifest. `cifar verify` on the run's folder
+trains it again. SHA-256 of its weights:
+`{weights_sha256}`, of the Keras model's probabilities on the test set:
+`{probabilities_sha256}`.
+
+{digests}
 """
+FILES = ("file", "precision", "bytes>", "test accuracy>", "change>", "same class>")
 
 
 def markdown(result: Result, lines: Sequence[Line]) -> str:
@@ -58,20 +67,25 @@ def markdown(result: Result, lines: Sequence[Line]) -> str:
         low=low,
         high=high,
         late="" if late is None else f"; mean of the last five epochs {late:.2%}",
-        files=markdown_table(
-            ("file", "precision", "bytes", "test accuracy", "as Keras", "SHA-256"), map(_file, lines)
-        ),
+        files=markdown_table(FILES, [_file(line, metrics["accuracy"]) for line in lines]),
+        digests=markdown_table(("file", "SHA-256"), [(f"`{line.file}`", f"`{line.sha256}`") for line in lines]),
         classes=markdown_table(
-            ("class", "test accuracy"), [(n, f"{share:.1%}") for n, share in metrics["per_class"].items()]
+            ("class", "test accuracy>"), [(n, f"{share:.1%}") for n, share in metrics["per_class"].items()]
         ),
         confusions=_confusions(result),
         commands="\n".join(f"cifar evaluate {line.file}" for line in lines),
     )
 
 
-def _file(line: Line) -> tuple[str, ...]:
-    shares = (f"{line.accuracy:.2%}", f"{line.agreement:.2%}")
-    return f"`{line.file}`", line.precision, f"{line.bytes:,}", *shares, f"`{line.sha256}`"
+def _file(line: Line, accuracy: float) -> tuple[str, ...]:
+    return (
+        f"`{line.file}`",
+        line.precision,
+        f"{line.bytes:,}",
+        f"{line.accuracy:.2%}",
+        f"{(line.accuracy - accuracy) * 100:+.2f}",
+        f"{line.agreement:.2%}",
+    )
 
 
 def _confusions(result: Result) -> str:

@@ -1,5 +1,6 @@
 """The report's figures as PNG files: curves, confusion matrices, misclassified pictures."""
 
+import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def draw_all(
     groups = summary.groups if networks else []
     if len(groups) > 1 and _common(groups):
         with files.held(folder):
-            files.write(folder / "curves.png", _png(overview(groups)))
+            files.write(folder / "curves.png", _png(overview(groups), histories=histories(groups)))
         written.append(folder / "curves.png")
     for group in groups:
         written += _draw(group.firsts(), group.results, folder, f"{group.name}-", pick, images)
@@ -87,9 +88,15 @@ def _draw(
     return list(contents)
 
 
-def _png(figure: "Figure") -> bytes:
+def histories(groups: Sequence[Group]) -> str:
+    """SHA-256 over the histories of some networks: which ones a picture was drawn from, kept in the picture."""
+    digests = [result.metrics["history_sha256"] for group in groups for result in group.results]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _png(figure: "Figure", **facts: str) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, dpi=DPI, metadata={"Software": None})
+    figure.savefig(stream, dpi=DPI, metadata={"Software": None, **facts})
     return stream.getvalue()
 
 

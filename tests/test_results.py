@@ -1,0 +1,142 @@
+"""What is committed is so: the reference results, what the README shows of them, the released models."""
+
+import json
+import os
+import re
+from functools import cache
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from bench import report as bench_report
+from bench.tables import Result as Measured
+from cifar import __version__, dataset, evaluation, files, manifest
+from cifar.errors import NotFoundError
+from cifar.formats import EQUAL, FORMATS
+from cifar.manifest import Line
+from cifar.recipes import recipe
+from cifar.report import card, figures, section, summary, tables
+from cifar.report.result import Result
+from cifar.run import runs_in
+
+BASELINES = ROOT / "bench" / "baselines"
+EXPORTS = ROOT / "exports"
+README = (ROOT / "README.md").read_text()
+RUNS = {run.path.name: run for run in runs_in(BASELINES)}
+LINES = manifest.read(EXPORTS)
+IMAGES = 1000  # of the test set, on which a released file answers again here
+
+Row = dict[str, str]
+
+
+@cache
+def whole() -> summary.Summary:
+    return summary.summarise(list(RUNS.values()))
+
+
+def tables_in(text: str) -> list[list[Row]]:
+    """The Markdown tables of a text, rows by column; of two columns of one name the second is 'name 2'."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE):
+        head, _, *rows = ([cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines())
+        names = [f"{name} {head[:i].count(name) + 1}" if name in head[:i] else name for i, name in enumerate(head)]
+        found.append([dict(zip(names, row, strict=True)) for row in rows])
+    return found
+
+
+def shown() -> list[list[Row]]:
+    """The tables of the README's results."""
+    return tables_in(README.partition("\n## Results\n")[2].partition("\n## ")[0])
+
+
+def committed() -> list[list[Row]]:
+    """All tables that the committed results give."""
+    measured = json.loads((ROOT / "bench" / "history" / f"{__version__}.json").read_text())
+    seeds = [tables.averages(group.averages(), "") for group in whole().groups]
+    text = section.markdown([*tables.sections(whole(), "confident"), *seeds])
+    return tables_in(text) + tables_in(bench_report.markdown(Measured(measured["rows"], [], {})))
+
+
+def test_every_figure_of_the_readme_is_in_the_committed_results() -> None:
+    known = committed()
+    for table in shown():
+        names = table[0].keys()
+        sources = [source for source in known if names <= source[0].keys()]
+        assert sources, f"no table has the columns {list(names)}"
+        given = [{name: row[name] for name in names} for source in sources for row in source]
+        for row in table:
+            assert row in given, row
+
+
+def test_the_readme_shows_every_network_with_and_without_augmentation() -> None:
+    (accuracy,) = (table for table in shown() if "gap" in table[0])
+    for average in (average for group in whole().groups for average in group.averages()):
+        assert [
+            row["seeds"] for row in accuracy if (row["network"], row["augment"]) == (average.network, average.augment)
+        ]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_reference_run_is_whole_and_has_the_reference_recipe(name: str) -> None:
+    result = Result(RUNS[name])  # raises unless its files belong together
+    mine = result.run.recipe
+    assert mine == recipe(mine.network, mine.policy.name, seed=mine.seed, profile="reference", dataset="cifar10")
+    assert result.metrics["n_train"] == dataset.TRAIN
+    assert result.metrics["n_test"] == dataset.TEST
+    assert {line.format for line in result.exported} == set(FORMATS)
+
+
+def test_no_image_and_no_model_is_among_the_reference_runs() -> None:
+    found = {path.name for path in BASELINES.rglob("*") if path.is_file() and "figures" not in path.parts}
+    assert found <= {
+        *("recipe.json", "environment.json", "metrics.json", "history.jsonl", "timing.jsonl", "predictions.npz"),
+        *("verify.jsonl", "manifest.json", "quality.json", "README.md", "curves.png", ".lock"),
+    }
+
+
+def test_the_picture_of_the_curves_is_drawn_from_these_histories() -> None:
+    with Image.open(BASELINES / "curves.png") as picture:
+        assert picture.info["histories"] == figures.histories(whole().groups)
+
+
+def test_the_released_models_are_the_augmented_ones_of_seed_0() -> None:
+    assert {(line.network, line.augment, line.seed) for line in LINES} == {
+        (network, "shift-flip", 0) for network in ("first", "second", "third")
+    }
+    for name in {f"{line.network}-{line.augment}-s{line.seed}" for line in LINES}:
+        mine = [line for line in LINES if line.file.startswith(name)]
+        recorded = {line.file: line.sha256 for line in manifest.read(BASELINES / name / "exports")}
+        assert {line.file: line.sha256 for line in mine} == recorded
+        assert (EXPORTS / f"{name}.md").read_text() == card.markdown(Result(RUNS[name]), mine)
+    assert files.size(EXPORTS) < 25 * 2**20
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.file)
+def test_a_released_file_answers_again_as_it_did(line: Line) -> None:
+    """In its own runtime, on the test images where they are at hand; else on drawn ones as the SavedModel does."""
+    path = EXPORTS / line.file
+    assert manifest.vouch(path) == line
+    name = f"{line.network}-{line.augment}-s{line.seed}"
+    images = _test_images()
+    if images is None:
+        images = dataset.draw_synthetic(10, IMAGES).x_test
+        expected = evaluation.predict(FORMATS["saved-model"].room.load(EXPORTS / f"{name}.saved_model", 2), images)
+    else:
+        expected = RUNS[name].predictions()[0][:IMAGES]
+    answers = evaluation.predict(FORMATS[line.format].room.load(path, 2), images)
+    same = (answers.argmax(axis=1) == expected.argmax(axis=1)).mean()
+    if line.format in EQUAL:
+        assert np.abs(answers - expected).max() <= 1e-4
+    assert same >= (line.agreement if line.format not in EQUAL else 0.9999) - 0.03
+
+
+@cache
+def _test_images() -> np.ndarray | None:
+    try:
+        data = dataset.load_cifar10(None, lambda _: None, download=False)
+    except NotFoundError:
+        assert "CIFAR10_DIR" not in os.environ
+        return None
+    return data.x_test[:IMAGES] if data.sha256 == LINES[0].data_sha256 else None
