@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar import dataset, environment, networks, step, training
+from cifar.backends.tensorflow import batches
 from cifar.recipes import POLICIES, Policy, recipe
 
 IMAGES = 50_000  # as many as CIFAR-10 has: synthetic pictures, repeated
@@ -58,7 +59,7 @@ def cifar(work: Work, tick: Tick) -> None:
     whole = dataset.Dataset("synthetic", None, (), work.images, work.labels, work.images[:1], work.labels[:1])
     advance = step.compiled(training.prepare(wanted))
     for epoch in count(1):
-        for images, targets in training.batches(wanted, whole, epoch):
+        for images, targets in batches(wanted, whole, epoch):
             advance(images, targets)
             tick()
 

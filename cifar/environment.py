@@ -8,12 +8,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cifar.errors import UsageError
+from cifar.errors import UsageError, one_of
+from cifar.recipes import BackendName
 
 FORMAT_VERSION = 1
 PACKAGES = ("tensorflow", "keras", "numpy", "onnx", "tf2onnx", "onnxruntime", "ai-edge-litert")
@@ -29,35 +31,106 @@ INSTRUCTION_SETS = (
     "asimd",
     "sve",
 )
-SETTINGS = {
-    "KERAS_BACKEND": "tensorflow",
-    "TF_ENABLE_ONEDNN_OPTS": "1",  # other kernels give other weights: fixed, and recorded
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    "CUDA_VISIBLE_DEVICES": "-1",  # the TensorFlow backend trains on the CPU
+TRAINING_STEP = 2  # counts up whenever a step's arithmetic changes: it then gives other weights
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What decides how a Keras backend computes.
+
+    Attributes:
+        name: as people write it.
+        packages: whose versions decide a run's bits.
+        settings: environment variables, set before it starts, and recorded.
+        decisive: those of them of which a user's other choice is refused, never overridden in silence.
+        on_gpu: what is set otherwise if it is to use a GPU.
+        facts: what else is recorded of it.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    settings: dict[str, str]
+    decisive: tuple[str, ...]
+    on_gpu: dict[str, str]
+    facts: dict[str, Any]
+
+    def on(self, device: str) -> dict[str, str]:
+        """The settings on `cpu` or `gpu`."""
+        return {**self.settings, **(self.on_gpu if device == "gpu" else {})}
+
+
+BACKENDS: dict[BackendName, Backend] = {
+    "tensorflow": Backend(
+        name="TensorFlow",
+        packages=("tensorflow", "keras", "numpy"),
+        settings={
+            "KERAS_BACKEND": "tensorflow",
+            "TF_ENABLE_ONEDNN_OPTS": "1",  # other kernels give other weights
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "CUDA_VISIBLE_DEVICES": "-1",
+        },
+        decisive=("TF_ENABLE_ONEDNN_OPTS",),
+        on_gpu={"CUDA_VISIBLE_DEVICES": "0"},
+        facts={"op_determinism": True, "jit_compile": False, "training_step": TRAINING_STEP},
+    ),
+    "jax": Backend(
+        name="JAX",
+        packages=("jax", "jaxlib", "keras", "numpy"),
+        settings={
+            "KERAS_BACKEND": "jax",
+            "XLA_FLAGS": "--xla_gpu_deterministic_ops=true",
+            "JAX_DEFAULT_MATMUL_PRECISION": "highest",  # float32 where a GPU would take TensorFloat-32
+            "JAX_PLATFORMS": "cpu",
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+        },
+        decisive=("XLA_FLAGS", "JAX_DEFAULT_MATMUL_PRECISION"),
+        on_gpu={"JAX_PLATFORMS": "cuda"},
+        facts={"jit_compile": True, "training_step": TRAINING_STEP},
+    ),
 }
-TRAINING_STEP = 2  # counts up whenever the step's arithmetic changes: it then gives other weights
-DECISIVE = ("KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS")  # a user's other choice is refused, never overridden in silence
+_devices: dict[str, str] = {}  # by backend, where this process has started it
 
 
-def configure(threads: int, device: str = "cpu") -> None:
-    """Start TensorFlow with `threads` threads and deterministic operations. Call it before any of its operations.
+def asked_backend() -> BackendName:
+    """The Keras backend that KERAS_BACKEND names for training; TensorFlow where it names none.
+
+    Raises:
+        UsageError: it is not one of BACKENDS.
+    """
+    asked = one_of("backend for KERAS_BACKEND", os.environ.get("KERAS_BACKEND") or "tensorflow", BACKENDS)
+    return next(name for name in BACKENDS if name == asked)
+
+
+def configure(threads: int, device: str = "cpu", backend: BackendName = "tensorflow") -> None:
+    """Start a backend with `threads` threads and deterministic operations. Call it before any of its operations.
 
     Args:
         threads: for each operation.
-        device: `cpu`, or `gpu` to leave the machine's GPUs in sight; models are trained on the CPU.
+        device: `cpu` or `gpu`.
+        backend: one of BACKENDS, whatever KERAS_BACKEND says.
 
     Raises:
-        UsageError: this process already runs it with another number of threads, the user's environment asks for
-            another backend or other kernels, or TensorFlow sees no GPU here.
+        UsageError: this process already runs another backend or another number of threads, the user's environment
+            asks for other arithmetic, the backend is not installed, or it sees no such device.
     """
-    for name in DECISIVE:
-        asked = os.environ.get(name, SETTINGS[name])
-        if asked != SETTINGS[name]:
+    chosen = BACKENDS[backend]
+    for name in chosen.decisive:
+        asked = os.environ.get(name, chosen.settings[name])
+        if asked != chosen.settings[name]:
             raise UsageError(
-                f"{name}={asked} is set, and runs are made under {name}={SETTINGS[name]} alone: unset it."
+                f"{name}={asked} is set, and runs are made under {name}={chosen.settings[name]} alone: unset it."
             )
-    hidden = {} if device == "cpu" else {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0")}
-    os.environ.update({**SETTINGS, **hidden})
+    if "keras" in sys.modules and sys.modules["keras"].backend.backend() != backend:
+        raise UsageError(f"Keras already runs in this process, not on {chosen.name}.")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ.update(chosen.on(device))
+    if device == "gpu" and visible not in (None, "-1"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible  # which of them, the user has said
+    {"tensorflow": _start_tensorflow, "jax": _start_jax}[backend](threads, device)
+    _devices[backend] = device
+
+
+def _start_tensorflow(threads: int, device: str) -> None:
     with quiet():
         import tensorflow as tf
 
@@ -74,22 +147,40 @@ def configure(threads: int, device: str = "cpu") -> None:
         raise UsageError(f"TensorFlow sees no {device.upper()} here.")
 
 
+def _start_jax(threads: int, device: str) -> None:
+    os.environ["NPROC"] = str(threads)  # the size of its pool of threads
+    with quiet():
+        try:
+            import jax
+            import keras
+        except ImportError as error:
+            raise UsageError("JAX is not installed: install this package with its extra `jax`.") from error
+        try:
+            jax.devices()
+        except (RuntimeError, AssertionError) as error:  # the second where it has no plugin for the platform
+            raise UsageError(f"JAX sees no {device.upper()} here.") from error
+        keras.utils.set_random_seed(0)  # imports TensorFlow where it is installed, which speaks past every log level
+
+
 def device_of(tensor: Any) -> str:
     """Where a TensorFlow tensor lies: `CPU` or `GPU`."""
     return str(tensor.device).rsplit(":", 2)[-2]
 
 
-def facts(threads: int) -> dict[str, Any]:
-    """The machine, the versions and the settings, ready for JSON."""
+def facts(threads: int, backend: BackendName = "tensorflow") -> dict[str, Any]:
+    """The machine, the versions and the settings of this process, ready for JSON."""
     import psutil
 
+    chosen = BACKENDS[backend]
+    device = _devices.get(backend, "cpu")
+    packages = dict.fromkeys((*PACKAGES, *chosen.packages))
     return {
         "format_version": FORMAT_VERSION,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in packages},
         "cpu": {
             "model": cpu()["model"],
             "architecture": platform.machine(),
@@ -99,16 +190,35 @@ def facts(threads: int) -> dict[str, Any]:
             "memory_bytes": psutil.virtual_memory().total,
         },
         "gpu": gpu(),
-        "device": "cpu",
+        "device": device,
         "threads": threads,
-        "settings": {**SETTINGS, "op_determinism": True, "jit_compile": False, "training_step": TRAINING_STEP},
+        "settings": {**chosen.on(device), **chosen.facts},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # JAX trains without TensorFlow
+        return None
+
+
+def in_words(threads: int, backend: BackendName) -> str:
+    """What trains where, in a sentence."""
+    here = facts(threads, backend)
+    versions = f"{BACKENDS[backend].name} {here['packages'][backend]}"
+    if here["device"] == "cpu":
+        return f"Trained by {versions} on the CPU ({here['cpu']['model']}), {threads} threads."
+    return f"Trained by {versions} on the GPU ({(gpu() or {}).get('model', 'unknown')})."
 
 
 def key(environment: dict[str, Any]) -> dict[str, Any]:
     """The part of the facts that decides a run's bits, beside its recipe and its data; None for what is not said."""
-    versions = {name: environment["packages"].get(name) for name in ("tensorflow", "keras", "numpy")}
-    return {**versions, "instruction sets": environment["cpu"].get("instruction_sets"), **environment["settings"]}
+    settings = environment["settings"]
+    backend = BACKENDS[settings.get("KERAS_BACKEND", "tensorflow")]
+    versions = {name: environment["packages"].get(name) for name in backend.packages}
+    gpu = {"gpu": environment["gpu"].get("model")} if environment.get("device") == "gpu" else {}
+    return {**versions, "instruction sets": environment["cpu"].get("instruction_sets"), **gpu, **settings}
 
 
 @cache

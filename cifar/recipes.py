@@ -10,6 +10,7 @@ from cifar.errors import one_of
 
 NETWORK = r"^[\w.-]+(:[\w.]+)?\Z"  # its name becomes part of names of files
 MOST_EPOCHS, MOST_THREADS = 2**31 - 1, 1024
+BackendName = Literal["tensorflow", "jax"]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
@@ -62,7 +63,7 @@ class Recipe(BaseModel):
         learning_rate: of RMSprop, constant (Keras's default).
         threads: of the arithmetic. Another count gives other weights (sums are split elsewhere), so it is
             fixed here and not taken from the machine.
-        backend: the Keras backend.
+        backend: the Keras backend. Another one draws other initial weights and dropout masks: another run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", regex_engine="python-re")
@@ -76,7 +77,7 @@ class Recipe(BaseModel):
     epochs: Count = 50
     learning_rate: float = Field(0.001, gt=0, allow_inf_nan=False)
     threads: int = Field(2, ge=1, le=MOST_THREADS)
-    backend: Literal["tensorflow"] = "tensorflow"
+    backend: BackendName = "tensorflow"
 
     @property
     def name(self) -> str:
@@ -126,6 +127,7 @@ def recipe(
     epochs: int | None = None,
     dataset: Literal["cifar10", "synthetic"] = "cifar10",
     threads: int = 2,
+    backend: BackendName = "tensorflow",
 ) -> Recipe:
     """Return the recipe of a network under a policy and a profile.
 
@@ -143,4 +145,5 @@ def recipe(
         batch_size=chosen.batch_size or full.batch_size,
         epochs=epochs if epochs is not None else chosen.epochs or full.epochs,
         threads=threads,
+        backend=backend,
     )

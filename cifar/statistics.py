@@ -82,6 +82,14 @@ def mean(values: Sequence[float], confidence: float = 0.95) -> Mean:
     return Mean(n, centre, deviation, (centre - reach, centre + reach))
 
 
+def difference_of_means(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """Interval of the second mean less the first, of independent values (Welch 1947); None for a single value."""
+    if min(len(first), len(second)) < 2:
+        return None
+    interval = scipy.stats.ttest_ind(second, first, equal_var=False).confidence_interval(confidence)
+    return float(interval.low), float(interval.high)
+
+
 @dataclass(frozen=True)
 class Noise:
     """How far the medians of repeated processes scatter from one process to the next, learnt from many rows.

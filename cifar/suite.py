@@ -1,12 +1,15 @@
 """A list of recipes from start to end: trained one by one, exported together."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from cifar import exporting, manifest, training
+from cifar import environment, exporting, manifest, training
+from cifar.backends import Watch
 from cifar.dataset import Dataset
 from cifar.errors import BusyError
 from cifar.formats import EQUAL
@@ -14,7 +17,7 @@ from cifar.recipes import Recipe
 from cifar.records import Identity
 from cifar.run import Run, claim
 
-Watching = Callable[[Recipe, int], AbstractContextManager[training.Watch]]
+Watching = Callable[[Recipe, int], AbstractContextManager[Watch]]
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,19 @@ def export_missing(outcomes: Sequence[Outcome], dataset: Dataset, threads: int) 
     """
     runs = [outcome.run for outcome in outcomes if outcome.run and outcome.run.finished]
     lacking = [run for run in runs if not _exported(run)]
-    if lacking:
+    if not lacking:
+        return
+    if lacking[0].recipe.backend == "tensorflow":
         exporting.export(lacking, dataset, threads=threads)
+        return
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        fresh.submit(_export_on_tensorflow, [run.path for run in lacking], dataset, threads).result()
+
+
+def _export_on_tensorflow(runs: Sequence[Path], dataset: Dataset, threads: int) -> None:
+    """Export in a process of its own what another backend has trained in this one."""
+    environment.configure(threads)
+    exporting.export([Run(path) for path in runs], dataset, threads=threads)
 
 
 def _exported(run: Run) -> bool:

@@ -3,14 +3,12 @@
 import io
 import math
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cifar import augment, checkpoint, environment, evaluation, files, step
+from cifar import backends, checkpoint, environment, evaluation, files
+from cifar.backends import DivergedError, Loop, Watch
 from cifar.checkpoint import Progress
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
@@ -18,22 +16,6 @@ from cifar.networks import architecture_sha256, build_afresh, weights_sha256
 from cifar.recipes import Recipe
 from cifar.records import FORMAT_VERSION, Epoch, Timing
 from cifar.run import Run
-
-Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
-
-
-class Watch(Protocol):
-    """Who is told how a run goes on."""
-
-    def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
-        """After every step: the epoch, how many images of it are done, its running means."""
-
-    def epoch(self, line: Epoch, timing: Timing) -> None:
-        """After every epoch, once its checkpoint is on disk."""
-
-
-class DivergedError(Exception):
-    """The loss is no longer a number."""
 
 
 def prepare(recipe: Recipe) -> Any:
@@ -46,7 +28,7 @@ def prepare(recipe: Recipe) -> Any:
         optimizer=keras.optimizers.RMSprop(recipe.learning_rate),
         loss="categorical_crossentropy",
         metrics=["accuracy"],
-        jit_compile=False,
+        jit_compile=recipe.backend == "jax",
     )
     model.optimizer.build(model.trainable_variables)
     return model
@@ -75,11 +57,11 @@ def train(run: Run, dataset: Dataset, watch: Watch) -> None:
     used = dataset.head(recipe.train_images)
     _record_environment(run, dataset)
     model = prepare(recipe)
-    advance = step.compiled(model)
+    train_on = backends.loop(model, recipe, used)
     progress = checkpoint.restore(run, model)
     try:
         for epoch in range(len(progress.history) + 1, recipe.epochs + 1):
-            line, timing = _train_epoch(model, advance, recipe, used, epoch, watch)
+            line, timing = _train_epoch(model, train_on, used, epoch, watch)
             progress.history.append(line)
             progress.timing.append(timing)
             checkpoint.save(run, model, progress)
@@ -96,7 +78,7 @@ def train(run: Run, dataset: Dataset, watch: Watch) -> None:
 
 def _record_environment(run: Run, dataset: Dataset) -> None:
     """Write where the run is trained; a run that goes on must go on under what decides its bits."""
-    here = environment.facts(run.recipe.threads)
+    here = environment.facts(run.recipe.threads, run.recipe.backend)
     if not (run.path / "environment.json").exists():
         run.write_json("environment.json", {**here, "dataset": dataset.facts()})
         return
@@ -118,35 +100,23 @@ def other_conditions(run: Run, threads: int) -> list[str]:
         there = {**environment.key(run.environment), "threads": run.recipe.threads}
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{run.path / 'environment.json'}: it does not say where this run was begun.") from error
-    here = {**environment.key(environment.facts(threads)), "threads": threads}
+    here = {**environment.key(environment.facts(threads, run.recipe.backend)), "threads": threads}
     then = {name: there.get(name, "not said") for name in here}
     return [f"{name} was {then[name]}, is {here[name]}" for name in here if then[name] != here[name]]
 
 
-def _train_epoch(
-    model: Any, advance: step.Step, recipe: Recipe, data: Dataset, epoch: int, watch: Watch
-) -> tuple[Epoch, Timing]:
-    """Visit every training image once, then score the test set. Running means are weighted by batch size."""
+def _train_epoch(model: Any, train_on: Loop, data: Dataset, epoch: int, watch: Watch) -> tuple[Epoch, Timing]:
+    """Visit every training image once, then score the test set."""
     started = time.perf_counter()
-    loss_sum = 0.0
-    right_sum = seen = 0
-    for images, targets in batches(recipe, data, epoch):
-        loss, right = advance(images, targets)
-        seen += len(images)
-        loss_sum += loss * len(images)
-        right_sum += right
-        if not math.isfinite(loss):
-            raise DivergedError(f"the loss became {loss} in epoch {epoch}, after {seen} of its images")
-        watch.step(epoch, seen, loss_sum / seen, right_sum / seen)
-    assert seen == len(data.x_train)
+    loss, accuracy = train_on(epoch, watch)
     trained = time.perf_counter()
     scores = evaluation.score(evaluation.predict(predictor(model), data.x_test), data.y_test)
     if not math.isfinite(scores.loss):
         raise DivergedError(f"the test loss became {scores.loss} after epoch {epoch}")
     line = Epoch(
         epoch=epoch,
-        loss=loss_sum / seen,
-        accuracy=right_sum / seen,
+        loss=loss,
+        accuracy=accuracy,
         test_loss=scores.loss,
         test_accuracy=scores.accuracy,
         weights_sha256=weights_sha256(model),
@@ -156,37 +126,8 @@ def _train_epoch(
         epoch=epoch,
         train_seconds=train_seconds,
         score_seconds=score_seconds,
-        images_per_second=seen / train_seconds,
+        images_per_second=len(data.x_train) / train_seconds,
     )
-
-
-def batches(recipe: Recipe, data: Dataset, epoch: int) -> Iterator[Batch]:
-    """An epoch's batches, the last partial one included; one batch is made ready while another is trained on.
-
-    Yields:
-        uint8 images (B, 32, 32, 3) and one-hot float32 targets (B, 10).
-    """
-    n = len(data.x_train)
-    visits = augment.order(recipe.seed, epoch, n)
-    parameters = augment.draw(recipe.policy, recipe.seed, epoch, n)
-    plain = not parameters.any()
-
-    def make(start: int) -> Batch:
-        index = visits[start : start + recipe.batch_size]
-        images = data.x_train[index]
-        return images if plain else augment.apply(images, parameters[index]), _one_hot(data.y_train[index])
-
-    with ThreadPoolExecutor(1) as ahead:
-        following = ahead.submit(make, 0)
-        for start in range(recipe.batch_size, n + recipe.batch_size, recipe.batch_size):
-            batch = following.result()
-            if start < n:
-                following = ahead.submit(make, start)
-            yield batch
-
-
-def _one_hot(labels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.eye(evaluation.CLASSES, dtype=np.float32)[labels]
 
 
 def predictor(model: Any) -> evaluation.Predictor:

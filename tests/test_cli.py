@@ -301,7 +301,7 @@ def test_ctrl_c_while_starting_is_obeyed_too(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize(("name", "value"), [("KERAS_BACKEND", "jax"), ("TF_ENABLE_ONEDNN_OPTS", "0")])
+@pytest.mark.parametrize(("name", "value"), [("TF_ENABLE_ONEDNN_OPTS", "0")])
 def test_an_environment_that_asks_for_another_arithmetic_is_refused(cifar: Command, name: str, value: str) -> None:
     answer = cifar("networks", **{name: value})
     assert answer.code == 2

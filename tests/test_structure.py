@@ -21,6 +21,7 @@ STOREYS = [
     ["cifar.regression"],
     ["cifar.results"],
     ["cifar.formats", "cifar.training"],
+    ["cifar.backends"],
     ["cifar.checkpoint"],
     ["cifar.run"],
     ["cifar.augment", "cifar.evaluation", "cifar.dataset", "cifar.networks", "cifar.step"],

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from conftest import Command, isolated, train_here
 
-from cifar import checkpoint, evaluation, step, training
+from cifar import backends, checkpoint, evaluation, training
+from cifar.backends.tensorflow import batches
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.recipes import Recipe, recipe
@@ -131,13 +132,13 @@ def test_recipe_and_environment_are_on_disk_before_the_first_step(tmp_path: Path
 def test_training_figures_are_means_over_images_not_over_batches(small: Dataset) -> None:
     wanted = small_recipe("tinynet:without_dropout", batch_size=64)  # 300 = 4 * 64 + 44
     model = training.prepare(wanted)
-    line, _ = training._train_epoch(model, step.compiled(model), wanted, small, 1, Silent())
+    line, _ = training._train_epoch(model, backends.loop(model, wanted, small), small, 1, Silent())
 
     model = training.prepare(wanted)
     losses: list[float] = []
     hits: list[bool] = []
     means: list[float] = []
-    for images, targets in training.batches(wanted, small, 1):
+    for images, targets in batches(wanted, small, 1):
         before = training.predictor(model)(images)
         losses += (-np.log(before[targets == 1])).tolist()
         hits += (before.argmax(1) == targets.argmax(1)).tolist()
@@ -152,15 +153,14 @@ def test_training_figures_are_means_over_images_not_over_batches(small: Dataset)
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 300, 1000])
 def test_an_epoch_shows_every_image_once_whatever_the_batch_size(small: Dataset, batch_size: int) -> None:
     wanted = small_recipe(augment="none", batch_size=batch_size)
-    batches = list(training.batches(wanted, small, 1))
-    shown = np.concatenate([images for images, _ in batches]).reshape(300, -1)
+    shown = np.concatenate([images for images, _ in batches(wanted, small, 1)]).reshape(300, -1)
     assert sorted(map(bytes, shown)) == sorted(map(bytes, small.x_train.reshape(300, -1)))
     assert [len(images) for images, _ in batches[:-1]] == [batch_size] * (len(batches) - 1)
 
 
 def test_batch_size_changes_no_augmented_image(small: Dataset) -> None:
     epochs = [
-        np.concatenate([images for images, _ in training.batches(small_recipe(batch_size=size), small, 2)])
+        np.concatenate([images for images, _ in batches(small_recipe(batch_size=size), small, 2)])
         for size in (10, 64, 300)
     ]
     assert (epochs[0] == epochs[1]).all()
@@ -169,7 +169,7 @@ def test_batch_size_changes_no_augmented_image(small: Dataset) -> None:
 
 def test_labels_stay_with_their_images(small: Dataset) -> None:
     label_of = {image.tobytes(): label for image, label in zip(small.x_train, small.y_train, strict=True)}
-    for images, targets in training.batches(small_recipe(augment="none"), small, 1):
+    for images, targets in batches(small_recipe(augment="none"), small, 1):
         assert [label_of[image.tobytes()] for image in images] == targets.argmax(axis=1).tolist()
 
 

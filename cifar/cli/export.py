@@ -11,7 +11,7 @@ from cifar.cli.output import DataDir, Json, RunArgument, note, stderr, stdout, w
 from cifar.errors import one_of
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
     from cifar.manifest import Line
     from cifar.run import Run
@@ -93,7 +93,7 @@ def _write_card(run: "Run", folder: Path) -> None:
     files.write(folder / f"{run.path.name}.md", card.markdown(Result(run), mine))
 
 
-def _table(run: "Run", lines: "list[Line]") -> "Table":
+def _table(run: "Run", lines: "list[Line]") -> "Group":
     from cifar.report import terminal
 
     rows = [

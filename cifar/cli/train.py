@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cifar.suite import Outcome
 
 DATA = ("auto", "cifar10", "synthetic")
+DEVICES = ("cpu", "gpu")
 PATIENCE = 1.5  # seconds after Ctrl-C until native code is not waited for any longer
 INTERRUPTED = 130
 
@@ -48,21 +49,24 @@ def train(
     threads: Annotated[
         int, typer.Option(min=1, max=MOST_THREADS, help="Part of the recipe: another count, other weights.")
     ] = 2,
+    device: Annotated[str, typer.Option(help="cpu or gpu.")] = "cpu",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train networks, plain and augmented; score, export and report them.
 
-    The same command goes on where it was interrupted, and keeps what is finished.
+    The same command goes on where it was interrupted, and keeps what is finished. KERAS_BACKEND=jax trains on JAX.
 
     Example: cifar train --network first --augment none --augment shift-flip --seed 0 --seed 1
     """
-    from cifar import dataset, networks, recipes
+    from cifar import dataset, environment, networks, recipes
 
     names = [networks.check_name(name) for name in network or networks.NETWORKS]
     policies = [one_of("augmentation policy", name, recipes.POLICIES) for name in augment or ("none", "shift-flip")]
     one_of("profile", profile, recipes.PROFILES)
     one_of("data set", data, DATA)
+    one_of("device", device, DEVICES)
+    backend = environment.asked_backend()
     with _interruptible(runs):
         loaded = dataset.load(data, data_dir, note)
         if loaded.name == "synthetic":
@@ -76,23 +80,29 @@ def train(
                 epochs=epochs,
                 dataset=loaded.name,
                 threads=threads,
+                backend=backend,
             )
             for number in dict.fromkeys(seed or [0])
             for name in dict.fromkeys(names)
             for policy in dict.fromkeys(policies)
         ]
-        outcomes = _train(wanted, loaded, runs, quiet)
+        outcomes = _train(wanted, loaded, runs, device, quiet)
         refusal = _export(outcomes, loaded, threads)
         _report(outcomes, loaded, runs, as_json)
     _end(outcomes, refusal)
 
 
-def _train(recipes: "Sequence[Recipe]", loaded: "Dataset", runs: Path, quiet: bool) -> "Sequence[Outcome]":
+def _train(
+    recipes: "Sequence[Recipe]", loaded: "Dataset", runs: Path, device: str, quiet: bool
+) -> "Sequence[Outcome]":
     from cifar import environment, suite
     from cifar.report import progress
 
-    with stderr.status("Starting TensorFlow"):
-        environment.configure(recipes[0].threads)
+    backend = recipes[0].backend
+    with stderr.status(f"Starting {environment.BACKENDS[backend].name}"):
+        environment.configure(recipes[0].threads, device, backend)
+    if backend != "tensorflow" or device != "cpu":
+        note(environment.in_words(recipes[0].threads, backend))
 
     @contextmanager
     def watching(recipe: "Recipe", number: int) -> Iterator[Any]:

@@ -70,7 +70,7 @@ def _verify_run(
     data = data_of(run, data_dir)
     asked = Asked(threads or run.recipe.threads, _watching(run, data), epochs)
     with stderr.status("Starting TensorFlow"):
-        environment.configure(asked.threads)
+        environment.configure(asked.threads, run.environment.get("device", "cpu"), run.recipe.backend)
     proofs = []
     for name in names:
         with stderr.status(f"{name}: {proof.RUNGS[name].shows}?"):

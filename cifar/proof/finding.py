@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cifar.backends import Watch
 from cifar.errors import UsageError
 from cifar.recipes import Recipe
 from cifar.records import Epoch
 from cifar.run import Run
-from cifar.training import Watch
 
 
 class DifferenceError(Exception):

@@ -14,11 +14,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from cifar import dataset, environment, files, recipes, suite
+from cifar.backends import Watch
 from cifar.errors import UsageError
 from cifar.proof.finding import DifferenceError, compare_lines
 from cifar.recipes import Recipe
 from cifar.records import Epoch, parse, read_json
-from cifar.training import Watch
 
 FORMAT_VERSION = 1
 TABLE = Path(__file__).with_name("golden.json")

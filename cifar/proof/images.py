@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import augment, training
+from cifar import augment
+from cifar.backends.tensorflow import batches
 from cifar.dataset import Dataset
 from cifar.proof.finding import Asked, Finding
 from cifar.run import Run
@@ -50,8 +51,8 @@ def _ways(run: Run, data: Dataset, epoch: int) -> dict[str, NDArray[np.uint8]]:
 
     ways = {}
     for size in BATCH_SIZES:
-        batches = training.batches(run.recipe.model_copy(update={"batch_size": size}), data, epoch)
-        visited = np.concatenate([images for images, _ in batches])
+        made = batches(run.recipe.model_copy(update={"batch_size": size}), data, epoch)
+        visited = np.concatenate([images for images, _ in made])
         ways[f"in batches of {size}"] = _back(visited, augment.order(run.recipe.seed, epoch, len(data.x_train)))
     shuffled = np.random.default_rng().permutation(len(data.x_train))
     ways["in another order"] = _back(some(shuffled), shuffled)

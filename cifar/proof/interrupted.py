@@ -80,7 +80,7 @@ def _start(
 
 def _train(scratch: str, identity: Identity, data: Dataset, seen: "Synchronized[int]") -> None:
     """Train, from the checkpoint where there is one: what the child process does."""
-    environment.configure(identity.recipe.threads)
+    environment.configure(identity.recipe.threads, backend=identity.recipe.backend)
     with claim(Path(scratch), identity) as run:
         training.train(run, data, _Counting(seen, len(data.head(identity.recipe.train_images).x_train)))
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cifar import exporting, training
+from cifar.backends import Watch
 from cifar.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.exporting import compare
@@ -63,7 +64,7 @@ def train_again(run: Run, data: Dataset, epochs: int, asked: Asked, scratch: Pat
 class _Comparing:
     """A Watch that stops the training at the first epoch that is not as recorded."""
 
-    watch: training.Watch
+    watch: Watch
     recorded: list[Epoch]
 
     def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:

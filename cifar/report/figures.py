@@ -128,7 +128,7 @@ def curves(results: Sequence[Result]) -> "Figure":
         panel.set_xlabel("epoch")
     panels[0].legend(frameon=False)
     seeds = sorted({result.seed for result in results})
-    _head(figure, f"{results[0].run.recipe.network}: learning curves, {_seeds(seeds)}", results[0])
+    _head(figure, f"{results[0].network}: learning curves, {_seeds(seeds)}", results[0])
     return figure
 
 
@@ -183,7 +183,7 @@ def confusion(results: Sequence[Result]) -> "Figure":
         panel.set_xlabel("predicted class")
         panel.set_ylabel("true class")
         panel.set_title(f"{_policy(result.augment)}, seed {result.seed}: {result.scores.accuracy:.1%}")
-    title = f"{results[0].run.recipe.network}: where the test images go, % of each true class"
+    title = f"{results[0].network}: where the test images go, % of each true class"
     _head(figure, title, results[0])
     return figure
 
@@ -203,7 +203,7 @@ def misclassified(results: Sequence[Result], images: NDArray[np.uint8], pick: st
             panel.axis("off")
         for panel, row in zip(panels, result.misclassified(pick), strict=False):
             _picture(panel, images[row["index"]], row)
-    _head(figure, f"{results[0].run.recipe.network}: test images that it gets wrong", results[0])
+    _head(figure, f"{results[0].network}: test images that it gets wrong", results[0])
     return figure
 
 

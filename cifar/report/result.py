@@ -66,6 +66,12 @@ class Result:
             raise UsageError(f"{self.run.path / name}: not the one that metrics.json was written beside.")
 
     @property
+    def network(self) -> str:
+        """The network's name, and the backend that trained it if that is not TensorFlow."""
+        recipe = self.run.recipe
+        return recipe.network if recipe.backend == "tensorflow" else f"{recipe.network} {recipe.backend}"
+
+    @property
     def augment(self) -> str:
         """The policy's name."""
         return self.run.recipe.policy.name

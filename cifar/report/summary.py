@@ -1,6 +1,6 @@
 """The figures of a report, taken from run folders. Drawing them is for others."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from cifar.manifest import Line
 from cifar.report.gains import Claim, Gain, gain_of, judge
 from cifar.report.result import Result
 from cifar.run import Run
-from cifar.statistics import Mean, mean
+from cifar.statistics import Interval, Mean, difference_of_means, mean
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,24 @@ class Exported:
     agreement: float
 
 
+@dataclass(frozen=True)
+class Versus:
+    """A network and policy on TensorFlow, first, and on another backend, second.
+
+    Attributes:
+        backend: the other one.
+        first, second: accuracy after the last epoch over seeds.
+        interval: of the second less the first (Welch); None for a single seed.
+    """
+
+    network: str
+    augment: str
+    backend: str
+    first: Mean
+    second: Mean
+    interval: Interval | None
+
+
 Change = tuple[Line, float]
 """A file, and its accuracy less that of the Keras model."""
 
@@ -60,6 +78,16 @@ class Group:
     network: str
     name: str
     results: list[Result]
+
+    @property
+    def backend(self) -> str:
+        """The backend that trained them."""
+        return self.results[0].run.recipe.backend
+
+    @property
+    def likeness(self) -> Hashable:
+        """What the results have in common beside their backend."""
+        return _likeness(self.results[0], {"backend"})
 
     def of(self, augment: str) -> dict[int, Result]:
         """The results under a policy, by seed."""
@@ -116,6 +144,17 @@ class Summary:
         """All results, group by group."""
         return [result for group in self.groups for result in group.results]
 
+    def between_backends(self) -> list[Versus]:
+        """Groups whose recipes differ in the backend alone, against those on TensorFlow."""
+        return [
+            _versus(first, second, augment)
+            for first in self.groups
+            for second in self.groups
+            if first.backend == "tensorflow" != second.backend and first.likeness == second.likeness
+            for augment in first.policies
+            if augment in second.policies
+        ]
+
     def around(self, runs: Sequence[Run]) -> "Summary":
         """The part that concerns some runs: the groups they stand in, and those of them that are unfinished."""
         paths = {run.path for run in runs}
@@ -130,6 +169,7 @@ class Summary:
             "unfinished": [{"path": str(run.path), "status": run.status} for run in self.unfinished],
             "averages": [asdict(average) for group in self.groups for average in group.averages()],
             "exported": [asdict(exported) for group in self.groups for exported in group.exported()],
+            "backends": [asdict(versus) for versus in self.between_backends()],
             "gains": [asdict(gain) for group in self.groups for gain in group.gains()],
             "claims": [asdict(claim) for group in self.groups for claim in group.claims()],
         }
@@ -141,19 +181,35 @@ def summarise(runs: Sequence[Run]) -> Summary:
     for run in runs:
         if run.finished:
             result = Result(run)
-            settings = run.recipe.model_dump_json(exclude={"policy", "seed"})
-            alike = settings, run.identity.data_sha256, result.labels.tobytes()  # gains are over the same images
-            groups.setdefault(alike, []).append(result)
-    networks = [results[0].run.recipe.network for results in groups.values()]
+            groups.setdefault(_likeness(result), []).append(result)
+    networks = [results[0].network for results in groups.values()]
     made = []
     for network, results in zip(networks, groups.values(), strict=True):
-        stem = network.replace(":", ".")
+        stem = network.replace(":", ".").replace(" ", "-")
         recipe = results[0].run.recipe
         alone = networks.count(network) == 1
         name = stem if alone else f"{stem}-{recipe.dataset}-{results[0].metrics['n_train']}x{recipe.epochs}"
         results.sort(key=lambda result: (result.augment != "none", result.augment, result.seed))
         made.append(Group(network, name, results))
     return Summary(made, [run for run in runs if not run.finished])
+
+
+def _likeness(result: Result, beside: Collection[str] = ()) -> Hashable:
+    """What decides which results are compared: the recipe but for policy, seed and fields beside, and the images."""
+    settings = result.run.recipe.model_dump_json(exclude={"policy", "seed", *beside})
+    return settings, result.run.identity.data_sha256, result.labels.tobytes()
+
+
+def _versus(first: Group, second: Group, augment: str) -> Versus:
+    ours, theirs = ([result.scores.accuracy for result in group.of(augment).values()] for group in (first, second))
+    return Versus(
+        network=first.network,
+        augment=augment,
+        backend=second.backend,
+        first=mean(ours),
+        second=mean(theirs),
+        interval=difference_of_means(ours, theirs),
+    )
 
 
 def _average(network: str, results: Sequence[Result]) -> Average:

@@ -8,7 +8,7 @@ from cifar.records import Proof
 from cifar.report.gains import Claim, Gain
 from cifar.report.result import Result
 from cifar.report.section import Section
-from cifar.report.summary import Average, Exported, Group, Summary
+from cifar.report.summary import Average, Exported, Group, Summary, Versus
 from cifar.statistics import Interval, Mean
 
 
@@ -26,6 +26,8 @@ def sections(summary: Summary, pick: str) -> Iterator[Section]:
         yield from figures_of(group)
         for result in group.firsts():
             yield misclassified(result, pick)
+    if between := summary.between_backends():
+        yield backends(between)
 
 
 def figures_of(group: Group) -> Iterator[Section]:
@@ -48,7 +50,7 @@ def results(found: Sequence[Result]) -> Section:
     """Accuracy of every run."""
     rows = [
         (
-            result.run.recipe.network,
+            result.network,
             result.augment,
             str(result.seed),
             f"{result.scores.accuracy:.1%}",
@@ -114,6 +116,29 @@ def gains(found: Sequence[Gain], caption: str) -> Section:
     return Section("What augmentation buys", columns, rows, explained + caption)
 
 
+def backends(found: Sequence[Versus]) -> Section:
+    """The same recipes on two backends."""
+    rows = [
+        (
+            versus.network,
+            versus.augment,
+            versus.backend,
+            f"{versus.first.n}, {versus.second.n}",
+            _with_reach(versus.first),
+            _with_reach(versus.second),
+            f"{(versus.second.mean - versus.first.mean) * 100:+.1f}",
+            _signed(versus.interval),
+        )
+        for versus in found
+    ]
+    columns = ("network", "augment", "backend", "seeds>", "TensorFlow>", "it>", "change>", "95 %>")
+    explained = (
+        "Test accuracy after the last epoch, in percent, over seeds. Another backend draws other initial weights and "
+        "dropout masks: runs are compared as distributions over seeds (Welch's interval)."
+    )
+    return Section("Another backend", columns, rows, explained)
+
+
 def claims(found: Sequence[Claim]) -> Section:
     """The claims of the published text."""
     rows = [(claim.network, f"{claim.claim}: {claim.figures}", claim.verdict) for claim in found]
@@ -157,7 +182,7 @@ def misclassified(result: Result, pick: str) -> Section:
         (str(row["index"]), row["true"], row["predicted"], f"{row['confidence']:.1%}")
         for row in result.misclassified(pick)
     ]
-    title = f"Misclassified by {result.run.recipe.network} {result.augment} seed {result.seed}, {PICKS[pick][0]}"
+    title = f"Misclassified by {result.network} {result.augment} seed {result.seed}, {PICKS[pick][0]}"
     return Section(title, ("image>", "true", "predicted", "confidence>"), rows)
 
 

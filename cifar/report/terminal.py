@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console, JustifyMethod
+from rich.console import Console, Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -20,22 +20,22 @@ WIDTH, HEIGHT = 15, 16  # of a picture in the terminal, in half-block pixels
 ACROSS = 5  # pictures side by side in 80 columns
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> Table:
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> Group:
     """A plain table; its columns are named as in a Section.
 
     Texts are shown as they are: a path may look like rich's markup, or hold control characters.
     """
-    made = Table(title_justify="left", caption_justify="left", box=None, pad_edge=False)
-    made.title, made.caption = Text(printable(title), "table.title"), Text(printable(caption), "table.caption")
+    made = Table(box=None, pad_edge=False)
     for column in columns:
         justify: JustifyMethod = "right" if column.endswith(">") else "left"
         made.add_column(column.rstrip("<>"), justify=justify, no_wrap=column.endswith(("<", ">")), overflow="fold")
     for row in rows:
         made.add_row(*(Text(printable(cell)) for cell in row))
-    return made
+    below = [Text(printable(caption), "table.caption")] if caption else []
+    return Group(Text(printable(title), "table.title"), made, *below)
 
 
-def rendered(section: Section) -> Table:
+def rendered(section: Section) -> Group:
     """A section as a table."""
     return table(section.title, section.columns, section.rows, section.caption)
 
@@ -81,6 +81,8 @@ def show(console: Console, summary: Summary, pick: str, images: dict[str, NDArra
                 _show_pictures(console, result, pick, mine)
             else:
                 console.print(rendered(tables.misclassified(result, pick)), "")
+    if between := summary.between_backends():
+        console.print(rendered(tables.backends(between)), "")
     for run in summary.unfinished:
         text = printable(f"Not in the report: {run.path} is {run.status}.")
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -88,7 +90,7 @@ def show(console: Console, summary: Summary, pick: str, images: dict[str, NDArra
 
 def _show_pictures(console: Console, result: Result, pick: str, images: NDArray[np.uint8]) -> None:
     rows = result.misclassified(pick)
-    name = f"{result.run.recipe.network} {result.augment} seed {result.seed}"
+    name = f"{result.network} {result.augment} seed {result.seed}"
     console.print(f"Wrong, {PICKS[pick][0]}: {name} (class →answer)", style="italic", highlight=False, markup=False)
     captions = [(row["true"], f"→{row['predicted']} {row['confidence']:.0%}") for row in rows]
     console.print(pictures(images[[row["index"] for row in rows]], captions))

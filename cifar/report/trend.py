@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.console import Group
 
 from cifar import files, results
 from cifar.errors import UsageError
@@ -99,7 +99,7 @@ def _series(quantity: Quantity, found: list[Result]) -> Series:
     return {name: [quantity.value(row) if row else None for row in each] for name, each in rows.items()}
 
 
-def tables(trend: Trend) -> list[Table]:
+def tables(trend: Trend) -> list[Group]:
     """A table per quantity: a line per row, a column per release."""
     made = []
     columns = ("row", *(f"{release}>" for release in trend.releases[-SHOWN:]))

@@ -1,6 +1,6 @@
 """A comparison for people: one table, in the terminal and in Markdown."""
 
-from rich.table import Table
+from rich.console import Group
 
 from cifar.regression.verdict import WORDS, Comparison, Verdict
 from cifar.report.section import Section, markdown_table
@@ -78,7 +78,7 @@ def notes(comparison: Comparison) -> list[str]:
     return said
 
 
-def terminal(comparison: Comparison) -> list[Table | str]:
+def terminal(comparison: Comparison) -> list[Group | str]:
     """What a terminal shows."""
     tables = [rendered(section) for section in sections(comparison)]
     return [*(part for made in tables for part in (made, "")), title(comparison), *notes(comparison)]
