@@ -153,9 +153,10 @@ def test_training_figures_are_means_over_images_not_over_batches(small: Dataset)
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 300, 1000])
 def test_an_epoch_shows_every_image_once_whatever_the_batch_size(small: Dataset, batch_size: int) -> None:
     wanted = small_recipe(augment="none", batch_size=batch_size)
-    shown = np.concatenate([images for images, _ in batches(wanted, small, 1)]).reshape(300, -1)
+    made = [images for images, _ in batches(wanted, small, 1)]
+    shown = np.concatenate(made).reshape(300, -1)
     assert sorted(map(bytes, shown)) == sorted(map(bytes, small.x_train.reshape(300, -1)))
-    assert [len(images) for images, _ in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert [len(images) for images in made[:-1]] == [batch_size] * (len(made) - 1)
 
 
 def test_batch_size_changes_no_augmented_image(small: Dataset) -> None:
