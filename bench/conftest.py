@@ -87,7 +87,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     cases: dict[str, Callable[[], list[Any]]] = {
         "latency_case": lambda: grid.inference(session.grid, chosen, _devices(config)),
         "start_case": lambda: grid.start(session.grid, chosen),
-        "training_case": lambda: grid.training(session.grid),
+        "training_case": lambda: grid.training(session.grid, _devices(config)),
         "network": lambda: list(session.grid.networks),
         "policy": lambda: [name for name in POLICIES if name != "none"],
         "gained": lambda: config.stash[GAINS],

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import psutil
 
-from bench.models import KERAS, Model
-from bench.ways import OURS, WAYS
+from bench.models import KERAS, KERAS_JAX, Model
+from bench.ways import JAX, OURS, WAYS
 from cifar.formats import FORMATS
 from cifar.networks import NETWORKS
 
-FORMAT_NAMES = (KERAS, *FORMATS)
+FORMAT_NAMES = (KERAS, KERAS_JAX, *FORMATS)
 POLICIES = ("none", "shift-flip", "shift-flip-rotate")
 ALL_THREADS = psutil.cpu_count() or 1
 
@@ -26,6 +26,7 @@ class Grid:
         processes: that share the samples of a case of inference: what differs between them is noise.
         rounds: of training, each of a few steps of every way.
         budget: seconds of sampling per case of inference, shared by the models.
+        jax: whether JAX is measured on the CPU too; on a GPU it always is.
     """
 
     batches: tuple[int, ...]
@@ -36,6 +37,7 @@ class Grid:
     processes: int
     rounds: int
     budget: float
+    jax: bool = False
 
 
 DEFAULT = Grid((1, 32), (1,), ("first",), POLICIES, ("none", "shift-flip"), processes=3, rounds=3, budget=1.2)
@@ -48,6 +50,7 @@ FULL = Grid(
     processes=5,
     rounds=12,
     budget=4.0,
+    jax=True,
 )
 
 
@@ -86,6 +89,7 @@ def inference(grid: Grid, models: Sequence[Model], devices: Sequence[str]) -> li
         for batch in grid.batches
         for threads in grid.threads
         for device in devices
+        if name != KERAS_JAX or grid.jax or device == "gpu"
     ]
 
 
@@ -94,12 +98,13 @@ def start(grid: Grid, models: Sequence[Model]) -> list[Case]:
     return [case for case in inference(grid, models, ["cpu"]) if case.batch == grid.batches[0]]
 
 
-def training(grid: Grid) -> list[TrainingCase]:
+def training(grid: Grid, devices: Sequence[str]) -> list[TrainingCase]:
     """Every way of training that knows the policy."""
     return [
         TrainingCase(network, policy, name)
         for network in grid.networks
         for policy in grid.policies
         for name, way in WAYS.items()
-        if policy in way.policies and (name == OURS or policy in grid.peers)
+        if policy in way.policies and (name in (OURS, JAX) or policy in grid.peers)
+        if name != JAX or grid.jax or "gpu" in devices
     ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench import models
 from bench.grid import Case
-from bench.models import KERAS, Model
+from bench.models import KERAS, KERAS_JAX, Model
 from bench.processes import ask
 from bench.session import NotHereError, Row, Session
 from bench.timing import LEAST_SAMPLES, percentile
@@ -28,6 +28,7 @@ MOST_STARTS, START_SECONDS = (
     5.0,
 )  # cold starts of a file; no more of them after so many seconds, shared by the models
 USED_MORE = 0.25  # cores that a row may keep busy beyond its threads
+IN_KERAS = {KERAS: FORMATS["saved-model"], KERAS_JAX: Format("", "", "jax", {"cpu": "JAX CPU", "gpu": "JAX GPU"})}
 MEASURED = ("provider_actual", "threads_actual", "warm_up", "order")
 
 
@@ -221,7 +222,7 @@ class Inference:
         """Accuracy and agreement as a manifest has them; those of a run's Keras model as its metrics do."""
         if model.guest:
             return {"accuracy": None, "agreement": None}
-        line = model.lines.get("saved-model" if case.format == KERAS else case.format)
+        line = model.lines.get("saved-model" if case.format in IN_KERAS else case.format)
         if line:
             return {"accuracy": line.accuracy, "agreement": line.agreement}
         return {"accuracy": model.run.metrics["accuracy"] if model.run else None, "agreement": 1.0}
@@ -274,13 +275,13 @@ def installed(module: str) -> bool:
 
 
 def _form(name: str) -> Format:
-    """What is known of a format; Keras runs where a SavedModel does."""
-    return FORMATS["saved-model" if name == KERAS else name]
+    """What is known of a format; Keras runs where its backend does."""
+    return IN_KERAS.get(name) or FORMATS[name]
 
 
 def _group(case: Case) -> tuple[str, int, str]:
-    """Cases with the same group share a worker: Keras has one of its own."""
-    return (KERAS if case.format == KERAS else _form(case.format).runtime, case.threads, case.device)
+    """Cases with the same group share a worker: Keras has one of its own, on each backend."""
+    return (case.format if case.format in IN_KERAS else _form(case.format).runtime, case.threads, case.device)
 
 
 def _milliseconds(seconds: float | None) -> float | None:

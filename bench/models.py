@@ -18,7 +18,7 @@ from cifar.run import Run, runs_in
 
 RELEASED = Path(__file__).parent.parent / "exports"
 STAND_IN = ("second", "shift-flip", 4, 2000)  # network, policy, epochs, training images
-KERAS = "keras"
+KERAS, KERAS_JAX = "keras", "keras-jax"  # through predict_on_batch, by backend
 FACTS = ("network", "augment", "seed", "dataset", "official", "data_sha256", "weights_sha256")
 
 
@@ -59,7 +59,8 @@ class Model:
         origin: in words, where it comes from.
         run: its run folder; None for a released model, and for the stand-in until it is trained.
         lines: what the manifests say, by format.
-        paths: the files, by format; `keras` for the run folder or the SavedModel that the Keras model is filled from.
+        paths: the files, by format; `keras` and `keras-jax` for the run folder or the SavedModel that the Keras model
+            is filled from.
         lacking: why a format is not there.
         guest: how to read it, if it is a file of anybody's.
     """
@@ -86,7 +87,7 @@ class Model:
             )
             self.run = Run(Path(path))
         if self.run is not None:
-            self.paths[KERAS] = self.run.path
+            self.paths[KERAS] = self.paths[KERAS_JAX] = self.run.path
             weights = self.run.metrics["weights_sha256"]
             self._take(self.run.path / "exports", weights)
             missing = [name for name in FORMATS if name in formats and name not in self.lines]
@@ -98,7 +99,7 @@ class Model:
             except UsageError as error:
                 self.lacking[name] = Lack(str(error), bad=True)
         if self.run is None and "saved-model" in self.paths and "saved-model" not in self.lacking:
-            self.paths[KERAS] = self.paths["saved-model"]
+            self.paths[KERAS] = self.paths[KERAS_JAX] = self.paths["saved-model"]
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -52,16 +52,16 @@ class Training:
         last = answers[-1]
         return seconds, {
             "kind": "training",
-            "way": way.name,
+            "way": way.name if last["device"] == "cpu" else f"{way.name} on the GPU",
             "model": case.network,
             "augment": case.policy,
             "threads": ALL_THREADS,
-            "device": "cpu",
             "dataset": "synthetic",
-            **{key: last[key] for key in ("batch", "tried", "flop_per_image", "memory_bytes")},
-            "images_per_second": last["batch"] / median,
-            "images_per_second_best": last["batch"] / min(seconds),
-            "images_per_second_mean": last["batch"] / float(np.mean(seconds)),
+            **{key: last[key] for key in ("device", "batch", "tried", "memory_bytes")},
+            "flop_per_image": last["flop_per_image"] if last["device"] == "cpu" else None,  # the peak is the CPU's
+            "images_per_second": last["images"] / median,
+            "images_per_second_best": last["images"] / min(seconds),
+            "images_per_second_mean": last["images"] / float(np.mean(seconds)),
             "slowest_over_median": max(seconds) / median,
             "repeats": [len(answer["seconds"]) for answer in answers],  # rounds of one process
         }

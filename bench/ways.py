@@ -10,20 +10,26 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import dataset, environment, networks, step, training
+from cifar import backends, dataset, environment, networks, step, training
 from cifar.backends.tensorflow import batches
 from cifar.recipes import POLICIES, Policy, recipe
+from cifar.report.progress import Silent
 
 IMAGES = 50_000  # as many as CIFAR-10 has: synthetic pictures, repeated
 WARM_UP = 12  # steps before every measurement: more than Keras's generators have ready from before
 SWEEP = 8  # steps for which a batch size is tried
 
-Tick = Callable[[], None]
+
+class Tick(Protocol):
+    """What a way calls after every step; or after some of them, with the number of their images."""
+
+    def __call__(self, images: int | None = None) -> None:
+        """Note the time."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,27 @@ def cifar(work: Work, tick: Tick) -> None:
         for images, targets in batches(wanted, whole, epoch):
             advance(images, targets)
             tick()
+
+
+def on_jax(work: Work, tick: Tick) -> None:
+    """`cifar train` on JAX, on the GPU where there is one; there a call is an epoch, without its partial batch."""
+    environment.configure(work.threads, "gpu" if environment.gpu() else "cpu", "jax")
+    n = len(work.images) // work.batch * work.batch
+    wanted = recipe(work.network, work.policy.name, profile="reference", dataset="synthetic", backend="jax")
+    wanted = wanted.model_copy(update={"batch_size": work.batch, "threads": work.threads})
+    whole = dataset.Dataset("synthetic", None, (), work.images[:n], work.labels[:n], work.images[:1], work.labels[:1])
+    train_on = backends.loop(training.prepare(wanted), wanted, whole)
+    seen = 0
+
+    class Tell(Silent):
+        def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
+            nonlocal seen
+            del loss, accuracy
+            before, seen = seen, (epoch - 1) * n + images
+            tick(seen - before)
+
+    for epoch in count(1):
+        train_on(epoch, Tell())
 
 
 def keras_fit(work: Work, tick: Tick) -> None:
@@ -196,9 +223,10 @@ class Way:
 
 
 AUGMENTED = ("shift-flip", "shift-flip-rotate")
-OURS = "cifar"
+OURS, JAX = "cifar", "jax"
 WAYS = {
     OURS: Way("cifar train", cifar, "tensorflow", ("none", *AUGMENTED), ()),
+    JAX: Way("cifar train, JAX", on_jax, "jax", ("none", *AUGMENTED), ()),
     "fit": Way("Keras fit", keras_fit, "tensorflow", ("none",)),
     "generator": Way("fit, ImageDataGenerator", keras_generator, "tensorflow", AUGMENTED, plain="fit"),
     "layers": Way("fit, Random* layers", keras_layers, "tensorflow", AUGMENTED, plain="fit"),
@@ -226,20 +254,25 @@ def measure(
         batches: sizes to try.
         threads: of the arithmetic.
         steps: timed in a round.
-        exchange: is given a dict: `batch` and the `seconds` of a round's steps; `tried`, the images/s of each size;
-            `memory_bytes`, the peak of the process so far; `flop_per_image` of a training step.
+        exchange: is given a dict: `batch`; the `seconds` of a round's ticks and the `images` of each; the `device`;
+            `tried`, the images/s of each size; `memory_bytes`, the peak of the process so far; `flop_per_image` of a
+            training step.
     """
-    os.environ.update({"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"})
+    if way != JAX:
+        os.environ.update(environment.BACKENDS["tensorflow"].settings)
     drawn = dataset.draw_synthetic()
     images = np.resize(drawn.x_train, (IMAGES, *drawn.x_train.shape[1:]))
     labels = np.resize(drawn.y_train, IMAGES)
+
+    per_tick = 0
 
     def run(batch: int, n: int, done: Callable[[list[float]], None]) -> None:
         times: list[float] = []
         settled = 0
 
-        def tick() -> None:
-            nonlocal settled
+        def tick(images: int | None = None) -> None:
+            nonlocal settled, per_tick
+            per_tick = images or batch
             times.append(time.perf_counter())
             if settled < WARM_UP:
                 settled += 1
@@ -265,6 +298,7 @@ def measure(
     def report(seconds: list[float]) -> None:
         flop = networks.training_flop(networks.build(network))
         facts = {"batch": best, "tried": tried, "flop_per_image": flop, "memory_bytes": environment.peak_memory()}
-        exchange({**facts, "seconds": seconds})
+        device = "gpu" if way == JAX and environment.gpu() else "cpu"
+        exchange({**facts, "seconds": seconds, "images": per_tick, "device": device})
 
     run(best, steps, report)

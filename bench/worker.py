@@ -22,8 +22,15 @@ from cifar.errors import CifarError
 from cifar.evaluation import predict
 from cifar.formats import FORMATS, Loaded, foreign
 from cifar.formats.foreign import Reading
+from cifar.recipes import BackendName
 
-IMPORTS = {"tensorflow": "tensorflow", "ai-edge-litert": "ai_edge_litert.interpreter", "onnxruntime": "onnxruntime"}
+IMPORTS = {
+    "tensorflow": "tensorflow",
+    "jax": "jax",
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "onnxruntime": "onnxruntime",
+}
+IN_KERAS: dict[str, BackendName] = {"keras": "tensorflow", "keras-jax": "jax"}
 PEAK_SIZE, PEAK_REPEATS = 4096, 4
 
 
@@ -79,28 +86,34 @@ def load(case: dict[str, Any]) -> Loaded:
     path, threads, device = Path(case["path"]), case["threads"], case["device"]
     if case.get("reading") is not None:
         return foreign.load(case["format"], path, threads, Reading.from_json(case["reading"]))
-    if case["format"] == "keras":
-        return KerasModel(path, case["network"], threads, device)
+    if case["format"] in IN_KERAS:
+        return KerasModel(path, case["network"], threads, device, IN_KERAS[case["format"]])
     return FORMATS[case["format"]].room.load(path, threads, device)
 
 
 class KerasModel:
     """A Keras model through `predict_on_batch`: a run's own, or one filled with the weights of a SavedModel."""
 
-    def __init__(self, path: Path, network: str, threads: int, device: str) -> None:
-        environment.configure(threads, device)
+    def __init__(self, path: Path, network: str, threads: int, device: str, backend: BackendName) -> None:
+        environment.configure(threads, device, backend)
         import tensorflow as tf
 
         from cifar import exporting, networks
         from cifar.run import Run
+
+        if backend != "tensorflow":
+            tf.config.set_visible_devices([], "GPU")  # here it reads a file, no more
 
         if (path / "recipe.json").exists():
             self._model = exporting.load_keras(Run(path))
         else:
             self._model = networks.build_afresh(network)
             self._model.set_weights([weight.numpy() for weight in tf.saved_model.load(str(path)).weights])
-        self.threads = int(tf.config.threading.get_intra_op_parallelism_threads())
-        self.provider = environment.device_of(self._model.weights[0].value)
+        if backend == "jax":
+            self._model.compile(jit_compile=True)
+        self.threads = environment.threads_of(backend)
+        where = environment.device_of(self._model.weights[0].value)
+        self.provider = where if backend == "tensorflow" else f"{environment.BACKENDS[backend].name} {where}"
 
     def __call__(self, images: Any) -> Any:
         return np.asarray(self._model.predict_on_batch(images))
@@ -126,8 +139,8 @@ def start(case: dict[str, Any], runtime: str, spawned: float, batches: list[int]
         spawned: time.time() just before this process was started.
         batches: ascending; the peak memory is read after each.
     """
-    if runtime == "tensorflow":
-        environment.configure(case["threads"], case["device"])
+    if runtime in environment.BACKENDS:
+        environment.configure(case["threads"], case["device"], runtime)
     importlib.import_module(IMPORTS[runtime])
     imported = time.time()
     predictor = load(case)

@@ -163,8 +163,20 @@ def _start_jax(threads: int, device: str) -> None:
 
 
 def device_of(tensor: Any) -> str:
-    """Where a TensorFlow tensor lies: `CPU` or `GPU`."""
+    """Where a tensor of TensorFlow or an array of JAX lies: `CPU` or `GPU`."""
+    if hasattr(tensor, "devices"):
+        (device,) = tensor.devices()
+        return str(device.platform).upper()
     return str(tensor.device).rsplit(":", 2)[-2]
+
+
+def threads_of(backend: BackendName) -> int:
+    """How many threads a started backend has; JAX was told so when it made them, and does not tell."""
+    if backend == "jax":
+        return int(os.environ["NPROC"])
+    import tensorflow as tf
+
+    return int(tf.config.threading.get_intra_op_parallelism_threads())
 
 
 def facts(threads: int, backend: BackendName = "tensorflow") -> dict[str, Any]:

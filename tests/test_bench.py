@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from test_foreign import linear
 
 from bench import grid, models, processes, report, tables, timing
-from bench.grid import Case
+from bench.grid import Case, TrainingCase
 from bench.inference import Inference
 from bench.processes import FailedError, Worker, ask
 from bench.session import NotHereError, Peak
 from bench.session import Session as BenchSession
 from bench.tables import Result, pareto
+from bench.throughput import Training
 from cifar import dataset, exporting, files, foreign, manifest, regression, results
 from cifar.dataset import Dataset
 from cifar.evaluation import unpack_hits
@@ -322,7 +323,7 @@ def test_a_released_model_answers_through_keras_with_the_weights_of_its_saved_mo
 ) -> None:
     (model,) = models._released(exported)
     model.prepare(tmp_path, SEVEN)
-    assert set(model.paths) == SEVEN
+    assert set(model.paths) == {*SEVEN, "keras-jax"}
     assert not model.lacking
     np.save(tmp_path / "images.npy", small.x_test)
     case = {
@@ -331,6 +332,23 @@ def test_a_released_model_answers_through_keras_with_the_weights_of_its_saved_mo
     }  # fmt: skip
     ask("answer", 2, case=case, to=str(tmp_path / "answers.npy"))
     np.testing.assert_array_equal(np.load(tmp_path / "answers.npy"), pair[0].predictions()[0])
+    ask("answer", 2, case={**case, "format": "keras-jax"}, to=str(tmp_path / "answers.npy"))
+    np.testing.assert_allclose(np.load(tmp_path / "answers.npy"), pair[0].predictions()[0], atol=1e-5)
+
+
+def test_jax_is_measured_and_shown_to_have_run(exported: Path) -> None:
+    (model,) = models._released(exported)
+    case, training = Case(model.name, "keras-jax", 1, 1, "cpu"), TrainingCase("second", "shift-flip", "jax")
+    quick = replace(grid.DEFAULT, processes=1, rounds=1, budget=0.1, jax=True)
+    session = BenchSession(
+        quick, {model.name: model}, 0, inference=[case], training=[training], formats=["saved-model"]
+    )
+    _, row = Inference(session).latency(case)
+    assert (row["provider_actual"], row["runtime"], row["threads_actual"]) == ("JAX CPU", "jax", 1)
+    seconds, row = Training(session).steps(training)
+    assert (row["way"], row["device"], row["batch"]) == ("cifar train, JAX", "cpu", 64)
+    assert row["images_per_second"] == pytest.approx(64 / np.median(seconds))
+    session.end(interrupted=True)
 
 
 def test_a_released_model_without_a_saved_model_is_measured_with_what_its_manifest_records(
@@ -367,14 +385,19 @@ def test_the_grids_hold_what_they_promise() -> None:
     cases = grid.inference(grid.DEFAULT, chosen, ["cpu"])
     assert len(cases) == 14
     assert {case.threads for case in cases} == {1}
-    assert {(case.policy, case.way) for case in grid.training(grid.DEFAULT)} == {
+    assert {(case.policy, case.way) for case in grid.training(grid.DEFAULT, ["cpu"])} == {
         ("none", "cifar"), ("none", "fit"), ("none", "pytorch"), ("shift-flip", "cifar"), ("shift-flip", "generator"),
         ("shift-flip", "layers"), ("shift-flip", "pytorch"), ("shift-flip-rotate", "cifar"),
     }  # fmt: skip
+    on_gpu = {(case.policy, case.way) for case in grid.training(grid.DEFAULT, ["cpu", "gpu"])}
+    assert on_gpu >= {("none", "jax"), ("shift-flip", "jax"), ("shift-flip-rotate", "jax")}
+    assert {c.device for c in grid.inference(grid.DEFAULT, chosen, ["cpu", "gpu"]) if c.format == "keras-jax"} == {
+        "gpu"
+    }
     full = grid.inference(grid.FULL, chosen, ["cpu", "gpu"])
     assert {case.batch for case in full} == {1, 32, 256}
     assert {case.threads for case in full} == {1, grid.ALL_THREADS}
-    assert len(set(map(str, full))) == len(full) == 7 * 3 * len(grid.FULL.threads) * 2
+    assert len(set(map(str, full))) == len(full) == 8 * 3 * len(grid.FULL.threads) * 2
     assert str(Case("m", "onnx", 1, 2, "cpu")) == "m-onnx-b1-t2-cpu"
 
 
