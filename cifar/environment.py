@@ -81,6 +81,7 @@ BACKENDS: dict[BackendName, Backend] = {
             "XLA_FLAGS": "--xla_gpu_deterministic_ops=true",
             "JAX_DEFAULT_MATMUL_PRECISION": "highest",  # float32 where a GPU would take TensorFloat-32
             "JAX_PLATFORMS": "cpu",
+            "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",  # else Python goes on beside the threads that were asked for
             "TF_CPP_MIN_LOG_LEVEL": "2",
         },
         decisive=("XLA_FLAGS", "JAX_DEFAULT_MATMUL_PRECISION"),
