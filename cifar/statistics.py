@@ -84,10 +84,16 @@ def mean(values: Sequence[float], confidence: float = 0.95) -> Mean:
 
 def difference_of_means(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Interval | None:
     """Interval of the second mean less the first, of independent values (Welch 1947); None for a single value."""
-    if min(len(first), len(second)) < 2:
+    n, m = len(first), len(second)
+    if min(n, m) < 2:
         return None
-    interval = scipy.stats.ttest_ind(second, first, equal_var=False).confidence_interval(confidence)
-    return float(interval.low), float(interval.high)
+    difference = float(np.mean(second) - np.mean(first))
+    a, b = float(np.var(first, ddof=1)) / n, float(np.var(second, ddof=1)) / m
+    if a + b == 0:
+        return difference, difference
+    freedom = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (m - 1))
+    reach = float(scipy.stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(a + b)
+    return difference - reach, difference + reach
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, isolated
+from conftest import TINY, isolated, train_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -17,10 +17,12 @@ from cifar.backends import jax as on_jax
 from cifar.dataset import Dataset, draw_synthetic
 from cifar.errors import CifarError
 from cifar.recipes import POLICIES, recipe
+from cifar.report import summary, tables
 from cifar.report.progress import Silent
 from cifar.run import Run
 
 WITH_JAX = {"KERAS_BACKEND": "jax"}
+RUN = "runs/tinynet.build-all-s0"
 TRAIN = ("train", "--network", "tinynet:build", "--data", "synthetic", "--epochs", "2", "--quiet", "--json")
 FIRST_STEP = """
 import sys
@@ -28,6 +30,7 @@ import numpy as np
 from cifar import backends, environment, training
 from cifar.dataset import draw_synthetic
 from cifar.recipes import Recipe
+from cifar.report import summary, tables
 from cifar.report.progress import Silent
 
 environment.configure(2, backend="jax")
@@ -44,13 +47,12 @@ print(repr(loss), repr(accuracy), keras.backend.backend())
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on JAX, in a folder with its network; twice."""
-
+    """A run on JAX in runs/, in a folder with its network."""
     folder = tmp_path_factory.mktemp("jax")
     (folder / "tinynet.py").write_text(TINY)
-    for runs in ("one", "two"):
-        done = command(folder, *TRAIN, "--augment", "all", "--runs", runs)
-        assert done.returncode == 0, done.stderr
+    done = command(folder, *TRAIN, "--augment", "all")
+    assert done.returncode == 0, done.stderr
+    assert "Trained by JAX" in done.stderr
     return folder
 
 
@@ -61,15 +63,8 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_two_processes_train_the_same_weights(trained: Path) -> None:
-    one, two = (Run(trained / name / "tinynet.build-all-s0") for name in ("one", "two"))
-    for name in ("weights_sha256", "probabilities_sha256", "history_sha256"):
-        assert one.metrics[name] == two.metrics[name]
-    assert one.history[-1].loss < one.history[0].loss
-
-
 def test_a_run_says_which_backend_trained_it(trained: Path) -> None:
-    run = Run(trained / "one" / "tinynet.build-all-s0")
+    run = Run(trained / RUN)
     assert run.recipe.backend == "jax"
     assert run.environment["packages"]["jax"] is not None
     assert run.environment["settings"]["XLA_FLAGS"] == "--xla_gpu_deterministic_ops=true"
@@ -77,7 +72,7 @@ def test_a_run_says_which_backend_trained_it(trained: Path) -> None:
 
 
 def test_its_exports_were_proven_and_it_is_scored_on_tensorflow(trained: Path) -> None:
-    run = Run(trained / "one" / "tinynet.build-all-s0")
+    run = Run(trained / RUN)
     lines = json.loads((run.path / "exports" / "manifest.json").read_text())["models"]
     assert [line["format"] for line in lines] == ["onnx", "saved-model", "tflite"]
     assert {line["agreement"] for line in lines} == {1.0}
@@ -90,29 +85,31 @@ def test_its_exports_were_proven_and_it_is_scored_on_tensorflow(trained: Path) -
 
 def test_a_run_on_jax_is_verified_on_jax_killed_and_resumed(trained: Path) -> None:
     run = "one/tinynet.build-all-s0"
-    done = command(trained, "verify", run, "--rung", "repeated", "--rung", "interrupted", "--json")
+    done = command(
+        trained, "verify", run, "--rung", "repeated", "--rung", "interrupted", "--rung", "images", "--json"
+    )
     assert done.returncode == 0, done.stderr
-    assert [rung["result"] for rung in json.loads(done.stdout)["rungs"]] == ["equal", "equal"]
+    assert [rung["result"] for rung in json.loads(done.stdout)["rungs"]] == ["equal"] * 3
 
 
-def test_another_backend_is_another_run_and_the_report_compares_them(trained: Path) -> None:
-    for chosen in ({"KERAS_BACKEND": ""}, WITH_JAX):
-        seeds = ("--seed", "0", "--seed", "1", "--augment", "none")
-        done = subprocess.run(
-            [sys.executable, "-m", "cifar", *TRAIN, *seeds, "--runs", "both"],
-            cwd=trained, env=isolated(trained, **chosen), capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-    shown = json.loads(command(trained, "report", "both", "--json").stdout)
-    accuracy = {name: [] for name in ("tensorflow", "jax")}
-    for path in (Path(trained, run["path"]) for run in shown["runs"]):
-        accuracy[Run(path).recipe.backend].append(Run(path).metrics["accuracy"])
-    (versus,) = shown["backends"]
-    assert (versus["backend"], versus["first"]["n"], versus["second"]["n"]) == ("jax", 2, 2)
-    assert versus["first"]["mean"] == pytest.approx(np.mean(accuracy["tensorflow"]))
-    assert versus["second"]["mean"] == pytest.approx(np.mean(accuracy["jax"]))
-    assert versus["interval"][0] <= versus["second"]["mean"] - versus["first"]["mean"] <= versus["interval"][1]
-    assert len({Path(name).name for name in shown["figures"] if Path(name).parent.name == "figures"}) >= 4
+def test_another_backend_is_another_run_and_the_report_compares_them(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    monkeypatch.setattr(sys, "path", [str(trained), *sys.path])
+    monkeypatch.delitem(sys.modules, "tinynet", raising=False)
+    theirs = Run(trained / RUN)
+    ours = [theirs.recipe.model_copy(update={"backend": "tensorflow", "seed": seed}) for seed in (0, 1)]
+    runs = [*train_here(ours, draw_synthetic(), tmp_path), theirs]
+    whole = summary.summarise(runs)
+    (versus,) = whole.between_backends()
+    assert (versus.backend, versus.first.n, versus.second.n, versus.interval) == ("jax", 2, 1, None)
+    assert versus.first.mean == pytest.approx(np.mean([run.metrics["accuracy"] for run in runs[:2]]))
+    assert versus.second.mean == theirs.metrics["accuracy"]
+    assert len({group.name for group in whole.groups}) == len(whole.groups) == 2
+    (table,) = (made for made in tables.sections(whole, "first") if made.title == "Another backend")
+    assert table.rows[0][2:4] == ("jax", "2, 1")
+    assert summary.summarise(runs[:2]).between_backends() == []
 
 
 @pytest.mark.parametrize("network", ["tinynet:without_dropout", "second"])
@@ -142,13 +139,13 @@ def test_images_have_the_same_bits_or_a_grey_level_between_them_where_they_are_t
 ) -> None:
     drawn = augment.draw(POLICIES[policy], 7, 1, len(small.x_train))
     here = augment.apply(small.x_train, drawn)
-    there = np.asarray(on_jax.apply(small.x_train, on_jax.as_arrays(drawn)))
+    there = on_jax.augmented(small.x_train, drawn)
     assert not (there == small.x_train).all()
     apart = np.abs(here.astype(int) - there)
     assert apart.max() <= (1 if POLICIES[policy].rotation else 0)
     assert (apart > 0).mean() < 0.001
     halves = [slice(0, 111), slice(111, None)]
-    pieces = [np.asarray(on_jax.apply(small.x_train[half], on_jax.as_arrays(drawn[half]))) for half in halves]
+    pieces = [on_jax.augmented(small.x_train[half], drawn[half]) for half in halves]
     assert (np.concatenate(pieces) == there).all()
 
 
@@ -160,7 +157,7 @@ def test_images_have_the_same_bits_or_a_grey_level_between_them_where_they_are_t
 )
 def test_shifts_and_flips_of_any_image_have_the_same_bits(images: np.ndarray, policy: object, seed: int) -> None:
     drawn = augment.draw(policy, seed, 1, 2)  # type: ignore[arg-type]
-    assert (np.asarray(on_jax.apply(images, on_jax.as_arrays(drawn))) == augment.apply(images, drawn)).all()
+    assert (on_jax.augmented(images, drawn) == augment.apply(images, drawn)).all()
 
 
 @given(n=st.integers(1, 300), batch=st.integers(1, 64), most=st.integers(1, 400))
@@ -180,6 +177,7 @@ from cifar import backends, environment, networks, training
 from cifar.backends import jax as room
 from cifar.dataset import draw_synthetic
 from cifar.recipes import Recipe
+from cifar.report import summary, tables
 from cifar.report.progress import Silent
 
 environment.configure(2, backend="jax")

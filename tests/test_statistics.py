@@ -2,12 +2,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from cifar.statistics import mean, paired_difference, proportion_interval
+from cifar.statistics import difference_of_means, mean, paired_difference, proportion_interval
 
 Z = 1.959963984540054  # 97.5 % point of the normal distribution
 CELLS = st.tuples(*[st.integers(0, 40)] * 4).filter(any)  # images right for both, second, first, neither
@@ -151,3 +151,26 @@ def test_a_single_value_has_a_mean_but_neither_deviation_nor_interval():
 def test_equal_values_have_an_interval_of_no_width():
     of_equal = mean([0.5, 0.5, 0.5, 0.5])
     assert (of_equal.deviation, of_equal.interval) == (0.0, (0.5, 0.5))
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=2, max_size=6),
+    st.lists(st.floats(0, 1), min_size=2, max_size=6),
+    st.floats(-0.5, 0.5),
+)
+def test_the_difference_of_means_lies_in_its_interval_and_moves_with_them(
+    first: list[float], second: list[float], by: float
+) -> None:
+    assume(np.var(first) + np.var(second) > 1e-6)
+    low, high = difference_of_means(first, second)
+    assert low <= np.mean(second) - np.mean(first) <= high
+    moved = difference_of_means(first, [value + by for value in second])
+    assert moved == pytest.approx((low + by, high + by), abs=1e-6)
+    assert difference_of_means(second, first) == pytest.approx((-high, -low), abs=1e-9)
+
+
+def test_the_difference_of_means_is_welchs() -> None:
+    low, high = difference_of_means([79.0, 80.0, 81.0], [82.0, 83.0])
+    # s^2 / n: 1/3 and 1/4; degrees of freedom (7/12)^2 / ((1/3)^2 / 2 + (1/4)^2 / 1) = 2.8824; t = 3.2572
+    assert (low, high) == pytest.approx((2.5 - 3.2572 * (7 / 12) ** 0.5, 2.5 + 3.2572 * (7 / 12) ** 0.5), abs=2e-3)
+    assert difference_of_means([1.0], [2.0, 3.0]) is None

@@ -6,6 +6,7 @@ XLA's convolutions are slow in a loop on a CPU: there a call is one step.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -41,25 +42,23 @@ def loop(model: Any, recipe: Recipe, data: Dataset) -> Loop:
         loss_sum = 0.0
         right_sum = seen = 0
         parameters = augment.draw(recipe.policy, recipe.seed, number, n)
+        plain = not parameters.any()
         state = _state(model)
-        try:
-            for index in blocks(augment.order(recipe.seed, number, n), recipe.batch_size, most):
-                drawn = as_arrays(parameters[index]) if parameters.any() else None
-                with _memory_in_words():
-                    state, losses, right = steps(state, images, labels, index.astype(np.int32), drawn)
-                    loss_of = np.asarray(losses, np.float64)
-                if not np.isfinite(loss_of).all():
-                    bad = int(np.isfinite(loss_of).argmin())
-                    seen += (bad + 1) * index.shape[1]
-                    raise DivergedError(
-                        f"the loss became {loss_of[bad]} in epoch {number}, after {seen} of its images"
-                    )
-                seen += index.size
-                loss_sum += float(loss_of.sum()) * index.shape[1]
-                right_sum += int(right)
-                watch.step(number, seen, loss_sum / seen, right_sum / seen)
-        finally:
-            _put_back(model, state)
+        for index in blocks(augment.order(recipe.seed, number, n), recipe.batch_size, most):
+            drawn = None if plain else as_arrays(parameters[index])
+            with _memory_in_words():
+                state, losses, right = steps(state, images, labels, index.astype(np.int32), drawn)
+                loss_of = np.asarray(losses, np.float64)
+            if not np.isfinite(loss_of).all():
+                _put_back(model, state)
+                bad = int(np.isfinite(loss_of).argmin())
+                seen += (bad + 1) * index.shape[1]
+                raise DivergedError(f"the loss became {loss_of[bad]} in epoch {number}, after {seen} of its images")
+            seen += index.size
+            loss_sum += float(loss_of.sum()) * index.shape[1]
+            right_sum += int(right)
+            watch.step(number, seen, loss_sum / seen, right_sum / seen)
+        _put_back(model, state)
         assert seen == n
         return loss_sum / seen, right_sum / seen
 
@@ -136,6 +135,18 @@ def as_arrays(parameters: Parameters) -> Arrays:
         theta = np.deg2rad(parameters.angle)
         arrays |= {"cos": np.cos(theta).astype(np.float32), "sin": np.sin(theta).astype(np.float32)}
     return arrays
+
+
+def augmented(images: NDArray[np.uint8], parameters: Parameters) -> NDArray[np.uint8]:
+    """cifar.augment.apply, computed on the device."""
+    return np.asarray(_compiled_apply()(images, as_arrays(parameters)))
+
+
+@cache
+def _compiled_apply() -> Any:
+    import jax
+
+    return jax.jit(apply)
 
 
 def apply(images: Any, drawn: Arrays) -> Any:

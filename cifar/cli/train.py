@@ -101,8 +101,7 @@ def _train(
     backend = recipes[0].backend
     with stderr.status(f"Starting {environment.BACKENDS[backend].name}"):
         environment.configure(recipes[0].threads, device, backend)
-    if backend != "tensorflow" or device != "cpu":
-        note(environment.in_words(recipes[0].threads, backend))
+    note(environment.in_words(recipes[0].threads, backend))
 
     @contextmanager
     def watching(recipe: "Recipe", number: int) -> Iterator[Any]:

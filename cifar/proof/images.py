@@ -2,11 +2,13 @@
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar import augment
+from cifar.backends import jax as on_jax
 from cifar.backends.tensorflow import batches
 from cifar.dataset import Dataset
 from cifar.proof.finding import Asked, Finding
@@ -38,22 +40,30 @@ def check(run: Run, data: Dataset, asked: Asked) -> Finding:  # noqa: ARG001 - e
 
 
 def _one_by_one(run: Run, data: Dataset, epoch: int) -> NDArray[np.uint8]:
+    return np.concatenate([_augmented(run, data, epoch, np.array([i])) for i in _all(data)])
+
+
+def _augmented(run: Run, data: Dataset, epoch: int, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Some images of an epoch, by the arithmetic of the run's backend."""
+    apply = on_jax.augmented if run.recipe.backend == "jax" else augment.apply
     parameters = augment.draw(run.recipe.policy, run.recipe.seed, epoch, len(data.x_train))
-    return np.concatenate([augment.apply(data.x_train[i : i + 1], parameters[i : i + 1]) for i in _all(data)])
+    return apply(data.x_train[index], parameters[index])
+
+
+def _in_batches(run: Run, data: Dataset, epoch: int, size: int) -> NDArray[np.uint8]:
+    """An epoch's images in the order in which training visits them."""
+    if run.recipe.backend == "tensorflow":
+        recipe = run.recipe.model_copy(update={"batch_size": size})
+        return np.concatenate([images for images, _ in batches(recipe, data, epoch)])
+    visits = augment.order(run.recipe.seed, epoch, len(data.x_train))
+    return np.concatenate([_augmented(run, data, epoch, block[0]) for block in on_jax.blocks(visits, size, most=1)])
 
 
 def _ways(run: Run, data: Dataset, epoch: int) -> dict[str, NDArray[np.uint8]]:
     """The epoch's images, back in the data set's order, by the way in which they were made."""
-    parameters = augment.draw(run.recipe.policy, run.recipe.seed, epoch, len(data.x_train))
-
-    def some(index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return augment.apply(data.x_train[index], parameters[index])
-
-    ways = {}
-    for size in BATCH_SIZES:
-        made = batches(run.recipe.model_copy(update={"batch_size": size}), data, epoch)
-        visited = np.concatenate([images for images, _ in made])
-        ways[f"in batches of {size}"] = _back(visited, augment.order(run.recipe.seed, epoch, len(data.x_train)))
+    some = partial(_augmented, run, data, epoch)
+    visits = augment.order(run.recipe.seed, epoch, len(data.x_train))
+    ways = {f"in batches of {size}": _back(_in_batches(run, data, epoch, size), visits) for size in BATCH_SIZES}
     shuffled = np.random.default_rng().permutation(len(data.x_train))
     ways["in another order"] = _back(some(shuffled), shuffled)
     with ThreadPoolExecutor(THREADS) as threads:
