@@ -134,6 +134,12 @@ def failing():
 """
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Some files have no test that needs the machine for itself; that is no failure."""
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.option.markexpr:
+        session.exitstatus = pytest.ExitCode.OK
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _tensorflow() -> None:
     environment.configure(threads=2)

@@ -34,6 +34,7 @@ from cifar.formats.foreign import Reading
 from cifar.recipes import recipe
 from cifar.run import Run
 
+pytestmark = pytest.mark.alone
 SEVEN = {"keras", *FORMATS}
 
 

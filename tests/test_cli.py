@@ -286,6 +286,7 @@ def test_the_command_line_installed_is_this_one() -> None:
     assert done.stdout.strip() == "0.1.0"
 
 
+@pytest.mark.alone
 def test_ctrl_c_while_starting_is_obeyed_too(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "cifar", *FAST, "--network", "third"],
@@ -297,7 +298,7 @@ def test_ctrl_c_while_starting_is_obeyed_too(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert time.monotonic() - asked < 2.5
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "Traceback" not in err
 
 

@@ -268,6 +268,7 @@ def test_a_killed_process_is_resumed_by_the_same_command_to_the_bit(cifar: Comma
     )
 
 
+@pytest.mark.alone
 def test_ctrl_c_ends_within_two_seconds_and_says_how_to_go_on(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "cifar", *TRAIN[:-1], "--runs", "runs"],
@@ -282,7 +283,7 @@ def test_ctrl_c_ends_within_two_seconds_and_says_how_to_go_on(tmp_path: Path) ->
     asked = time.monotonic()
     _, err = process.communicate(timeout=30)
     assert time.monotonic() - asked < 2
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "the same command goes on" in err
     assert "Traceback" not in err
 
