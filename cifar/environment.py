@@ -83,6 +83,7 @@ BACKENDS: dict[BackendName, Backend] = {
             "JAX_PLATFORMS": "cpu",
             "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",  # else Python goes on beside the threads that were asked for
             "TF_CPP_MIN_LOG_LEVEL": "2",
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # Keras loads TensorFlow too, which would take all of a GPU's memory
         },
         decisive=("XLA_FLAGS", "JAX_DEFAULT_MATMUL_PRECISION"),
         on_gpu={"JAX_PLATFORMS": "cuda"},

@@ -84,9 +84,8 @@ def test_its_exports_were_proven_and_it_is_scored_on_tensorflow(trained: Path) -
 
 
 def test_a_run_on_jax_is_verified_on_jax_killed_and_resumed(trained: Path) -> None:
-    run = "one/tinynet.build-all-s0"
     done = command(
-        trained, "verify", run, "--rung", "repeated", "--rung", "interrupted", "--rung", "images", "--json"
+        trained, "verify", RUN, "--rung", "repeated", "--rung", "interrupted", "--rung", "images", "--json"
     )
     assert done.returncode == 0, done.stderr
     assert [rung["result"] for rung in json.loads(done.stdout)["rungs"]] == ["equal"] * 3

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
+pytestmark = pytest.mark.alone  # they measure
 HARNESS = """
 import time
 import pytest

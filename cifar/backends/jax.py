@@ -105,7 +105,8 @@ def _steps(model: Any) -> Callable[..., Any]:
         state, (losses, right) = jax.lax.scan(step, state, (index, drawn))
         return state, losses, right.sum()
 
-    return jax.jit(run, donate_argnums=0)
+    compiled: Callable[..., Any] = jax.jit(run, donate_argnums=0)
+    return compiled
 
 
 def _state(model: Any) -> State:
