@@ -288,6 +288,7 @@ def test_the_command_line_installed_is_this_one() -> None:
 
 @pytest.mark.alone
 def test_ctrl_c_while_starting_is_obeyed_too(tmp_path: Path) -> None:
+    (tmp_path / "tinynet.py").write_text(TINY)
     process = subprocess.Popen(
         [sys.executable, "-m", "cifar", *FAST, "--network", "third"],
         cwd=tmp_path, env=isolated(tmp_path), stderr=subprocess.PIPE, text=True,
