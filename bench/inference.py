@@ -23,10 +23,8 @@ from cifar.errors import CifarError
 from cifar.evaluation import pack_hits
 from cifar.formats import FORMATS, Format
 
-MOST_STARTS, START_SECONDS = (
-    5,
-    5.0,
-)  # cold starts of a file; no more of them after so many seconds, shared by the models
+MOST_STARTS = 5  # cold starts of a file
+START_SECONDS = 5.0  # no more of them after so many, shared by the models
 USED_MORE = 0.25  # cores that a row may keep busy beyond its threads
 JAX_USED_MORE = 0.75  # its calls come from a thread of their own, beside those of its pool
 IN_KERAS = {KERAS: FORMATS["saved-model"], KERAS_JAX: Format("", "", "jax", {"cpu": "JAX CPU", "gpu": "JAX GPU"})}
@@ -241,8 +239,9 @@ class Inference:
         if model.run is not None:
             return model.run.predictions()[0]
         for answers in self._answers.values():
-            if answers[0].get("format") == KERAS and answers[0]["path"] == str(model.paths[KERAS]):
-                return np.load(answers[0]["answers"])
+            first = answers[0]
+            if "answers" in first and (first["format"], first["path"]) == (KERAS, str(model.paths[KERAS])):
+                return np.load(first["answers"])
         answers = self._session.scratch / f"{model.name}-keras.npy"
         ask("answer", 2, case=self._job(Case(model.name, KERAS, 1, 2, "cpu")), to=str(answers))
         return np.load(answers)
