@@ -122,6 +122,26 @@ def test_the_claims_follow_the_figures(pair: list[Run]) -> None:
     assert judged(pair, overfit, overfit)[3] == "no"
 
 
+def test_of_several_policies_the_published_one_is_judged_and_each_has_its_curves(
+    small: Dataset, tmp_path: Path
+) -> None:
+    others = [recipe("second", name, epochs=2, dataset="synthetic") for name in ("none", "flip", "rotate")]
+    runs = train_here(others, small, tmp_path)
+    (group,) = summary.summarise(runs).groups
+    assert {claim.claim.split()[0] for claim in group.claims()} == {"the", "flip", "rotate", "with"}
+    figure = figures.curves(group.results)
+    drawn = {panel.get_title(): panel.lines for panel in figure.axes if panel.get_title()}
+    assert set(drawn) == {"flip, seed 0", "rotate, seed 0"}
+    plain, flip, rotate = ([line.test_loss for line in result.history] for result in group.results)
+    assert [list(line.get_ydata()) for line in drawn["rotate, seed 0"]][1::2] == [plain, rotate]
+    assert [list(line.get_ydata()) for line in drawn["flip, seed 0"]][1::2] == [plain, flip]
+    (both,) = summary.summarise(
+        [*runs, *train_here([recipe("second", "shift-flip", epochs=2, dataset="synthetic")], small, tmp_path)]
+    ).groups
+    assert not any("rotate" in claim.claim for claim in both.claims())
+    assert len(both.claims()) == 5
+
+
 def test_predictions_that_do_not_give_the_accuracy_are_refused(small: Dataset, tmp_path: Path) -> None:
     (run,) = train_here([recipe("second", "none", epochs=1, dataset="synthetic")], small, tmp_path)
     metrics = json.loads((run.path / "metrics.json").read_text())
@@ -134,6 +154,19 @@ def test_a_report_fits_80_columns_and_names_its_data(pair: list[Run]) -> None:
     text = printed(summary.summarise(pair))
     assert max(map(len, text.splitlines())) <= 80
     assert " ".join(text.split()).count("SYNTHETIC DATA, not CIFAR-10") == 2
+
+
+def test_columns_move_together_before_a_word_is_cut() -> None:
+    def lines(word: str) -> list[str]:
+        console = Console(file=io.StringIO(), width=80)
+        console.print(
+            terminal.table("", ("a<", "b>", "c"), [(word, "2", "more words than can stand in a line " * 3)])
+        )
+        return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+    assert lines("x" * 70)[2].startswith("x" * 70 + "  2  ")
+    assert lines("x" * 71)[2].startswith("x" * 71 + " 2 ")
+    assert max(map(len, lines("x" * 71))) <= 80
 
 
 @pytest.mark.parametrize(

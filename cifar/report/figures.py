@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c")
 DPI = 110
+ACROSS = 3  # confusion matrices side by side
 
 
 class Curve(NamedTuple):
@@ -101,35 +103,46 @@ def _png(figure: "Figure", **facts: str) -> bytes:
 
 
 def overview(groups: Sequence[Group]) -> "Figure":
-    """Learning curves of several networks side by side, of the policies that all of them have."""
+    """Learning curves of several networks, a column each, of the policies that all of them have."""
     common = _common(groups)
-    figure = _figure(3.4 * len(groups) + 0.6, 6.0)
-    rows = figure.subplots(len(CURVES), len(groups), sharex="col", sharey="row", squeeze=False)
-    for column, group in enumerate(groups):
-        for curve, panel in zip(CURVES, rows[:, column], strict=True):
-            _plot(panel, curve, group.results, common)
-        seeds = sorted({result.seed for result in group.results if result.augment in common})
-        rows[0, column].set_title(f"{group.name}, {_seeds(seeds)}")
-        rows[-1, column].set_xlabel("epoch")
-    for curve, panel in zip(CURVES, rows[:, 0], strict=True):
-        panel.set_ylabel(curve.title)
-    rows[0, -1].legend(frameon=False)
+    shown = [[result for result in group.results if result.augment in common] for group in groups]
+    figure = _curves({f"{group.name}, {_seeds(mine)}": mine for group, mine in zip(groups, shown, strict=True)})
     figure.supxlabel(data_caption(groups[0].results[0].metrics), fontsize=7, color="#555555")
     return figure
 
 
 def curves(results: Sequence[Result]) -> "Figure":
-    """Loss and accuracy over epochs: training dashed, test solid, a colour per policy, a line per seed."""
-    figure = _figure(9.5, 4.6)
-    panels = figure.subplots(1, len(CURVES))
-    for curve, panel in zip(CURVES, panels, strict=True):
-        _plot(panel, curve, results, list(dict.fromkeys(result.augment for result in results)))
-        panel.set_title(curve.title)
-        panel.set_xlabel("epoch")
-    panels[0].legend(frameon=False)
-    seeds = sorted({result.seed for result in results})
-    _head(figure, f"{results[0].network}: learning curves, {_seeds(seeds)}", results[0])
+    """Learning curves of one network, a column per policy; where there are plain runs, they stand in each."""
+    plain = [result for result in results if result.augment == "none"]
+    columns = {}
+    for policy in _policies(results):
+        mine = [result for result in results if result.augment == policy]
+        if mine != plain:
+            columns[f"{policy}, {_seeds(mine)}"] = [*plain, *mine]
+    figure = _curves(columns or {f"plain, {_seeds(plain)}": plain})
+    _head(figure, f"{results[0].network}: learning curves", results[0])
     return figure
+
+
+def _curves(columns: dict[str, list[Result]]) -> "Figure":
+    """Loss above accuracy over epochs: training dashed, test solid, a colour per policy, a line per seed."""
+    policies = _policies([result for results in columns.values() for result in results])
+    figure = _figure(max(2.4 * len(columns), 5.8) + 2.6, 6.0)
+    rows = figure.subplots(len(CURVES), len(columns), sharex="col", sharey="row", squeeze=False)
+    for (title, results), column in zip(columns.items(), rows.T, strict=True):
+        for curve, panel in zip(CURVES, column, strict=True):
+            _plot(panel, curve, results, policies)
+        column[0].set_title(title, fontsize=10)
+        column[-1].set_xlabel("epoch")
+    for curve, panel in zip(CURVES, rows[:, 0], strict=True):
+        panel.set_ylabel(curve.title)
+    named = {line.get_label(): line for panel in rows[0] for line in panel.lines}
+    figure.legend(named.values(), named.keys(), loc="outside right upper", frameon=False)
+    return figure
+
+
+def _policies(results: Sequence[Result]) -> list[str]:
+    return list(dict.fromkeys(result.augment for result in results))
 
 
 def _common(groups: Sequence[Group]) -> list[str]:
@@ -138,31 +151,32 @@ def _common(groups: Sequence[Group]) -> list[str]:
 
 
 def _plot(panel: "Axes", curve: Curve, results: Sequence[Result], policies: Sequence[str]) -> None:
-    """The lines of one quantity, of the results under these policies."""
-    shown = [result for result in results if result.augment in policies]
-    named: set[str] = set()
-    for result in shown:
+    """The lines of one quantity, a colour per policy."""
+    for result in results:
         for column, style, kind in ((curve.training, "--", "training"), (curve.test, "-", "test")):
-            label = f"{_policy(result.augment)}, {kind}"
             panel.plot(
                 [line.epoch for line in result.history],
                 [getattr(line, column) for line in result.history],
                 style,
                 color=COLOURS[policies.index(result.augment) % len(COLOURS)],
-                label=None if label in named else label,
+                label=f"{_policy(result.augment)}, {kind}",
                 marker="." if len(result.history) < 10 else None,
-                linewidth=1.5 if len(shown) < 5 else 0.8,
+                linewidth=1.5 if len(results) < 3 else 0.8,
             )
-            named.add(label)
     panel.locator_params(axis="x", integer=True)
     panel.yaxis.set_major_formatter(curve.format)
     panel.grid(alpha=0.3)
 
 
 def confusion(results: Sequence[Result]) -> "Figure":
-    """Confusion matrices side by side, in percent of each true class."""
-    figure = _figure(5.6 * len(results) + 0.4, 6.0)
-    for panel, result in zip(figure.subplots(1, len(results), squeeze=False)[0], results, strict=True):
+    """Confusion matrices, in percent of each true class."""
+    across = min(len(results), ACROSS)
+    down = math.ceil(len(results) / across)
+    figure = _figure(5.6 * across + 0.4, 5.6 * down + 0.4)
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for panel in panels[len(results) :]:
+        panel.axis("off")
+    for panel, result in zip(panels, results, strict=False):
         names = list(result.metrics["per_class"])
         counts = result.scores.confusion
         share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -235,5 +249,6 @@ def _policy(name: str) -> str:
     return "plain" if name == "none" else name
 
 
-def _seeds(seeds: Sequence[int]) -> str:
+def _seeds(results: Sequence[Result]) -> str:
+    seeds = sorted({result.seed for result in results})
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"

@@ -9,6 +9,7 @@ from cifar import statistics
 from cifar.report.result import LAST, Result
 from cifar.statistics import Interval
 
+PUBLISHED = "shift-flip"  # the policy that the published text is about
 JUDGED_FROM = 20  # epochs below which the claims are not judged
 Pairs = Sequence[tuple[Result, Result]]
 """A plain and an augmented result of each seed."""

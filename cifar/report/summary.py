@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cifar.manifest import Line
-from cifar.report.gains import Claim, Gain, gain_of, judge
+from cifar.report.gains import PUBLISHED, Claim, Gain, gain_of, judge
 from cifar.report.result import Result
 from cifar.run import Run
 from cifar.statistics import Interval, Mean, difference_of_means, mean
@@ -128,8 +128,10 @@ class Group:
         return [gain_of(self.network, augment, pairs) for augment, pairs in self.pairs]
 
     def claims(self) -> list[Claim]:
-        """The four claims of the published text."""
-        return [claim for augment, pairs in self.pairs for claim in judge(self.network, augment, pairs)]
+        """The claims of the published text, judged by its own policy; without that, by each of the others."""
+        pairs = dict(self.pairs)
+        judged = [PUBLISHED] if PUBLISHED in pairs else list(pairs)
+        return [claim for augment in judged for claim in judge(self.network, augment, pairs[augment])]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cifar.report.result import Result
 from cifar.report.section import Section
 from cifar.report.summary import Summary
 
+WIDE = 80  # characters of a terminal that tables are laid out for
 WIDTH, HEIGHT = 15, 16  # of a picture in the terminal, in half-block pixels
 ACROSS = 5  # pictures side by side in 80 columns
 
@@ -25,7 +26,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], cap
 
     Texts are shown as they are: a path may look like rich's markup, or hold control characters.
     """
-    made = Table(box=None, pad_edge=False)
+    between = 1 if _least_width(columns, rows) <= WIDE else 0  # blanks besides one
+    made = Table(box=None, pad_edge=False, padding=(0, 1, 0, between))
     for column in columns:
         justify: JustifyMethod = "right" if column.endswith(">") else "left"
         made.add_column(column.rstrip("<>"), justify=justify, no_wrap=column.endswith(("<", ">")), overflow="fold")
@@ -33,6 +35,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], cap
         made.add_row(*(Text(printable(cell)) for cell in row))
     below = [Text(printable(caption), "table.caption")] if caption else []
     return Group(Text(printable(title), "table.title"), made, *below)
+
+
+def _least_width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Characters that a table takes if no word is cut, with two blanks between columns."""
+    width = 2 * (len(columns) - 1)
+    for name, *cells in zip(columns, *rows, strict=True):
+        texts = [name.rstrip("<>"), *cells]
+        words = texts if name.endswith(("<", ">")) else " ".join(texts).split()
+        width += max(map(len, words), default=0)
+    return width
 
 
 def rendered(section: Section) -> Group:
