@@ -15,7 +15,7 @@ from bench.session import NotHereError, Row, Session
 from bench.tables import Result
 from bench.throughput import Training
 from bench.timing import Replay
-from cifar import dataset, environment, foreign
+from cifar import dataset, environment, foreign, machine
 from cifar.errors import CifarError, one_of
 from cifar.recipes import POLICIES
 from cifar.report import summary
@@ -104,7 +104,7 @@ def _devices(config: pytest.Config) -> list[str]:
     asked = config.getoption("device", None)
     if asked in ("cpu", "gpu"):
         return [asked]
-    return ["cpu", "gpu"] if asked == "all" or environment.gpu() else ["cpu"]
+    return ["cpu", "gpu"] if asked == "all" or machine.gpu() else ["cpu"]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -18,7 +18,7 @@ from bench.processes import ask
 from bench.session import NotHereError, Row, Session
 from bench.timing import LEAST_SAMPLES, percentile
 from bench.worker import IMPORTS
-from cifar import dataset, environment, foreign
+from cifar import dataset, foreign, machine
 from cifar.errors import CifarError
 from cifar.evaluation import pack_hits
 from cifar.formats import FORMATS, Format
@@ -257,7 +257,7 @@ def check(session: Session, case: Case) -> None:
     runtime = _form(case.format).runtime
     if not installed(IMPORTS[runtime]):
         raise NotHereError(f"{runtime} is not installed")
-    if case.device == "gpu" and environment.gpu() is None:
+    if case.device == "gpu" and machine.gpu() is None:
         raise NotHereError("there is no NVIDIA GPU on this machine")
     if case.device not in _form(case.format).providers:
         raise NotHereError(f"{runtime} runs {case.format} on no {case.device.upper()}")

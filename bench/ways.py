@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import backends, dataset, environment, networks, step, training
+from cifar import backends, dataset, environment, machine, networks, step, training
 from cifar.backends.tensorflow import batches
 from cifar.recipes import POLICIES, Policy, recipe
 from cifar.report.progress import Silent
@@ -72,7 +72,7 @@ def cifar(work: Work, tick: Tick) -> None:
 
 def on_jax(work: Work, tick: Tick) -> None:
     """`cifar train` on JAX, on the GPU where there is one; there a call is an epoch, without its partial batch."""
-    environment.configure(work.threads, "gpu" if environment.gpu() else "cpu", "jax")
+    environment.configure(work.threads, "gpu" if machine.gpu() else "cpu", "jax")
     n = len(work.images) // work.batch * work.batch
     wanted = recipe(work.network, work.policy.name, profile="reference", dataset="synthetic", backend="jax")
     wanted = wanted.model_copy(update={"batch_size": work.batch, "threads": work.threads})
@@ -297,8 +297,8 @@ def measure(
 
     def report(seconds: list[float]) -> None:
         flop = networks.training_flop(networks.build(network))
-        facts = {"batch": best, "tried": tried, "flop_per_image": flop, "memory_bytes": environment.peak_memory()}
-        device = "gpu" if way == JAX and environment.gpu() else "cpu"
+        facts = {"batch": best, "tried": tried, "flop_per_image": flop, "memory_bytes": machine.peak_memory()}
+        device = "gpu" if way == JAX and machine.gpu() else "cpu"
         exchange({**facts, "seconds": seconds, "images": per_tick, "device": device})
 
     run(best, steps, report)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench.timing import Samples, sample
-from cifar import environment
+from cifar import environment, machine
 from cifar.errors import CifarError
 from cifar.evaluation import predict
 from cifar.formats import FORMATS, Loaded, foreign
@@ -150,7 +150,7 @@ def start(case: dict[str, Any], runtime: str, spawned: float, batches: list[int]
         predictor(np.zeros((batch, 32, 32, 3), np.uint8))
         if batch == 1:
             answered = time.time()
-        memory[batch] = environment.peak_memory()
+        memory[batch] = machine.peak_memory()
     return {
         "start_seconds": answered - spawned,
         "load_seconds": loaded - imported,

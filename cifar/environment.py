@@ -1,36 +1,22 @@
 """WHERE it ran: settings made before the framework starts, and the facts that stand beside every result."""
 
-import contextlib
 import datetime
 import os
 import platform
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cifar import machine
 from cifar.errors import UsageError, one_of
 from cifar.recipes import BackendName
 
 FORMAT_VERSION = 1
 PACKAGES = ("tensorflow", "keras", "numpy", "onnx", "tf2onnx", "onnxruntime", "ai-edge-litert")
-INSTRUCTION_SETS = (
-    "sse4_2",
-    "avx",
-    "avx2",
-    "fma",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_tile",
-    "asimd",
-    "sve",
-)
 TRAINING_STEP = 2  # counts up whenever a step's arithmetic changes: it then gives other weights
 
 
@@ -133,7 +119,7 @@ def configure(threads: int, device: str = "cpu", backend: BackendName = "tensorf
 
 
 def _start_tensorflow(threads: int, device: str) -> None:
-    with quiet():
+    with machine.quiet():
         import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")
@@ -143,7 +129,7 @@ def _start_tensorflow(threads: int, device: str) -> None:
     except RuntimeError as error:
         raise UsageError(f"TensorFlow already runs in this process, not with {threads} threads.") from error
     tf.config.experimental.enable_op_determinism()
-    with quiet():
+    with machine.quiet():
         devices = tf.config.list_logical_devices()  # they are looked for once, and say so past every log level
     if device.upper() not in {found.device_type for found in devices}:
         raise UsageError(f"TensorFlow sees no {device.upper()} here.")
@@ -151,7 +137,7 @@ def _start_tensorflow(threads: int, device: str) -> None:
 
 def _start_jax(threads: int, device: str) -> None:
     os.environ["NPROC"] = str(threads)  # the size of its pool of threads
-    with quiet():
+    with machine.quiet():
         try:
             import jax
             import keras
@@ -196,14 +182,14 @@ def facts(threads: int, backend: BackendName = "tensorflow") -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in packages},
         "cpu": {
-            "model": cpu()["model"],
+            "model": machine.cpu()["model"],
             "architecture": platform.machine(),
-            "instruction_sets": cpu()["instruction_sets"],
+            "instruction_sets": machine.cpu()["instruction_sets"],
             "cores": psutil.cpu_count(logical=False),
             "logical_cores": psutil.cpu_count(),
             "memory_bytes": psutil.virtual_memory().total,
         },
-        "gpu": gpu(),
+        "gpu": machine.gpu(),
         "device": device,
         "threads": threads,
         "settings": {**chosen.on(device), **chosen.facts},
@@ -223,7 +209,7 @@ def in_words(threads: int, backend: BackendName) -> str:
     versions = f"{BACKENDS[backend].name} {here['packages'][backend]}"
     if here["device"] == "cpu":
         return f"Trained by {versions} on the CPU ({here['cpu']['model']}), {threads} threads."
-    return f"Trained by {versions} on the GPU ({(gpu() or {}).get('model', 'unknown')})."
+    return f"Trained by {versions} on the GPU ({(machine.gpu() or {}).get('model', 'unknown')})."
 
 
 def key(environment: dict[str, Any]) -> dict[str, Any]:
@@ -233,34 +219,6 @@ def key(environment: dict[str, Any]) -> dict[str, Any]:
     versions = {name: environment["packages"].get(name) for name in backend.packages}
     gpu = {"gpu": environment["gpu"].get("model")} if environment.get("device") == "gpu" else {}
     return {**versions, "instruction sets": environment["cpu"].get("instruction_sets"), **gpu, **settings}
-
-
-@cache
-def cpu() -> dict[str, Any]:
-    """The CPU's model name and those of its instruction sets that kernels are chosen by."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return {"model": platform.processor() or "unknown", "instruction_sets": []}
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    flags = fields.get("flags", fields.get("Features", "")).split()
-    return {
-        "model": fields.get("model name", platform.machine()),
-        "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
-    }
-
-
-@cache
-def gpu() -> dict[str, str] | None:
-    """Model, driver and memory of the first NVIDIA GPU, as its driver's tool tells them; None where there is none."""
-    names = ("name", "driver_version", "memory.total")
-    command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    first = next(iter(answer.splitlines()), "")
-    return dict(zip(("model", "driver", "memory"), map(str.strip, first.split(",")), strict=False)) or None
 
 
 @cache
@@ -279,50 +237,3 @@ def commit() -> str | None:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes.
-
-    Not `ru_maxrss` on Linux: it begins with what the parent process held when it started this one.
-    """
-    import psutil
-
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-@contextlib.contextmanager
-def count_threads() -> Iterator[Callable[[], int]]:
-    """Yield a function that tells how many threads this process has more than at the start of the block."""
-    import psutil
-
-    before = psutil.Process().num_threads()
-    yield lambda: psutil.Process().num_threads() - before
-
-
-@contextlib.contextmanager
-def quiet(show_failure: bool = True) -> Iterator[None]:
-    """Hold back what native libraries write to stderr past every log level; show it if the block fails, or never."""
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
-        saved = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            if show_failure:
-                held.seek(0)
-                os.write(saved, held.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)

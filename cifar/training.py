@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar import backends, checkpoint, environment, evaluation, files
+from cifar import backends, checkpoint, environment, evaluation, files, machine
 from cifar.backends import DivergedError, Loop, Watch
 from cifar.checkpoint import Progress
 from cifar.dataset import Dataset
@@ -178,7 +178,7 @@ def _finish(run: Run, model: Any, used: Dataset, dataset: Dataset, progress: Pro
             "history_sha256": files.sha256(run.path / "history.jsonl"),
             "images_per_second": float(np.median([line.images_per_second for line in settled])),
             "train_seconds": sum(line.train_seconds for line in progress.timing),
-            "peak_memory_bytes": environment.peak_memory(),
+            "peak_memory_bytes": machine.peak_memory(),
             "threads": run.recipe.threads,
         },
     )

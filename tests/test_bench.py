@@ -301,7 +301,7 @@ def test_training_steps_and_the_way_to_the_first_are_measured(tmp_path: Path) ->
 
 def test_the_memory_of_a_worker_does_not_begin_with_its_parents() -> None:
     """ru_maxrss does, on Linux."""
-    program = "from cifar import environment; print(environment.peak_memory())"
+    program = "from cifar import machine; print(machine.peak_memory())"
     ballast = np.ones(300 << 20, np.uint8)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert 5 << 20 < int(done.stdout) < len(ballast) // 2

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import environment
+from cifar import environment, machine
 from cifar.evaluation import Probabilities
 from cifar.formats import INPUT, OUTPUT, Loaded, Source
 from cifar.formats.graph import serving
@@ -25,7 +25,7 @@ def write(source: Source, path: Path, dtype: str = "uint8") -> None:
 
     module = serving(source.model, dtype)
     try:
-        with environment.quiet():
+        with machine.quiet():
             tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
     except tf.errors.OpError as error:
         raise OSError(None, error.message, str(path)) from error

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from cifar import dataset, environment, files, recipes, suite
+from cifar import dataset, environment, files, machine, recipes, suite
 from cifar.backends import Watch
 from cifar.errors import UsageError
 from cifar.proof.finding import DifferenceError, compare_lines
@@ -76,7 +76,7 @@ def measure(threads: int, watching: Callable[[Recipe, int], AbstractContextManag
     with tempfile.TemporaryDirectory(prefix="cifar-golden-") as scratch:
         made = suite.train_all(wanted, dataset.draw_synthetic(), Path(scratch), watching, lambda _: None)
         histories = {outcome.recipe.name: outcome.run.history for outcome in made if outcome.run}
-    return Entry(key=key(threads), cpu=environment.cpu()["model"], runs=histories)
+    return Entry(key=key(threads), cpu=machine.cpu()["model"], runs=histories)
 
 
 def difference(golden: Entry, made: Entry) -> str | None:
