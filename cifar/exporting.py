@@ -115,10 +115,14 @@ def load_keras(run: Run) -> Any:
     """Build a run's network and fill it with the weights of its model.keras; nothing else of the file is trusted.
 
     Raises:
-        UsageError: the network is no longer the one that was trained, the file is damaged, or its weights are not
-            those that were scored.
+        UsageError: the file is not there or damaged, the network is no longer the one that was trained, or the
+            weights are not those that were scored.
     """
     path = run.path / "model.keras"
+    if not path.exists():
+        raise UsageError(
+            f"{path}: it is not there; `cifar train` makes it again from this recipe, in another folder."
+        )
     model = networks.build_afresh(run.recipe.network)
     if networks.architecture_sha256(model) != run.identity.network_sha256:
         raise UsageError(f"{run.path}: the network '{run.recipe.network}' is no longer the one that was trained.")

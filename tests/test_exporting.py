@@ -188,6 +188,9 @@ def test_the_model_of_another_run_is_refused(small: Dataset, tmp_path: Path) -> 
     (runs[1].path / "model.keras").write_bytes(b"PK\x03\x04 truncated")
     with pytest.raises(UsageError, match="cannot be loaded"):
         exporting.export(runs[1:], small)
+    (runs[1].path / "model.keras").unlink()  # as in bench/baselines
+    with pytest.raises(UsageError, match="it is not there"):
+        exporting.export(runs[1:], small)
 
 
 def test_a_target_that_cannot_be_written_is_a_storage_error(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
