@@ -1,8 +1,8 @@
 """Augmented images are the same whatever the order of work: batch sizes, orders, threads, one by one."""
 
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from cifar.backends.tensorflow import batches
 from cifar.dataset import Dataset
 from cifar.proof.finding import Asked, Finding
 from cifar.run import Run
+
+Maker = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 
 IMAGES = 512  # the first of the run's training images
 EPOCHS = 2
@@ -40,14 +42,15 @@ def check(run: Run, data: Dataset, asked: Asked) -> Finding:  # noqa: ARG001 - e
 
 
 def _one_by_one(run: Run, data: Dataset, epoch: int) -> NDArray[np.uint8]:
-    return np.concatenate([_augmented(run, data, epoch, np.array([i])) for i in _all(data)])
+    some = _maker(run, data, epoch)
+    return np.concatenate([some(np.array([i])) for i in _all(data)])
 
 
-def _augmented(run: Run, data: Dataset, epoch: int, index: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Some images of an epoch, by the arithmetic of the run's backend."""
+def _maker(run: Run, data: Dataset, epoch: int) -> Maker:
+    """What makes some images of an epoch, by index, with the arithmetic of the run's backend."""
     apply = on_jax.augmented if run.recipe.backend == "jax" else augment.apply
     parameters = augment.draw(run.recipe.policy, run.recipe.seed, epoch, len(data.x_train))
-    return apply(data.x_train[index], parameters[index])
+    return lambda index: apply(data.x_train[index], parameters[index])
 
 
 def _in_batches(run: Run, data: Dataset, epoch: int, size: int) -> NDArray[np.uint8]:
@@ -56,12 +59,13 @@ def _in_batches(run: Run, data: Dataset, epoch: int, size: int) -> NDArray[np.ui
         recipe = run.recipe.model_copy(update={"batch_size": size})
         return np.concatenate([images for images, _ in batches(recipe, data, epoch)])
     visits = augment.order(run.recipe.seed, epoch, len(data.x_train))
-    return np.concatenate([_augmented(run, data, epoch, block[0]) for block in on_jax.blocks(visits, size, most=1)])
+    some = _maker(run, data, epoch)
+    return np.concatenate([some(block[0]) for block in on_jax.blocks(visits, size, most=1)])
 
 
 def _ways(run: Run, data: Dataset, epoch: int) -> dict[str, NDArray[np.uint8]]:
     """The epoch's images, back in the data set's order, by the way in which they were made."""
-    some = partial(_augmented, run, data, epoch)
+    some = _maker(run, data, epoch)
     visits = augment.order(run.recipe.seed, epoch, len(data.x_train))
     ways = {f"in batches of {size}": _back(_in_batches(run, data, epoch, size), visits) for size in BATCH_SIZES}
     shuffled = np.random.default_rng().permutation(len(data.x_train))

@@ -177,29 +177,34 @@ def confusion(results: Sequence[Result]) -> "Figure":
     for panel in panels[len(results) :]:
         panel.axis("off")
     for panel, result in zip(panels, results, strict=False):
-        names = list(result.metrics["per_class"])
-        counts = result.scores.confusion
-        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), value in np.ndenumerate(share):
-            if counts[row, column]:
-                panel.text(
-                    column,
-                    row,
-                    f"{value * 100:.0f}" if value >= 0.005 else "·",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color="white" if value > 0.5 else "black",
-                )
-        panel.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        panel.set_yticks(range(len(names)), names)
-        panel.set_xlabel("predicted class")
-        panel.set_ylabel("true class")
-        panel.set_title(f"{_policy(result.augment)}, seed {result.seed}: {result.scores.accuracy:.1%}")
+        _matrix(panel, result)
     title = f"{results[0].network}: where the test images go, % of each true class"
     _head(figure, title, results[0])
     return figure
+
+
+def _matrix(panel: "Axes", result: Result) -> None:
+    """A confusion matrix, a number in each field that anything went to."""
+    names = list(result.metrics["per_class"])
+    counts = result.scores.confusion
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(share):
+        if counts[row, column]:
+            panel.text(
+                column,
+                row,
+                f"{value * 100:.0f}" if value >= 0.005 else "·",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if value > 0.5 else "black",
+            )
+    panel.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    panel.set_yticks(range(len(names)), names)
+    panel.set_xlabel("predicted class")
+    panel.set_ylabel("true class")
+    panel.set_title(f"{_policy(result.augment)}, seed {result.seed}: {result.scores.accuracy:.1%}")
 
 
 def misclassified(results: Sequence[Result], images: NDArray[np.uint8], pick: str) -> "Figure":

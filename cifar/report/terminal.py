@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from rich.cells import cell_len
 from rich.console import Console, Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
@@ -43,7 +44,7 @@ def _least_width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     for name, *cells in zip(columns, *rows, strict=True):
         texts = [name.rstrip("<>"), *cells]
         words = texts if name.endswith(("<", ">")) else " ".join(texts).split()
-        width += max(map(len, words), default=0)
+        width += max(map(cell_len, words), default=0)
     return width
 
 
