@@ -133,10 +133,8 @@ class Model:
 
     def _take(self, folder: Path, weights: str) -> None:
         """Take the files of a folder that hold these weights."""
-        if not (folder / manifest.NAME).exists():
-            return
-        for line in manifest.read(folder):
-            if line.weights_sha256 == weights and (folder / line.file).exists():
+        for line in manifest.of_weights(folder, weights):
+            if (folder / line.file).exists():
                 self.lines[line.format], self.paths[line.format] = line, folder / line.file
 
     def _export(self, missing: Sequence[str], to: Path, weights: str) -> None:

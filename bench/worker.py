@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.timing import Samples, sample
 from cifar import environment, machine
-from cifar.errors import CifarError
+from cifar.errors import CifarError, first_line
 from cifar.evaluation import predict
 from cifar.formats import FORMATS, Loaded, foreign
 from cifar.formats.foreign import Reading
@@ -78,7 +78,7 @@ def _loaded_or_error(case: dict[str, Any]) -> Loaded | str:
     try:
         return load(case)
     except Exception as error:  # a runtime raises what it likes about a damaged file
-        return f"{case['path']}: {_first_line(error)}"
+        return f"{case['path']}: {first_line(error)}"
 
 
 def load(case: dict[str, Any]) -> Loaded:
@@ -262,10 +262,6 @@ JOBS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 _stdout = sys.stdout
 
 
@@ -287,7 +283,7 @@ def main() -> None:
     except CifarError as error:
         sys.exit(str(error))
     except Exception as error:  # the row fails with one sentence; the others go on
-        sys.exit(f"{type(error).__name__}: {_first_line(error)}")
+        sys.exit(f"{type(error).__name__}: {first_line(error)}")
 
 
 if __name__ == "__main__":

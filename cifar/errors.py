@@ -55,6 +55,11 @@ def last_line(text: str, nothing: str = "no message") -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), nothing)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the name of its type if it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def one_of(what: str, value: str, valid: Collection[str], also: str = "") -> str:
     """Return `value` if it is one of `valid`.
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cifar import augment, environment, evaluation, files, manifest, networks
 from cifar.dataset import Dataset
-from cifar.errors import CifarError, StorageError, UsageError
+from cifar.errors import CifarError, StorageError, UsageError, first_line, last_line
 from cifar.evaluation import Probabilities
 from cifar.formats import EQUAL, FORMATS, INPUT, OUTPUT, Source, answering
 from cifar.formats.answering import NoAnswerError
@@ -45,7 +45,7 @@ class _Draft:
 def export(
     runs: Sequence[Run],
     dataset: Dataset,
-    formats: Iterable[str] = EQUAL,
+    formats: Sequence[str] = EQUAL,
     to: Path | None = None,
     threads: int = 2,
     max_drop: float | None = None,
@@ -64,25 +64,29 @@ def export(
         The new lines of the manifests, in the order asked.
 
     Raises:
-        ParityError: a file differs; no file of its run has been moved, other runs' files have.
+        ParityError: a file cannot be written, does not answer or differs; no file of its run has been moved, other
+            runs' files have.
         UsageError: a run is not finished, or was trained on other data.
         StorageError: something could not be written.
     """
-    lines, refused = [], []
+    lines, written, refused = [], [], []
     with tempfile.TemporaryDirectory(prefix="cifar-export-") as made, files.folder_for(Path(made)) as scratch:
-        drafts = [draft for run in runs for draft in _write(run, dataset, formats, scratch)]
-        answers: dict[Path, Probabilities] = {}
-        for name in formats:
-            paths = [draft.path for draft in drafts if draft.format == name]
-            answers.update(zip(paths, _answer(name, paths, dataset, threads), strict=True))
         for run in runs:
-            mine = [draft for draft in drafts if draft.run is run]
             try:
-                proven = [(draft, _prove(draft, answers[draft.path], max_drop)) for draft in mine]
+                written.append(list(_write(run, dataset, formats, scratch)))
+            except ParityError as error:
+                refused.append(str(error))
+        answers: dict[Path, Probabilities | NoAnswerError] = {}
+        for name in formats:
+            paths = [draft.path for drafts in written for draft in drafts if draft.format == name]
+            answers.update(zip(paths, answering.answers(name, paths, dataset.x_test, threads), strict=True))
+        for drafts in written:
+            try:
+                proven = [(draft, _prove(draft, answers[draft.path], max_drop)) for draft in drafts]
             except ParityError as error:
                 refused.append(str(error))
                 continue
-            _install(proven, to or run.path / "exports")
+            _install(proven, to or drafts[0].run.path / "exports")
             lines += [line for _, line in proven]
     if refused:
         raise ParityError(" ".join(refused))
@@ -129,13 +133,13 @@ def load_keras(run: Run) -> Any:
     try:
         model.load_weights(path)
     except Exception as error:  # a damaged zip raises many kinds
-        raise UsageError(f"{path}: cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{path}: cannot be loaded: {first_line(error)}") from error
     if networks.weights_sha256(model) != run.metrics["weights_sha256"]:
         raise UsageError(f"{path}: its weights are not those that metrics.json scored.")
     return model
 
 
-def _write(run: Run, dataset: Dataset, formats: Iterable[str], scratch: Path) -> Iterator[_Draft]:
+def _write(run: Run, dataset: Dataset, formats: Sequence[str], scratch: Path) -> Iterator[_Draft]:
     """Write a run's files, each in a folder of its own."""
     if run.identity.data_sha256 != dataset.sha256:
         raise UsageError(
@@ -153,8 +157,7 @@ def _write(run: Run, dataset: Dataset, formats: Iterable[str], scratch: Path) ->
         except OSError as error:
             raise StorageError.of(path, error) from error
         except Exception as error:  # a converter that cannot express a user's layer raises what it likes
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            reason = (lines[-1] if isinstance(error, TypeError) else lines[0]) if lines else type(error).__name__
+            reason = last_line(str(error)) if isinstance(error, TypeError) else first_line(error)
             raise ParityError(f"{run.path} cannot be written as {name}: {reason}") from error
         indices = chosen.tolist() if precision == "int8" else None
         yield _Draft(run, name, path, networks.multiply_adds(model), indices)
@@ -166,16 +169,10 @@ def calibration(seed: int, n: int) -> NDArray[np.int64]:
     return np.sort(drawn)
 
 
-def _answer(name: str, paths: Sequence[Path], dataset: Dataset, threads: int) -> list[Probabilities]:
-    """Let a fresh process with the format's own runtime answer for all files of a format."""
-    try:
-        return answering.answer(name, paths, dataset.x_test, threads)
-    except NoAnswerError as error:
-        raise ParityError(str(error)) from error
-
-
-def _prove(draft: _Draft, answers: Probabilities, max_drop: float | None) -> Line:
+def _prove(draft: _Draft, answers: Probabilities | NoAnswerError, max_drop: float | None) -> Line:
     """Compare a file's answers with the Keras model's: equal, or, in a lower precision, accurate enough."""
+    if isinstance(answers, NoAnswerError):
+        raise ParityError(str(answers))
     form, metrics = FORMATS[draft.format], draft.run.metrics
     expected, labels = draft.run.predictions()
     agreement, difference = compare(expected, answers)

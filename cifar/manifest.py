@@ -70,6 +70,16 @@ def read(folder: Path) -> list[Line]:
         raise UsageError(f"{path}: not a manifest of ours.") from error
 
 
+def of_weights(folder: Path, weights_sha256: str) -> list[Line]:
+    """The lines of a folder's manifest that are about these weights, files that are gone too; [] without a manifest.
+
+    Raises:
+        UsageError: the manifest is not ours, or of another format version.
+    """
+    lines = read(folder) if (folder / NAME).exists() else []
+    return [line for line in lines if line.weights_sha256 == weights_sha256]
+
+
 def vouch(path: Path) -> Line | None:
     """The line of the manifest beside a model file; None where no manifest stands beside it or none lists it.
 

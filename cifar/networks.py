@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar.errors import UsageError, one_of
+from cifar.errors import UsageError, first_line, one_of
 from cifar.recipes import NETWORK
 
 
@@ -70,7 +70,9 @@ def build(name: str) -> Any:
     try:
         model = function()
     except Exception as error:  # whatever the user's function raises is the user's to read
-        raise UsageError(f"--network {name}: the function failed: {type(error).__name__}: {_line(error)}") from error
+        raise UsageError(
+            f"--network {name}: the function failed: {type(error).__name__}: {first_line(error)}"
+        ) from error
     return _checked(name, model)
 
 
@@ -160,16 +162,11 @@ def _user_function(name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's module raises at import is the user's to read
-        raise UsageError(f"--network {name}: cannot import '{module_name}': {_line(error)}") from error
+        raise UsageError(f"--network {name}: cannot import '{module_name}': {first_line(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise UsageError(f"--network {name}: module '{module_name}' has no function '{function_name}'.")
     return function
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error's message."""
-    return next(iter(str(error).splitlines()), "no message")
 
 
 def _checked(name: str, model: Any) -> Any:
@@ -189,7 +186,7 @@ def _checked(name: str, model: Any) -> Any:
     try:
         architecture_sha256(model)
     except Exception as error:  # a layer without get_config raises many kinds
-        raise UsageError(f"--network {name}: the model cannot be saved: {_line(error)}") from error
+        raise UsageError(f"--network {name}: the model cannot be saved: {first_line(error)}") from error
     probe = np.arange(2 * 32 * 32 * 3, dtype=np.uint8).reshape(2, 32, 32, 3)
     sums = np.asarray(model.predict_on_batch(probe)).sum(axis=1)
     if np.isfinite(sums).all() and not np.allclose(sums, 1, atol=1e-3):

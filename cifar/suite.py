@@ -97,7 +97,5 @@ def _export_on_tensorflow(runs: Sequence[Path], dataset: Dataset, threads: int) 
 def _exported(run: Run) -> bool:
     """Whether a run's own exports hold all standard formats of its present weights."""
     folder = run.path / "exports"
-    if not (folder / manifest.NAME).exists():
-        return False
-    mine = [line for line in manifest.read(folder) if line.weights_sha256 == run.metrics["weights_sha256"]]
+    mine = manifest.of_weights(folder, run.metrics["weights_sha256"])
     return {line.format for line in mine if (folder / line.file).exists()} >= set(EQUAL)

@@ -1,7 +1,6 @@
 """The training loop: a run, its data and its model in; a finished run folder out, to the bit the same every time."""
 
 import io
-import math
 import time
 from typing import Any
 
@@ -110,9 +109,10 @@ def _train_epoch(model: Any, train_on: Loop, data: Dataset, epoch: int, watch: W
     started = time.perf_counter()
     loss, accuracy = train_on(epoch, watch)
     trained = time.perf_counter()
-    scores = evaluation.score(evaluation.predict(predictor(model), data.x_test), data.y_test)
-    if not math.isfinite(scores.loss):
-        raise DivergedError(f"the test loss became {scores.loss} after epoch {epoch}")
+    probabilities = evaluation.predict(predictor(model), data.x_test)
+    if not np.isfinite(probabilities).all():  # the last update of the epoch, which no training loss has seen
+        raise DivergedError(f"the model answers with what is not a number after epoch {epoch}")
+    scores = evaluation.score(probabilities, data.y_test)
     line = Epoch(
         epoch=epoch,
         loss=loss,

@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 from cifar import cli, dataset, exporting, files, manifest, networks
 from cifar.dataset import Dataset
 from cifar.exporting import ParityError
-from cifar.formats import EQUAL, FORMATS, Source, graph
+from cifar.formats import EQUAL, FORMATS, Source, answering, graph
 from cifar.recipes import recipe
 from cifar.run import Run
 
@@ -380,9 +381,11 @@ class Answers:
         for form in FORMATS.values():
             patch.setattr(form.room, "write", lambda _source, path: path.write_bytes(b"a file"))
         self.probabilities = probabilities
-        patch.setattr(exporting, "_answer", self)
+        patch.setattr(answering, "answers", self)
 
-    def __call__(self, _name: str, paths: list[Path], _data: Dataset, _threads: int) -> list[NDArray[np.float32]]:
+    def __call__(
+        self, _name: str, paths: list[Path], _images: NDArray[np.uint8], _threads: int
+    ) -> list[NDArray[np.float32]]:
         return [self.probabilities for _ in paths]
 
 
@@ -498,7 +501,38 @@ def test_a_network_that_a_format_cannot_express_is_one_sentence(
     assert contents(tmp_path) == {}
 
 
+def test_a_network_that_cannot_be_expressed_keeps_no_other_from_its_file(
+    odd: Run, learned: Run, data: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(ParityError, match=r"oddnet\.build-none-s0 cannot be written as onnx"):
+        exporting.export([odd, learned], data, ["onnx"], tmp_path)
+    assert [line.file for line in manifest.read(tmp_path)] == [f"{learned.path.name}.onnx"]
+
+
+def test_a_file_whose_runtime_dies_keeps_no_other_from_its_place(learned: Run, data: Dataset, tmp_path: Path) -> None:
+    short = recipe("second", "none", epochs=1, dataset="synthetic").model_copy(update={"train_images": 64})
+    (other,) = train_here([short], data, tmp_path / "other")
+    ask = answering.answers
+
+    def damaging(name: str, paths: Sequence[Path], *rest: Any) -> Any:
+        paths[0].write_bytes(b"no model")
+        return ask(name, paths, *rest)
+
+    with patch.object(answering, "answers", damaging), pytest.raises(ParityError, match="onnxruntime cannot run"):
+        exporting.export([other, learned], data, ["onnx"], tmp_path / "to")
+    assert [line.file for line in manifest.read(tmp_path / "to")] == [f"{learned.path.name}.onnx"]
+
+
 # The command
+
+
+def test_training_does_not_call_proven_what_was_refused(cifar: Command, odd: Run) -> None:
+    search = f"{ROOT}:{odd.path.parent}"
+    words = ("--network", "oddnet:build", "--augment", "none", "--data", "synthetic", "--epochs", "1", "--quiet")
+    answer = cifar("train", *words, PYTHONPATH=search)
+    assert answer.code == 1
+    assert "cannot be written as" in answer.err
+    assert "proven" not in answer.err
 
 
 def test_a_network_that_onnx_cannot_express_is_one_sentence_and_1(cifar: Command, odd: Run, tmp_path: Path) -> None:

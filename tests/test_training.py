@@ -184,6 +184,28 @@ def test_a_loss_that_is_no_number_ends_the_run_and_not_the_others(tmp_path: Path
     assert sound.status == "finished"
 
 
+@pytest.mark.usefixtures("tiny")
+def test_weights_that_the_last_step_of_an_epoch_ruins_end_the_run(
+    tmp_path: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = backends.loop
+
+    def ruinous(model: Any, *rest: Any) -> backends.Loop:
+        def epoch(number: int, watch: backends.Watch) -> tuple[float, float]:
+            figures = sound(model, *rest)(number, watch)
+            if number == 2:
+                model.set_weights([weights * np.nan for weights in model.get_weights()])
+            return figures
+
+        return epoch
+
+    monkeypatch.setattr(backends, "loop", ruinous)
+    (run,) = train_here([small_recipe("tinynet:build", epochs=3)], small, tmp_path / "runs")
+    assert run.status == "diverged"
+    assert "after epoch 2" in run.divergence
+    assert [line.loss is None for line in run.history] == [False, True]
+
+
 def test_metrics_say_what_the_files_hold(pair: list[Run], small: Dataset) -> None:
     for run in pair:
         probabilities, labels = run.predictions()

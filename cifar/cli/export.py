@@ -89,7 +89,7 @@ def _write_card(run: "Run", folder: Path) -> None:
     from cifar.report import card
     from cifar.report.result import Result
 
-    mine = [line for line in manifest.read(folder) if line.weights_sha256 == run.metrics["weights_sha256"]]
+    mine = manifest.of_weights(folder, run.metrics["weights_sha256"])
     files.write(folder / f"{run.path.name}.md", card.markdown(Result(run), mine))
 
 

@@ -88,7 +88,7 @@ def train(
         ]
         outcomes = _train(wanted, loaded, runs, device, quiet)
         refusal = _export(outcomes, loaded, threads)
-        _report(outcomes, loaded, runs, as_json)
+        _report(outcomes, loaded, runs, as_json, proven=refusal is None)
     _end(outcomes, refusal)
 
 
@@ -127,7 +127,7 @@ def _export(outcomes: "Sequence[Outcome]", loaded: "Dataset", threads: int) -> C
     return None
 
 
-def _report(outcomes: "Sequence[Outcome]", loaded: "Dataset", runs: Path, as_json: bool) -> None:
+def _report(outcomes: "Sequence[Outcome]", loaded: "Dataset", runs: Path, as_json: bool, proven: bool) -> None:
     """Draw the figures; print the report, or the outcomes as JSON."""
     from cifar.report import figures, summary, terminal
     from cifar.run import runs_in
@@ -146,7 +146,9 @@ def _report(outcomes: "Sequence[Outcome]", loaded: "Dataset", runs: Path, as_jso
     elif whole.results:
         terminal.show(stdout, whole, "confident", images)
         note(f"{len(drawn)} figures: {runs / 'figures'} and in each run. `cifar report {runs}` shows this again.")
-        note(f"Models in three formats, proven equal: {whole.results[0].run.path / 'exports'} and in each other run.")
+        if proven:
+            exports = whole.results[0].run.path / "exports"
+            note(f"Models in three formats, proven equal: {exports} and in each other run.")
 
 
 def _end(outcomes: "Sequence[Outcome]", refusal: CifarError | None) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar import files
-from cifar.errors import StorageError
+from cifar.errors import StorageError, first_line
 from cifar.evaluation import predict
 from cifar.formats import FORMATS, foreign
 from cifar.formats.answering import OURS, npy
@@ -39,8 +39,7 @@ def _answer(name: str, path: Path, threads: int, images: NDArray[np.uint8], read
             return predict(room.load(path, threads), images)
         return predict(foreign.load(name, path, threads, Reading.from_json(reading)), images)
     except Exception as error:  # a runtime raises what it likes of a damaged file
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        return np.array(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
+        return np.array(f"{type(error).__name__}: {first_line(error)}")
 
 
 try:

@@ -42,7 +42,7 @@ def check(run: Run, data: Dataset, asked: Asked) -> Finding:
 
 def _export(path: Path, data: Dataset, folder: Path, threads: int) -> None:
     environment.configure(threads)
-    exporting.export([Run(path)], data, FORMATS, folder, threads, ANY_DROP)
+    exporting.export([Run(path)], data, list(FORMATS), folder, threads, ANY_DROP)
 
 
 def _difference(left: Line, right: Line) -> str | None:

@@ -89,9 +89,7 @@ class Result:
     @cached_property
     def exported(self) -> list[Line]:
         """What its folder's manifest says of files with these weights, whether they are still there or not."""
-        folder = self.run.path / "exports"
-        lines = manifest.read(folder) if (folder / manifest.NAME).exists() else []
-        return [line for line in lines if line.weights_sha256 == self.metrics["weights_sha256"]]
+        return manifest.of_weights(self.run.path / "exports", self.metrics["weights_sha256"])
 
     @cached_property
     def hits(self) -> Any:

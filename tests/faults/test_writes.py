@@ -27,6 +27,7 @@ from cifar.dataset import Dataset
 from cifar.errors import StorageError
 from cifar.evaluation import Probabilities
 from cifar.formats import answering
+from cifar.formats.answering import NoAnswerError
 from cifar.recipes import recipe
 from cifar.report import figures, summary
 from cifar.run import Run
@@ -122,7 +123,7 @@ def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def ready_answers(untouched: "Untouched") -> Iterator[None]:
     """Exports are believed to answer as they did before any write failed: asking them takes seconds."""
-    with patch.object(answering, "answer", lambda name, *_: untouched.answers[name]):
+    with patch.object(answering, "answers", lambda name, *_: untouched.answers[name]):
         yield
 
 
@@ -147,21 +148,21 @@ class Untouched:
 
     runs: Path
     writes: dict[Work, int]
-    answers: dict[str, list[Probabilities]]
+    answers: dict[str, list[Probabilities | NoAnswerError]]
 
 
 @pytest.fixture(scope="module")
 def untouched(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Untouched:
     runs = tmp_path_factory.mktemp("untouched")
     writes, answers = {}, {}
-    answer = answering.answer
+    ask = answering.answers
 
-    def keeping(name: str, *arguments: Any) -> list[Probabilities]:
-        return answers.setdefault(name, answer(name, *arguments))
+    def keeping(name: str, *arguments: Any) -> list[Probabilities | NoAnswerError]:
+        return answers.setdefault(name, list(ask(name, *arguments)))
 
     for work in (training, exports, report):
         counting = FailingOnce(0, "")
-        with patch.object(files, "aside", counting), patch.object(answering, "answer", keeping):
+        with patch.object(files, "aside", counting), patch.object(answering, "answers", keeping):
             work(runs, data)
         writes[work] = len(counting.targets)
     assert writes[training] == 2 + 2 * 3 + 3  # two at the start, three after each epoch, three at the end
