@@ -1,10 +1,13 @@
 import io
 import json
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import train_here
+from matplotlib.text import Text
 from PIL import Image
 from rich.console import Console
 
@@ -122,6 +125,11 @@ def test_the_claims_follow_the_figures(pair: list[Run]) -> None:
     assert judged(pair, overfit, overfit)[3] == "no"
 
 
+def lines_by_column(figure: Any) -> dict[str, Any]:
+    """The lines of the upper panels by their titles."""
+    return {panel.get_title(): panel.lines for panel in figure.axes if panel.get_title()}
+
+
 def test_of_several_policies_the_published_one_is_judged_and_each_has_its_curves(
     small: Dataset, tmp_path: Path
 ) -> None:
@@ -130,11 +138,11 @@ def test_of_several_policies_the_published_one_is_judged_and_each_has_its_curves
     (group,) = summary.summarise(runs).groups
     assert {claim.claim.split()[0] for claim in group.claims()} == {"the", "flip", "rotate", "with"}
     figure = figures.curves(group.results)
-    drawn = {panel.get_title(): panel.lines for panel in figure.axes if panel.get_title()}
-    assert set(drawn) == {"flip, seed 0", "rotate, seed 0"}
+    drawn = lines_by_column(figure)
+    assert set(drawn) == {"flip\nseed 0", "rotate\nseed 0"}
     plain, flip, rotate = ([line.test_loss for line in result.history] for result in group.results)
-    assert [list(line.get_ydata()) for line in drawn["rotate, seed 0"]][1::2] == [plain, rotate]
-    assert [list(line.get_ydata()) for line in drawn["flip, seed 0"]][1::2] == [plain, flip]
+    assert [list(line.get_ydata()) for line in drawn["rotate\nseed 0"]][1::2] == [plain, rotate]
+    assert [list(line.get_ydata()) for line in drawn["flip\nseed 0"]][1::2] == [plain, flip]
     (both,) = summary.summarise(
         [*runs, *train_here([recipe("second", "shift-flip", epochs=2, dataset="synthetic")], small, tmp_path)]
     ).groups
@@ -232,12 +240,72 @@ def test_the_overview_draws_what_all_networks_have(pair: list[Run], small: Datas
     runs = [*pair, *train_here(others, small, tmp_path)]
     whole = summary.summarise(runs)
     figure = figures.overview(whole.groups)
-    drawn = {panel.get_title(): panel.lines for panel in figure.axes if panel.get_title()}
-    assert set(drawn) == {"second, seed 0", "first, seed 0"}
-    for name, result in (("second, seed 0", whole.results[0]), ("first, seed 0", whole.groups[1].results[0])):
+    drawn = lines_by_column(figure)
+    assert set(drawn) == {"second\nseed 0", "first\nseed 0"}
+    for name, result in (("second\nseed 0", whole.results[0]), ("first\nseed 0", whole.groups[1].results[0])):
         training, test = drawn[name]  # of `none` alone: the other policies are not common
         assert list(training.get_ydata()) == [line.loss for line in result.history]
         assert list(test.get_ydata()) == [line.test_loss for line in result.history]
+
+
+def test_curves_of_several_seeds_are_their_mean_and_their_range(small: Dataset, tmp_path: Path) -> None:
+    wanted = [recipe("second", "none", seed=seed, epochs=2, dataset="synthetic") for seed in (0, 1, 2)]
+    wanted.append(recipe("second", "flip", epochs=2, dataset="synthetic"))
+    (group,) = summary.summarise(train_here(wanted, small, tmp_path)).groups
+    figure = figures.curves(group.results)
+    ((title, (_, test, *_)),) = lines_by_column(figure).items()
+    assert title == "flip\nplain: 3 seeds\nflip: seed 0"
+    losses = np.array([[line.test_loss for line in result.history] for result in group.results[:3]])
+    assert list(test.get_ydata()) == list(losses.mean(axis=0))
+    _, band = figure.axes[0].collections
+    reach = band.get_paths()[0].get_extents()
+    assert (reach.y0, reach.y1) == pytest.approx((losses.min(), losses.max()))
+
+
+def test_groups_that_differ_in_threads_alone_have_figures_of_their_own(small: Dataset, tmp_path: Path) -> None:
+    wanted = [recipe("second", "none", epochs=1, dataset="synthetic", threads=threads) for threads in (1, 2)]
+    whole = summary.summarise(train_here(wanted, small, tmp_path))
+    names = [group.name for group in whole.groups]
+    assert len(set(names)) == 2
+    assert all(name.startswith("second-synthetic-300x1-") for name in names)
+    assert len(lines_by_column(figures.overview(whole.groups))) == 2
+
+
+def test_the_overview_names_all_data(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
+    other = train_here([recipe("first", "none", epochs=1, dataset="synthetic")], small, tmp_path)
+    whole = summary.summarise([*pair, *other])
+    whole.groups[0].results[0].metrics |= {"dataset": "cifar10", "official": True}
+    text = figures.overview(whole.groups).get_supxlabel()
+    assert "Data: CIFAR-10 (" in text
+    assert "SYNTHETIC DATA" in text
+
+
+def _within(inner: Any, outer: Any) -> bool:
+    return bool(outer.x0 <= inner.x0 and outer.y0 <= inner.y0 and inner.x1 <= outer.x1 and inner.y1 <= outer.y1)
+
+
+def test_no_text_of_a_figure_is_cut_or_overprinted(pair: list[Run], small: Dataset) -> None:
+    (group,) = summary.summarise(pair).groups
+    result = group.results[0]
+    result.metrics |= {"dataset": "cifar10", "official": False}  # the longest caption
+    for figure in (
+        figures.confusion([result]),
+        figures.curves([result]),
+        figures.misclassified([result], small.x_test, "confident"),
+    ):
+        figure.draw_without_rendering()
+        axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]
+        ticks = {label for axis in axes for label in axis.get_ticklabels()}  # those out of sight among them
+        texts = [
+            text for text in figure.findobj(Text) if text.get_visible() and text not in ticks and text.get_text()
+        ]
+        boxes = [text.get_window_extent() for text in texts]
+        cut = [text.get_text() for text, box in zip(texts, boxes, strict=True) if not _within(box, figure.bbox)]
+        assert cut == []
+        inner = [box.shrunk(0.9, 0.9) for box in boxes]
+        pairs = combinations(zip(texts, inner, strict=True), 2)
+        crossed = [(one.get_text(), other.get_text()) for (one, at), (other, by) in pairs if at.overlaps(by)]
+        assert crossed == []
 
 
 def test_sections_as_markdown_have_a_cell_for_every_column(pair: list[Run]) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from cifar import files
 from cifar.evaluation import PICKS
+from cifar.recipes import POLICIES
 from cifar.report.result import Result
 from cifar.report.summary import Group, Summary
 from cifar.report.tables import data_caption
@@ -20,7 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c")
+COLOURS = dict(
+    zip(
+        POLICIES,
+        ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c"),
+        strict=True,
+    )
+)
+"""A policy has the same one in every figure."""
 DPI = 110
 ACROSS = 3  # confusion matrices side by side
 
@@ -105,44 +114,9 @@ def _png(figure: "Figure", **facts: str) -> bytes:
 def overview(groups: Sequence[Group]) -> "Figure":
     """Learning curves of several networks, a column each, of the policies that all of them have."""
     common = _common(groups)
-    shown = [[result for result in group.results if result.augment in common] for group in groups]
-    figure = _curves({f"{group.name}, {_seeds(mine)}": mine for group, mine in zip(groups, shown, strict=True)})
-    figure.supxlabel(data_caption(groups[0].results[0].metrics), fontsize=7, color="#555555")
+    figure = _curves({group.name: [it for it in group.results if it.augment in common] for group in groups})
+    _foot(figure, " ".join(dict.fromkeys(data_caption(group.results[0].metrics) for group in groups)))
     return figure
-
-
-def curves(results: Sequence[Result]) -> "Figure":
-    """Learning curves of one network, a column per policy; where there are plain runs, they stand in each."""
-    plain = [result for result in results if result.augment == "none"]
-    columns = {}
-    for policy in _policies(results):
-        mine = [result for result in results if result.augment == policy]
-        if mine != plain:
-            columns[f"{policy}, {_seeds(mine)}"] = [*plain, *mine]
-    figure = _curves(columns or {f"plain, {_seeds(plain)}": plain})
-    _head(figure, f"{results[0].network}: learning curves", results[0])
-    return figure
-
-
-def _curves(columns: dict[str, list[Result]]) -> "Figure":
-    """Loss above accuracy over epochs: training dashed, test solid, a colour per policy, a line per seed."""
-    policies = _policies([result for results in columns.values() for result in results])
-    figure = _figure(max(2.4 * len(columns), 5.8) + 2.6, 6.0)
-    rows = figure.subplots(len(CURVES), len(columns), sharex="col", sharey="row", squeeze=False)
-    for (title, results), column in zip(columns.items(), rows.T, strict=True):
-        for curve, panel in zip(CURVES, column, strict=True):
-            _plot(panel, curve, results, policies)
-        column[0].set_title(title, fontsize=10)
-        column[-1].set_xlabel("epoch")
-    for curve, panel in zip(CURVES, rows[:, 0], strict=True):
-        panel.set_ylabel(curve.title)
-    named = {line.get_label(): line for panel in rows[0] for line in panel.lines}
-    figure.legend(named.values(), named.keys(), loc="outside right upper", frameon=False)
-    return figure
-
-
-def _policies(results: Sequence[Result]) -> list[str]:
-    return list(dict.fromkeys(result.augment for result in results))
 
 
 def _common(groups: Sequence[Group]) -> list[str]:
@@ -150,18 +124,63 @@ def _common(groups: Sequence[Group]) -> list[str]:
     return [name for name in groups[0].policies if all(name in group.policies for group in groups)]
 
 
-def _plot(panel: "Axes", curve: Curve, results: Sequence[Result], policies: Sequence[str]) -> None:
-    """The lines of one quantity, a colour per policy."""
+def curves(results: Sequence[Result]) -> "Figure":
+    """Learning curves of one network, a column per policy; where there are plain runs, they stand in each."""
+    others = _by_policy(results)
+    plain = others.pop("none", [])
+    figure = _curves({policy: [*plain, *mine] for policy, mine in others.items()} or {"plain": plain})
+    _head(figure, f"{results[0].network}: learning curves", results[0])
+    return figure
+
+
+def _curves(columns: dict[str, list[Result]]) -> "Figure":
+    """Loss above accuracy over epochs: training dashed, test solid, a colour per policy; means over seeds."""
+    figure = _figure(max(2.4 * len(columns), 5.8) + 2.6, 6.2)
+    rows = figure.subplots(len(CURVES), len(columns), sharex="col", sharey="row", squeeze=False)
+    for (title, results), column in zip(columns.items(), rows.T, strict=True):
+        for curve, panel in zip(CURVES, column, strict=True):
+            for mine in _by_policy(results).values():
+                _plot(panel, curve, mine)
+        column[0].set_title(f"{title}\n{_seeds(results)}", fontsize=10)
+        column[-1].set_xlabel("epoch")
+    for curve, panel in zip(CURVES, rows[:, 0], strict=True):
+        panel.set_ylabel(curve.title)
+    named = {line.get_label(): line for panel in rows[0] for line in panel.lines}
+    several = any(panel.collections for panel in rows[0])
+    figure.legend(
+        named.values(),
+        named.keys(),
+        loc="outside right upper",
+        frameon=False,
+        title="Mean over seeds;\nband: their range" if several else None,
+    )
+    return figure
+
+
+def _by_policy(results: Sequence[Result]) -> dict[str, list[Result]]:
+    found: dict[str, list[Result]] = {}
     for result in results:
-        for column, style, kind in ((curve.training, "--", "training"), (curve.test, "-", "test")):
-            panel.plot(
-                [line.epoch for line in result.history],
-                [getattr(line, column) for line in result.history],
-                style,
-                color=COLOURS[policies.index(result.augment) % len(COLOURS)],
-                label=f"{_policy(result.augment)}, {kind}",
-                marker="." if len(result.history) < 10 else None,
-                linewidth=1.5 if len(results) < 3 else 0.8,
+        found.setdefault(result.augment, []).append(result)
+    return found
+
+
+def _plot(panel: "Axes", curve: Curve, results: Sequence[Result]) -> None:
+    """One quantity under one policy: the mean over seeds, and a band from the smallest to the largest."""
+    epochs = [line.epoch for line in results[0].history]
+    augment = results[0].augment
+    for column, style, kind in ((curve.training, "--", "training"), (curve.test, "-", "test")):
+        values = np.array([[getattr(line, column) for line in result.history] for result in results])
+        panel.plot(
+            epochs,
+            values.mean(axis=0),
+            style,
+            color=COLOURS.get(augment),
+            label=f"{_policy(augment)}, {kind}",
+            marker="." if len(epochs) < 10 else None,
+        )
+        if len(results) > 1:
+            panel.fill_between(
+                epochs, values.min(axis=0), values.max(axis=0), color=COLOURS.get(augment), alpha=0.2, linewidth=0
             )
     panel.locator_params(axis="x", integer=True)
     panel.yaxis.set_major_formatter(curve.format)
@@ -179,7 +198,7 @@ def confusion(results: Sequence[Result]) -> "Figure":
     for panel, result in zip(panels, results, strict=False):
         _matrix(panel, result)
     title = f"{results[0].network}: where the test images go, % of each true class"
-    _head(figure, title, results[0])
+    _head(figure, title, results[0], "·: half a percent at most; blank: none. ")
     return figure
 
 
@@ -194,7 +213,7 @@ def _matrix(panel: "Axes", result: Result) -> None:
             panel.text(
                 column,
                 row,
-                f"{value * 100:.0f}" if value >= 0.005 else "·",
+                f"{value * 100:.0f}" if value > 0.005 else "·",
                 ha="center",
                 va="center",
                 fontsize=8,
@@ -209,7 +228,7 @@ def _matrix(panel: "Axes", result: Result) -> None:
 
 def misclassified(results: Sequence[Result], images: NDArray[np.uint8], pick: str) -> "Figure":
     """Ten misclassified pictures of each result: true class, answer, confidence, index in the test set."""
-    figure = _figure(9.5, 4.6 * len(results) + 0.7)
+    figure = _figure(9.5, 5.2 * len(results) + 0.9)
     blocks = figure.subfigures(len(results), 1, squeeze=False)[:, 0]
     for block, result in zip(blocks, results, strict=True):
         block.suptitle(
@@ -238,16 +257,17 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _head(figure: "Figure", title: str, result: Result) -> None:
-    """Title above; below, what it was trained on."""
+def _head(figure: "Figure", title: str, result: Result, explained: str = "") -> None:
+    """Title above; below, how it is read, and what it was trained on."""
     recipe = result.run.recipe
     figure.suptitle(title, fontsize=12, fontweight="bold")
-    figure.supxlabel(
-        f"{data_caption(result.metrics)} {result.metrics['n_train']:,} training images, "
-        f"{recipe.epochs} epochs, batch {recipe.batch_size}.",
-        fontsize=7,
-        color="#555555",
-    )
+    trained = f"{result.metrics['n_train']:,} training images, {recipe.epochs} epochs, batch {recipe.batch_size}."
+    _foot(figure, f"{explained}{data_caption(result.metrics)} {trained}")
+
+
+def _foot(figure: "Figure", text: str) -> None:
+    letters = int(figure.get_figwidth() * 17)  # to a line
+    figure.supxlabel(textwrap.fill(text, letters), fontsize=7, color="#555555")
 
 
 def _policy(name: str) -> str:
@@ -255,5 +275,11 @@ def _policy(name: str) -> str:
 
 
 def _seeds(results: Sequence[Result]) -> str:
-    seeds = sorted({result.seed for result in results})
-    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    """How many seeds a column holds, policy by policy where they differ."""
+    counts = {
+        _policy(augment): f"seed {mine[0].seed}" if len(mine) == 1 else f"{len(mine)} seeds"
+        for augment, mine in _by_policy(results).items()
+    }
+    if len(set(counts.values())) == 1:
+        return next(iter(counts.values()))
+    return "\n".join(f"{policy}: {count}" for policy, count in counts.items())

@@ -1,5 +1,6 @@
 """The figures of a report, taken from run folders. Drawing them is for others."""
 
+import hashlib
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -184,16 +185,27 @@ def summarise(runs: Sequence[Run]) -> Summary:
         if run.finished:
             result = Result(run)
             groups.setdefault(_likeness(result), []).append(result)
-    networks = [results[0].network for results in groups.values()]
     made = []
-    for network, results in zip(networks, groups.values(), strict=True):
-        stem = network.replace(":", ".").replace(" ", "-")
-        recipe = results[0].run.recipe
-        alone = networks.count(network) == 1
-        name = stem if alone else f"{stem}-{recipe.dataset}-{results[0].metrics['n_train']}x{recipe.epochs}"
+    for name, results in zip(_names(groups), groups.values(), strict=True):
         results.sort(key=lambda result: (result.augment != "none", result.augment, result.seed))
-        made.append(Group(network, name, results))
+        made.append(Group(results[0].network, name, results))
     return Summary(made, [run for run in runs if not run.finished])
+
+
+def _names(groups: dict[Hashable, list[Result]]) -> list[str]:
+    """A name for each group, fit for a file: no longer than sets it apart from the others."""
+    spellings = []
+    for likeness, results in groups.items():
+        stem = results[0].network.replace(":", ".").replace(" ", "-")
+        recipe = results[0].run.recipe
+        longer = f"{stem}-{recipe.dataset}-{results[0].metrics['n_train']}x{recipe.epochs}"
+        digest = hashlib.sha256(repr(likeness).encode()).hexdigest()[:6]
+        spellings.append((stem, longer, f"{longer}-{digest}"))
+    names = []
+    for mine in spellings:
+        apart = [name for i, name in enumerate(mine) if sum(name == other[i] for other in spellings) == 1]
+        names.append(apart[0])
+    return names
 
 
 def _likeness(result: Result, beside: Collection[str] = ()) -> Hashable:
