@@ -2,6 +2,7 @@ import io
 import json
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from cifar.errors import UsageError
 from cifar.recipes import recipe
 from cifar.records import Epoch
 from cifar.report import figures, section, summary, tables, terminal
+from cifar.report.gains import judge
 from cifar.run import Run
 
 
@@ -123,6 +125,40 @@ def test_the_claims_follow_the_figures(pair: list[Run]) -> None:
     assert judged(pair, narrow, overfit)[:2] == ["no", "no"]
     assert judged(pair, overfit, narrow)[3:] == ["yes", "no"]
     assert judged(pair, overfit, overfit)[3] == "no"
+
+
+def stand_in(gap: float, accuracy: float, clean: float = 0.5) -> Any:
+    """As much of a Result as the claims are judged by."""
+    late = {"test_accuracy": accuracy, "accuracy": clean}
+    return SimpleNamespace(
+        loss_gap=gap,
+        late=late.get,
+        scores=SimpleNamespace(accuracy=accuracy),
+        metrics={"train_accuracy_clean": clean},
+        run=SimpleNamespace(recipe=SimpleNamespace(epochs=50)),
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("gaps", "narrowed", "accuracies", "expected"),
+    [
+        ((0.10, 0.11, 0.12), (0.0, 0.0, 0.0), (0.60, 0.61, 0.62), ["yes", "yes", "yes"]),
+        ((0.12, -0.02, 0.13), (0.14, 0.05, 0.0), (0.58, 0.52, 0.53), ["cannot tell", "cannot tell", "cannot tell"]),
+        ((-0.10, -0.11, -0.12), (0.0, 0.0, 0.0), (0.40, 0.41, 0.42), ["no", "no", "no"]),
+    ],
+)
+def test_of_several_seeds_the_interval_decides_every_claim(
+    gaps: tuple[float, ...], narrowed: tuple[float, ...], accuracies: tuple[float, ...], expected: list[str]
+) -> None:
+    pairs = [
+        (stand_in(gap, 0.55), stand_in(other, accuracy))
+        for gap, other, accuracy in zip(gaps, narrowed, accuracies, strict=True)
+    ]
+    claims = judge("first", "flip", pairs)
+    assert [claim.verdict for claim in claims[:3]] == expected
+    low, high = statistics.mean([a - b for a, b in zip(gaps, narrowed, strict=True)]).interval or (0, 0)
+    assert f"95 % {low:+.3f} to {high:+.3f} (3 seeds)" in claims[1].figures
 
 
 def lines_by_column(figure: Any) -> dict[str, Any]:

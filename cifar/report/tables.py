@@ -142,7 +142,11 @@ def backends(found: Sequence[Versus]) -> Section:
 def claims(found: Sequence[Claim]) -> Section:
     """The claims of the published text."""
     rows = [(claim.network, f"{claim.claim}: {claim.figures}", claim.verdict) for claim in found]
-    return Section("Claims of the published text", ("network", "claim and figures", "verdict<"), rows)
+    explained = (
+        "Of several seeds the 95 % interval decides: cannot tell, if it holds zero. One seed tells of its own runs "
+        "alone. Training figures are the curve's: running means over an epoch, with dropout, of augmented images."
+    )
+    return Section("Claims of the published text", ("network", "claim and figures", "verdict<"), rows, explained)
 
 
 def exports(found: Sequence[Exported], caption: str) -> Section:
