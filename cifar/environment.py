@@ -217,7 +217,7 @@ def key(environment: dict[str, Any]) -> dict[str, Any]:
     settings = environment["settings"]
     backend = BACKENDS[settings.get("KERAS_BACKEND", "tensorflow")]
     versions = {name: environment["packages"].get(name) for name in backend.packages}
-    gpu = {"gpu": environment["gpu"].get("model")} if environment.get("device") == "gpu" else {}
+    gpu = {"gpu": (environment["gpu"] or {}).get("model")} if environment.get("device") == "gpu" else {}
     return {**versions, "instruction sets": environment["cpu"].get("instruction_sets"), **gpu, **settings}
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cifar import files
 from cifar.errors import UsageError
-from cifar.records import Digest, check_version, read_json
+from cifar.records import Count, Digest, Share, Size, check_version, read_json
 
 FORMAT_VERSION = 1
 NAME = "manifest.json"
@@ -33,26 +33,26 @@ class Line(BaseModel):
 
     file: Annotated[str, Field(pattern=r"^[^/\\\x00]*[^/\\\x00.]$", max_length=255)]  # in the manifest's own folder
     format: str
-    bytes: int
+    bytes: Count
     sha256: Digest
     network: str
     augment: str
-    seed: int
+    seed: Count
     weights_sha256: str
     dataset: str
     official: bool | None
     data_sha256: str
-    accuracy: float
-    n_test: int
-    agreement: float
-    largest_difference: float
+    accuracy: Share
+    n_test: Count
+    agreement: Share
+    largest_difference: Size
     outputs_sha256: str
     runtime: str
     runtime_version: str
     precision: str = "float32"
-    parameters: int | None = None
-    multiply_adds: int | None = None
-    calibration: list[int] | None = None
+    parameters: Count | None = None
+    multiply_adds: Count | None = None
+    calibration: list[Count] | None = None
 
 
 def read(folder: Path) -> list[Line]:

@@ -7,23 +7,34 @@ Two forms are read: what `--benchmark-json` writes (pytest-benchmark's, every sa
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from cifar import environment
 from cifar.errors import UsageError
-from cifar.records import parse, read_json
+from cifar.recipes import BackendName
+from cifar.records import Count, Share, Size, parse, read_json
 
 FORMAT_VERSION = 1
 LARGEST = 64 << 20  # bytes: a full grid with every sample has a few megabytes
+SHORTEST, LONGEST = 1e-12, 1e9  # seconds: nothing that was measured lies outside
 BLOCKS = 3  # into which the samples of a row without repetitions are cut
 
 
+Rate = Annotated[float, Field(gt=0, lt=1e30)]
+
+
 class _Peak(BaseModel):
-    flops: list[float]
+    flops: list[Rate]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    KERAS_BACKEND: BackendName = "tensorflow"
 
 
 class Machine(BaseModel):
@@ -32,10 +43,10 @@ class Machine(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     format_version: int
-    packages: dict[str, str]
+    packages: dict[str, str | None]
     cpu: dict[str, Any]
     gpu: dict[str, str] | None
-    settings: dict[str, Any]
+    settings: _Settings
     matrix_peak: dict[str, _Peak] = {}
     commit: str | None = None
     started: str = ""
@@ -137,10 +148,19 @@ class _Stats(BaseModel):
 
 
 class _Facts(BaseModel):
-    model_config = ConfigDict(extra="allow")
+    """The columns that are reckoned with; others are carried along."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     kind: str
     repeats: list[PositiveInt] | None = None
+    accuracy: Share | None = None
+    agreement: Share | None = None
+    n_test: Count | None = None
+    file_bytes: Count | None = None
+    parameters: Count | None = None
+    p50_ms: Size | None = None
+    images_per_second: Size | None = None
 
 
 class _Benchmark(BaseModel):
@@ -158,6 +178,6 @@ def _row(content: Any, path: Path) -> Row:
         content = {"name": content.get("name"), "extra_info": columns}
     made = parse(_Benchmark, content, path)
     samples = np.array(made.stats.data, np.float64)
-    if not (np.isfinite(samples) & (samples > 0)).all():
+    if not ((samples > SHORTEST) & (samples < LONGEST)).all():
         raise UsageError(f"{path}: {made.name}: a sample is not a time.")
     return Row(made.name, made.extra_info.model_dump(), samples)

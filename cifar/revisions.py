@@ -16,7 +16,7 @@ import numpy as np
 from cifar import regression, results
 from cifar.errors import CifarError, UsageError, last_line
 from cifar.regression.limits import Limits
-from cifar.regression.verdict import Comparison
+from cifar.regression.verdict import Comparison, Verdict
 from cifar.results import Result, Row
 
 CONSTRAINTS = "constraints.txt"
@@ -42,7 +42,8 @@ def compare(base: str, head: str, expression: str | None, repeats: int, limits: 
     """Measure two revisions of the checkout in the current folder, in turn, and compare them.
 
     The head's harness measures both. A session of a revision is one repetition: the noise is what differs between
-    sessions of the same revision.
+    sessions of the same revision. A row that every session of the base measures, and one of the head
+    does not, has regressed.
 
     Args:
         base: a revision, as git understands it.
@@ -66,7 +67,9 @@ def compare(base: str, head: str, expression: str | None, repeats: int, limits: 
                 note(f"Session {repeat + 1} of {repeats}: {side} ({revision.name})")
                 answer = Path(scratch, f"{side}-{repeat}.json")
                 sessions[side].append(_measure(revision, expression, answer))
-    return regression.compare(_merged(sessions["base"]), _merged(sessions["head"]), limits)
+    found = regression.compare(_merged(sessions["base"]), _merged(sessions["head"]), limits)
+    failed = [Verdict(name, "row", "regressed", reason="the head does not measure it") for name in found.removed]
+    return replace(found, verdicts=[*failed, *found.verdicts], removed=[])
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,14 @@ def test_limits_may_differ_by_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("time = -1", "time"), ("tim = 1", "tim"), ("time", "not TOML"), ("format_version = 2", "format_version")],
+    [
+        ("time = -1", "time"),
+        ("tim = 1", "tim"),
+        ("time", "not TOML"),
+        ("format_version = 2", "format_version"),
+        (f"time = {'[' * 9_999}", "not TOML"),
+    ],
+    ids=["negative", "unknown", "no value", "another version", "nested without end"],
 )
 def test_a_limits_file_that_is_none_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "limits.toml").write_text(text)
@@ -322,3 +330,26 @@ def test_hits_survive_packing(right: list[bool]) -> None:
     assert evaluation.unpack_hits(packed, len(right)).tolist() == right
     with pytest.raises(ValueError, match="bits for"):
         evaluation.unpack_hits(packed, len(right) + 8)
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (lambda: result(steady("a", accuracy=78.1)), "accuracy"),
+        (lambda: result(steady("a", n_test=-2)), "n_test"),
+        (lambda: result(steady("a", file_bytes=10**400)), "file_bytes"),
+        (lambda: result({**steady("a"), "stats": {"data": [5e-324] * 9}}), "not a time"),
+        (lambda: result(steady("a"), settings={"KERAS_BACKEND": "torch"}), "KERAS_BACKEND"),
+        (lambda: result(steady("a"), matrix_peak={"1": {"flops": [-1.0]}}), "flops"),
+    ],
+    ids=["accuracy", "count", "size", "time", "backend", "peak"],
+)
+def test_a_figure_that_cannot_be_is_refused(tmp_path: Path, made: Callable[[], Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        compare(tmp_path, result(steady("a")), made())
+
+
+def test_a_result_without_a_package_or_with_an_unknown_gpu_is_compared(tmp_path: Path) -> None:
+    packages = {**MACHINE["packages"], "tensorflow": None}
+    odd = result(steady("a"), packages=packages, device="gpu", gpu=None)
+    assert words(compare(tmp_path, odd, odd)) == {"a": "unchanged"}

@@ -24,7 +24,7 @@ MACHINE = {
 @pytest.mark.parametrize("case", ["one", "two"])
 def test_nap(benchmark, case):
     benchmark.extra_info.update(kind="inference", threads=1)
-    benchmark.pedantic(time.sleep, args=(DELAY,), rounds=20)
+    benchmark.pedantic(time.sleep, args=(DELAY[case],), rounds=20)
 """
 CONFTEST = """
 from bench.test_nap import MACHINE
@@ -39,6 +39,14 @@ def pytest_benchmark_update_machine_info(machine_info):
 """
 
 
+REVISIONS = {
+    "base": "DELAY = {'one': 0.01, 'two': 0.01}",
+    "broken": "1 / 0",
+    "half": "DELAY = {'one': 0.01}",
+    "slow": "DELAY = {'one': 0.02, 'two': 0.02}",
+}
+
+
 def git(folder: Path, *arguments: str) -> None:
     who = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
     subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
@@ -46,7 +54,7 @@ def git(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A repository whose revision `slow` naps twice as long as `base`, and `broken` not at all."""
+    """A repository whose revision `slow` naps twice as long as `base`, `half` in one row, `broken` in none."""
     git(tmp_path, "init", "--quiet")
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\npythonpath = ['.']\n")
     for folder in ("speed", "bench"):
@@ -54,7 +62,7 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "bench" / "__init__.py").touch()
     (tmp_path / "bench" / "conftest.py").write_text(CONFTEST)
     (tmp_path / "bench" / "test_nap.py").write_text(HARNESS)
-    for tag, package in (("base", "DELAY = 0.01"), ("broken", "1 / 0"), ("slow", "DELAY = 0.02")):
+    for tag, package in REVISIONS.items():
         (tmp_path / "speed" / "__init__.py").write_text(package + "\n")
         git(tmp_path, "add", ".")
         git(tmp_path, "commit", "--quiet", "-m", tag)
@@ -87,6 +95,15 @@ def test_one_row_of_a_revision_against_itself(cifar: Command, checkout: Path) ->
     assert verdict["row"] == "test_nap[one]"
     assert verdict["word"] in ("unchanged", "inconclusive")
     assert worktrees(checkout) == 1
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_row_that_fails_in_the_head_has_regressed(cifar: Command) -> None:
+    found = cifar("compare", "--revisions", "base", "half", "--repeats", "2", "--json")
+    assert found.code == 1, found.err
+    assert ("test_nap[two]", "row", "regressed") in [
+        (verdict["row"], verdict["quantity"], verdict["word"]) for verdict in found.json["verdicts"]
+    ]
 
 
 @pytest.mark.parametrize(

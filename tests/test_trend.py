@@ -69,3 +69,14 @@ def test_the_command_shows_tables_and_draws_a_picture(cifar: Command, tmp_path: 
 def test_a_folder_without_results_is_refused(tmp_path: Path, folder: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         trend.read(tmp_path / folder)
+
+
+def test_results_without_a_row_to_follow_are_refused(tmp_path: Path) -> None:
+    content = {
+        "format_version": 1,
+        "machine": MACHINE,
+        "rows": [{"name": "test_augmentation[flip]", "kind": "augmentation"}],
+    }
+    (tmp_path / "0.1.0.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="no result in it has a row of"):
+        trend.read(tmp_path)

@@ -21,7 +21,9 @@ def compare(
     limits: Annotated[
         Path | None, typer.Option(help="TOML: the smallest differences that matter.", metavar="FILE")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Inconclusive is exit code 1 too.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What is inconclusive, or gone, is exit code 1 too.")
+    ] = False,
     markdown: Annotated[Path | None, typer.Option(help="Write the table there.", metavar="FILE")] = None,
     revisions: Annotated[
         bool, typer.Option("--revisions", help="Measure two revisions here, in turn, and compare them.")
@@ -69,7 +71,7 @@ def _measure(base: str, head: str, expression: str | None, repeats: int, limits:
 
 def _end(found: "Comparison", strict: bool) -> None:
     """Leave with the exit code that the verdicts ask for."""
-    regressed, unclear = found.count("regressed"), found.count("inconclusive")
+    regressed, unclear = found.count("regressed"), found.count("inconclusive") + len(found.removed)
     if regressed:
         raise CifarError(f"{regressed} regressed.")
     if strict and unclear:

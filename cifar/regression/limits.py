@@ -5,9 +5,10 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from cifar.errors import UsageError
+from cifar.records import parse
 
 
 class RowLimits(BaseModel):
@@ -15,8 +16,8 @@ class RowLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    time: float = Field(0.05, ge=0, allow_inf_nan=False)
-    accuracy: float = Field(0.5, ge=0, allow_inf_nan=False)
+    time: float = Field(0.05, ge=0, le=1e6)
+    accuracy: float = Field(0.5, ge=0, le=100)
 
 
 class Limits(RowLimits):
@@ -43,11 +44,9 @@ def read_limits(path: Path) -> Limits:
         UsageError: it is not there, or not such a file.
     """
     try:
-        return Limits.model_validate(tomllib.loads(path.read_text()))
+        content = tomllib.loads(path.read_text())
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        raise UsageError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
+    return parse(Limits, content, path)

@@ -12,7 +12,6 @@ from cifar.regression.verdict import FALSE_ALARMS, Verdict, Word
 from cifar.results import Row
 from cifar.statistics import Interval
 
-LARGEST = 1e15  # no column of ours comes near it
 MORE_IS_WORSE = {"file_bytes": True, "parameters": True, "agreement": False}
 """What is gated strictly: it is deterministic."""
 
@@ -28,12 +27,12 @@ def judge(base: Row, head: Row, same_key: bool, limits: RowLimits, rows: int) ->
         rows: how many rows are compared: what is tested is corrected for it.
     """
     for column, more_is_worse in MORE_IS_WORSE.items():
-        before, after = _number(base, column), _number(head, column)
+        before, after = base.facts.get(column), head.facts.get(column)
         if before is not None and after is not None:
             worse = after > before if more_is_worse else after < before
             word: Word = "unchanged" if before == after else "regressed" if worse else "improved"
             yield Verdict(head.name, column, word, before, after)
-    before, after = _number(base, "accuracy"), _number(head, "accuracy")
+    before, after = base.facts.get("accuracy"), head.facts.get("accuracy")
     if before is None and after is None:
         return
     if before is None or after is None:
@@ -86,7 +85,7 @@ def _interval(base: Row, head: Row, before: float, after: float) -> tuple[Callab
     first, second = _hits(base), _hits(head)
     if first is not None and second is not None and len(first) == len(second) and _alike(base, head, "data_sha256"):
         return lambda level: statistics.paired_difference(first, second, level).interval, "paired, per image"
-    n, m = _number(base, "n_test"), _number(head, "n_test")
+    n, m = base.facts.get("n_test"), head.facts.get("n_test")
     if n and m:
         return lambda level: statistics.unpaired_difference(before, int(n), after, int(m), level), "not paired"
     return None
@@ -105,19 +104,12 @@ def _alike(base: Row, head: Row, column: str) -> bool:
 
 def _hits(row: Row) -> NDArray[np.bool_] | None:
     """Which test images a row gets right, (N,) bool; None where that is not kept or does not give its accuracy."""
-    packed, n = row.facts.get("hits"), _number(row, "n_test")
+    packed, n = row.facts.get("hits"), row.facts.get("n_test")
     if not isinstance(packed, str) or not n:
         return None
     try:
         hits = evaluation.unpack_hits(packed, int(n))
     except ValueError:
         return None
-    accuracy = _number(row, "accuracy")
+    accuracy = row.facts.get("accuracy")
     return hits if accuracy is not None and math.isclose(float(hits.mean()), accuracy) else None
-
-
-def _number(row: Row, column: str) -> float | None:
-    value = row.facts.get(column)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
-        return None
-    return float(value)

@@ -19,7 +19,7 @@ class Verdict:
 
     Attributes:
         row: its name.
-        quantity: `time`, `accuracy`, `weights`, or a column that is gated strictly.
+        quantity: `time`, `accuracy`, `weights`, a column that is gated strictly, or `row`: whether it is there.
         base, head: its values (time: seconds, the median of all samples); None where it has no single number.
         change: head / base for times, a difference in points for accuracies; None elsewhere.
         interval: of the change, 95 %.

@@ -78,6 +78,8 @@ def read(folder: Path) -> Trend:
         raise UsageError(f"{folder}: there is no result in it.")
     found = [results.read(path) for path in paths]
     series = {quantity.title: _series(quantity, found) for quantity in QUANTITIES}
+    if not any(series.values()):
+        raise UsageError(f"{folder}: no result in it has a row of accuracy, size, latency or training to follow.")
     machines = [
         f"{result.machine.cpu.get('model')}, {result.machine.cpu.get('logical_cores')} cores" for result in found
     ]
