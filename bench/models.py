@@ -160,11 +160,8 @@ def choose(runs: Sequence[Path]) -> list[Model]:
         found = [run for folder in runs for run in runs_in(folder)]
         for run in found:
             run.metrics  # noqa: B018 - fails here if the run is not finished
-        names = [run.path.name for run in found]
-        return [
-            Model(run.path.name if names.count(run.path.name) == 1 else str(run.path), f"run {run.path}", run)
-            for run in found
-        ]
+        names = _names([run.path for run in found])
+        return [Model(name, f"run {run.path}", run) for name, run in zip(names, found, strict=True)]
     return _released(RELEASED) or [Model("stand-in", _stand_in_in_words())]
 
 
@@ -176,11 +173,18 @@ def guests(paths: Sequence[Path], guest: Guest) -> list[Model]:
         cifar.formats.answering.NoAnswerError: its runtime refused it.
     """
     made = []
-    for path in paths:
-        name = format_of(path)
+    distinct = list(dict.fromkeys(paths))
+    for path, name in zip(distinct, _names(distinct), strict=True):
+        form = format_of(path)
         foreign.check(path, data(guest.data), guest.reading, guest.order)
-        made.append(Model(path.name, f"file {path}", paths={name: path}, guest=guest))
+        made.append(Model(name, f"file {path}", paths={form: path}, guest=guest))
     return made
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Of each file or folder its name, or its path where another has that name."""
+    names = [path.name for path in paths]
+    return [path.name if names.count(path.name) == 1 else str(path) for path in paths]
 
 
 def _released(folder: Path) -> list[Model]:

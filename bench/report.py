@@ -67,7 +67,7 @@ def write(result: Result, machine: dict[str, Any], folder: Path) -> list[Path]:
     files.write(folder / "report.md", markdown(result))
     files.write(folder / "report.json", json.dumps(content, indent=2) + "\n")
     written = [folder / "report.md", folder / "report.json"]
-    if result.of("inference"):
+    if any(row["accuracy_percent"] is not None for row in inference_rows(result)):
         written.append(folder / "accuracy-latency.png")
         with files.aside(written[-1]) as path:
             figure(result).savefig(path, dpi=110, metadata={"Software": None})
@@ -79,7 +79,7 @@ def figure(result: Result) -> "Figure":
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
-    rows = inference_rows(result)
+    rows = [row for row in inference_rows(result) if row["accuracy_percent"] is not None]
     made = Figure(figsize=(8.5, 5), layout="constrained")
     axes = made.subplots()
     formats = list(dict.fromkeys(row["format"] for row in result.of("inference")))

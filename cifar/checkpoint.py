@@ -77,14 +77,16 @@ def _read_checkpoint(run: Run, variables: int) -> tuple[list[Any], Progress]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             values = [arrays[f"{i:04d}"] for i in range(variables)]
             version = int(arrays["format_version"])
-            lines = json.loads(str(arrays["progress"]))
+            lines = json.loads(str(arrays["progress"])) if version == FORMAT_VERSION else {}
+            progress = Progress(
+                [Epoch(**line) for line in lines.get("history", [])],
+                [Timing(**line) for line in lines.get("timing", [])],
+            )
     except Exception as error:  # a damaged zip raises many kinds
         raise UsageError(f"{path}: not readable ({error}). Delete it to train this run from its start.") from error
     if version != FORMAT_VERSION:
         raise UsageError(f"{path}: format_version is {version}, this program reads {FORMAT_VERSION}.")
-    return values, Progress(
-        [Epoch(**line) for line in lines["history"]], [Timing(**line) for line in lines["timing"]]
-    )
+    return values, progress
 
 
 def remove(run: Run) -> None:

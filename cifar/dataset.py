@@ -17,6 +17,7 @@ from cifar.errors import DataError, NotFoundError, UsageError
 
 TRAIN, TEST = 50_000, 10_000  # images of cifar10
 SYNTHETIC_TRAIN, SYNTHETIC_TEST = 4_000, 1_000
+NOT_OF_SYNTHETIC = "--data-dir says where cifar10 is; it cannot go with synthetic data."
 
 Name = Literal["cifar10", "synthetic"]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -74,11 +75,12 @@ def load(choice: str, data_dir: Path | None, note: Note) -> Dataset:
         note: is told, in a sentence, whatever the user has to know.
 
     Raises:
+        UsageError: a place was named for data that are drawn.
         DataError: cifar10 was asked for or named and is not to be had, or it is damaged.
     """
     if choice == "synthetic":
         if data_dir is not None:
-            raise UsageError("--data-dir says where cifar10 is; it cannot go with --data synthetic.")
+            raise UsageError(NOT_OF_SYNTHETIC)
         return draw_synthetic()
     try:
         return load_cifar10(data_dir, note)

@@ -188,7 +188,10 @@ def _checked(name: str, model: Any) -> Any:
     except Exception as error:  # a layer without get_config raises many kinds
         raise UsageError(f"--network {name}: the model cannot be saved: {first_line(error)}") from error
     probe = np.arange(2 * 32 * 32 * 3, dtype=np.uint8).reshape(2, 32, 32, 3)
-    sums = np.asarray(model.predict_on_batch(probe)).sum(axis=1)
+    try:
+        sums = np.asarray(model.predict_on_batch(probe)).sum(axis=1)
+    except Exception as error:  # a layer raises what it likes
+        raise UsageError(f"--network {name}: the model cannot answer for two images: {first_line(error)}") from error
     if np.isfinite(sums).all() and not np.allclose(sums, 1, atol=1e-3):
         raise UsageError(
             f"--network {name}: expected probabilities that sum to 1 (end with softmax), "

@@ -1,14 +1,12 @@
 """A list of recipes from start to end: trained one by one, exported together."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from cifar import environment, exporting, manifest, training
+from cifar import environment, exporting, fresh, manifest, training
 from cifar.backends import Watch
 from cifar.dataset import Dataset
 from cifar.errors import BusyError
@@ -75,7 +73,7 @@ def export_missing(outcomes: Sequence[Outcome], dataset: Dataset, threads: int) 
     """Export every finished run that lacks one of the standard formats.
 
     Raises:
-        ParityError: a file differs from the Keras model.
+        ParityError: a file cannot be written or differs from the Keras model.
     """
     runs = [outcome.run for outcome in outcomes if outcome.run and outcome.run.finished]
     lacking = [run for run in runs if not _exported(run)]
@@ -84,8 +82,7 @@ def export_missing(outcomes: Sequence[Outcome], dataset: Dataset, threads: int) 
     if lacking[0].recipe.backend == "tensorflow":
         exporting.export(lacking, dataset, threads=threads)
         return
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-        fresh.submit(_export_on_tensorflow, [run.path for run in lacking], dataset, threads).result()
+    fresh.call(_export_on_tensorflow, [run.path for run in lacking], dataset, threads)
 
 
 def _export_on_tensorflow(runs: Sequence[Path], dataset: Dataset, threads: int) -> None:

@@ -133,6 +133,23 @@ def test_a_file_of_anybodys_is_measured(tmp_path: Path) -> None:
     assert "Say it with --input-range" in unread.out
 
 
+def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "theirs.onnx" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        linear(path, ("n", 3, 32, 32))
+    made = models.guests([*paths, paths[0]], models.Guest(Reading("0..1"), None, "synthetic"))
+    assert [model.name for model in made] == [str(path) for path in paths]
+
+
+def test_a_row_without_an_accuracy_is_not_drawn(measured: Session) -> None:
+    rows = [dict(row) for row in measured.rows if row["kind"] == "inference"]
+    rows[0]["accuracy"] = None
+    (axes,) = report.figure(Result(rows, [], {})).axes
+    drawn = [line for line in axes.lines if len(line.get_xdata())]
+    assert len(drawn) == len(rows) - 1
+
+
 def test_samples_percentiles_and_speeds_belong_together(measured: Session) -> None:
     for row in measured.rows:
         if row["kind"] != "inference":

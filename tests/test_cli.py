@@ -188,6 +188,7 @@ REFUSALS = [
     (("train", "--data", "cifar10"), 3, ["--data-dir", "CIFAR10_DIR", "CIFAR10_URL", "--data synthetic"]),
     (("train", "--data-dir", "absent"), 3, ["absent", "cifar-10-batches-py"]),
     (("data", "verify", "absent"), 3, ["absent"]),
+    (("data", "verify", "a", "--data-dir", "b"), 2, ["a and --data-dir b"]),
     (("data", "fetch"), 3, ["no connection"]),
     (("evaluate", "absent"), 2, ["absent", "no such run folder"]),
     (("evaluate", "."), 2, ["not a run folder"]),
@@ -197,6 +198,7 @@ REFUSALS = [
     (("report", "."), 2, ["no run in it"]),
     (("report", "--pick", "confidant"), 2, ["Did you mean 'confident'"]),
     (("runs", "absent"), 2, ["absent"]),
+    (("runs", "x" * 300), 2, ["File name too long"]),
     (("networks", "fourth"), 2, ["first, second, third"]),
 ]
 

@@ -90,6 +90,7 @@ def test_a_users_function_is_a_network() -> None:
         ("tinynet:shapeless", "begin it with keras.Input"),
         ("tinynet:subclassed", "begin it with keras.Input"),
         ("tinynet:unsaveable", "the model cannot be saved"),
+        ("tinynet:choosy", "cannot answer for two images"),
         ("tinynet:failing", "out of ideas"),
     ],
 )

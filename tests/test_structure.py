@@ -27,7 +27,7 @@ STOREYS = [
     ["cifar.augment", "cifar.evaluation", "cifar.dataset", "cifar.networks", "cifar.step"],
     ["cifar.download"],
     ["cifar.archive", "cifar.environment", "cifar.files", "cifar.records", "cifar.statistics", "cifar.synthetic"],
-    ["cifar.machine", "cifar.pickles", "cifar.recipes"],
+    ["cifar.fresh", "cifar.machine", "cifar.pickles", "cifar.recipes"],
     ["cifar.errors"],
     ["cifar"],
 ]

@@ -94,6 +94,16 @@ def test_a_kill_between_checkpoint_and_history_loses_nothing(tmp_path: Path, sma
     assert facts(resumed) == facts(untouched)
 
 
+@pytest.mark.parametrize("lines", [[], {"history": [{"epoch": 1}]}, {"history": 5}, {"timing": [{"epoch": "x"}]}])
+def test_a_checkpoint_with_other_lines_is_refused(tmp_path: Path, small: Dataset, lines: Any) -> None:
+    start_and_kill(small_recipe(), small, tmp_path, epoch=1)
+    (path,) = tmp_path.glob("*/checkpoint.npz")
+    with np.load(path) as arrays:
+        np.savez(path, **{**arrays, "progress": json.dumps(lines)})
+    with pytest.raises(UsageError, match=r"checkpoint\.npz: not readable"):
+        checkpoint.history(Run(path.parent))
+
+
 def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path: Path, small: Dataset) -> None:
     start_and_kill(small_recipe(), small, tmp_path, 1)
     (checkpoint,) = tmp_path.glob("*/checkpoint.npz")

@@ -3,6 +3,7 @@
 Answers go to stdout, everything else to stderr. Nothing heavy is imported before a command needs it.
 """
 
+import errno
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import typer
 from cifar import __version__
 from cifar.cli import compare, data, evaluate, export, networks, report, train, verify
 from cifar.cli.output import stderr
-from cifar.errors import CifarError, StorageError, printable
+from cifar.errors import CifarError, StorageError, UsageError, printable
 
 app = typer.Typer(
     name="cifar",
@@ -49,8 +50,10 @@ def main() -> None:
         app()
     except CifarError as error:
         _fail(error)
-    except OSError as error:  # the temporary folder is full, say
-        _fail(StorageError.of(Path(error.filename or "a file"), error))
+    except OSError as error:  # the temporary folder is full, say; or what was named cannot be looked at
+        cannot_write = error.filename is None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+        path = Path(error.filename or "a file")
+        _fail(StorageError.of(path, error) if cannot_write else UsageError(f"{path}: {error.strerror}"))
 
 
 def _fail(error: CifarError) -> None:

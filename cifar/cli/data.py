@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cifar.cli.output import DataDir, Json, note, stdout, write_json
+from cifar.errors import UsageError
 
 app = typer.Typer(help="Find, fetch and check CIFAR-10.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -66,6 +67,8 @@ def verify(
     from cifar import dataset
     from cifar.report import terminal
 
+    if place and data_dir:
+        raise UsageError(f"Two places are named, {place} and --data-dir {data_dir}: name the one to be checked.")
     loaded = dataset.load_cifar10(place or data_dir, note, download=False)
     facts = loaded.facts()
     if as_json:

@@ -30,7 +30,7 @@ def evaluate(
         str | None, typer.Option(help="For a file: cifar10 (default) or synthetic.", metavar="NAME")
     ] = None,
     data_dir: DataDir = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of a file's runtime.")] = 2,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of a file's runtime (default 2).", metavar="N")] = None,
     as_json: Json = False,
 ) -> None:
     """Score a run's model.keras, or any .onnx, .tflite or SavedModel of ten classes, on the whole test set.
@@ -40,11 +40,13 @@ def evaluate(
     from cifar import foreign
 
     if (path / "recipe.json").exists() or (path.is_dir() and not (path / "saved_model.pb").exists()):
-        if any(option is not None for option in (input_range, mean, std, labels, data)):
-            raise UsageError(f"{path} is a run: how it reads pixels and orders classes is known.")
+        if any(option is not None for option in (input_range, mean, std, labels, data, threads)):
+            raise UsageError(f"{path} is a run: its data, threads, pixels and classes are known; name none of them.")
         _evaluate_run(path, data_dir, as_json)
     else:
-        _evaluate_file(path, foreign.reading_of(input_range, mean, std), labels, data, data_dir, threads, as_json)
+        _evaluate_file(
+            path, foreign.reading_of(input_range, mean, std), labels, data, data_dir, threads or 2, as_json
+        )
 
 
 def _evaluate_run(path: Path, data_dir: DataDir, as_json: bool) -> None:
@@ -92,6 +94,8 @@ def _evaluate_file(
         note(
             f"{path} is a TensorFlow program that no manifest vouches for: it can run any of TensorFlow's operations."
         )
+    if name == "synthetic" and data_dir is not None:
+        raise UsageError(dataset.NOT_OF_SYNTHETIC)
     data = dataset.by_name(name, data_dir, note, download=False)
     order = foreign.class_order(labels) if labels else None
     with stderr.status("Scoring"):

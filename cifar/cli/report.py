@@ -90,6 +90,8 @@ def _report_runs(folder: Path, pick: str, data_dir: Path | None, markdown: Path 
             note(f"No pictures, only their indices: {error}")
         else:
             images[data.sha256] = data.x_test
+    for stranger in [it.run.path for it in whole.results if images and it.pictures(images) is None]:
+        note(f"No pictures of {stranger}, only their indices: it was trained on other data than is here.")
     alone = found[0].path == folder
     with stderr.status("Drawing"):
         drawn = figures.draw_all(whole, folder / "figures", pick, images, networks=not alone)

@@ -1,11 +1,9 @@
 """Two exports in two processes: the same weights, bit-equal answers on the whole test set, equal bytes."""
 
-import multiprocessing
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from cifar import environment, exporting, manifest
+from cifar import environment, exporting, fresh, manifest
 from cifar.dataset import Dataset
 from cifar.formats import FORMATS
 from cifar.manifest import Line
@@ -25,10 +23,8 @@ def check(run: Run, data: Dataset, asked: Asked) -> Finding:
     run.metrics  # noqa: B018 - fails here if the run is not finished
     with tempfile.TemporaryDirectory(prefix="cifar-verify-") as scratch:
         one, two = (Path(scratch, name) for name in ("one", "two"))
-        spawn = multiprocessing.get_context("spawn")
         for folder in (one, two):
-            with ProcessPoolExecutor(1, mp_context=spawn) as fresh:
-                fresh.submit(_export, run.path, data, folder, asked.threads).result()
+            fresh.call(_export, run.path, data, folder, asked.threads)
         for left, right in zip(manifest.read(one), manifest.read(two), strict=True):
             difference = _difference(left, right)
             if difference:

@@ -3,9 +3,12 @@
 import multiprocessing
 import random
 import signal
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
@@ -15,6 +18,9 @@ from cifar.errors import CifarError, UsageError
 from cifar.proof.finding import Asked, DifferenceError, Finding, compare_lines, count
 from cifar.records import Epoch, Identity, Timing
 from cifar.run import Run, claim, runs_in
+
+Started = tuple[multiprocessing.context.SpawnProcess, "Synchronized[int]"]
+Start = Callable[[], Started]
 
 EPOCHS = 2  # of a run, if nothing else is asked
 KILLS = 3
@@ -31,8 +37,9 @@ def check(run: Run, data: Dataset, asked: Asked) -> Finding:
     identity = Identity.of(recipe, data.sha256, run.identity.network_sha256)
     images = epochs * len(data.head(recipe.train_images).x_train)
     with tempfile.TemporaryDirectory(prefix="cifar-verify-") as scratch:
-        moments = [moment for moment in _moments(images) if _killed_at(moment, scratch, identity, data)]
-        _finish(scratch, identity, data)
+        start = partial(_start, scratch, identity, data, run.environment.get("device", "cpu"))
+        moments = [moment for moment in _moments(images) if _killed_at(moment, start)]
+        _finish(start)
         try:
             for recorded, made in zip(run.history, runs_in(Path(scratch))[0].history, strict=False):
                 compare_lines(recorded, made)
@@ -50,9 +57,9 @@ def _moments(images: int) -> list[int]:
     return [random.randrange(k * part, (k + 1) * part) for k in range(KILLS)]
 
 
-def _killed_at(moment: int, scratch: str, identity: Identity, data: Dataset) -> bool:
+def _killed_at(moment: int, start: Start) -> bool:
     """Train until so many images were seen, and kill; whether the process was still alive then."""
-    process, seen = _start(scratch, identity, data)
+    process, seen = start()
     while seen.value < moment and process.is_alive():
         time.sleep(0.001)
     time.sleep(random.uniform(0, LONGEST_DELAY))
@@ -61,28 +68,31 @@ def _killed_at(moment: int, scratch: str, identity: Identity, data: Dataset) -> 
     return process.exitcode == -signal.SIGKILL
 
 
-def _finish(scratch: str, identity: Identity, data: Dataset) -> None:
-    process, _ = _start(scratch, identity, data)
+def _finish(start: Start) -> None:
+    process, _ = start()
     process.join()
     if process.exitcode != 0:
         raise CifarError(f"The resumed training ended with exit code {process.exitcode}.")
 
 
-def _start(
-    scratch: str, identity: Identity, data: Dataset
-) -> tuple[multiprocessing.context.SpawnProcess, "Synchronized[int]"]:
+def _start(scratch: str, identity: Identity, data: Dataset, device: str) -> Started:
     spawn = multiprocessing.get_context("spawn")
     seen = spawn.Value("q", 0)
-    process = spawn.Process(target=_train, args=(scratch, identity, data, seen))
+    process = spawn.Process(target=_train, args=(scratch, identity, data, device, seen))
     process.start()
     return process, seen
 
 
-def _train(scratch: str, identity: Identity, data: Dataset, seen: "Synchronized[int]") -> None:
+def _train(scratch: str, identity: Identity, data: Dataset, device: str, seen: "Synchronized[int]") -> None:
     """Train, from the checkpoint where there is one: what the child process does."""
-    environment.configure(identity.recipe.threads, backend=identity.recipe.backend)
-    with claim(Path(scratch), identity) as run:
-        training.train(run, data, _Counting(seen, len(data.head(identity.recipe.train_images).x_train)))
+    recipe = identity.recipe
+    try:
+        environment.configure(recipe.threads, device, recipe.backend)
+        with claim(Path(scratch), identity) as run:
+            training.train(run, data, _Counting(seen, len(data.head(recipe.train_images).x_train)))
+    except CifarError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 @dataclass(frozen=True)
