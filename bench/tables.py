@@ -1,5 +1,6 @@
 """The rows of a session as tables: which columns, in which order, the best marked, and what must be said of them."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,11 +52,16 @@ def _short(milliseconds: float) -> str:
     return f"{milliseconds:.{digits}f}"
 
 
+def _tenths(percent: float) -> str:
+    """A percentage rounded down: 100.0 is all of them."""
+    return f"{math.floor(round(10 * percent, 6)) / 10:.1f}"
+
+
 INFERENCE = (
     Column("format", "format", right=False),
     Column("b", "batch"),
     Column("test %", "accuracy_percent", "{:.2f}".format, max),
-    Column("agree", "agreement_percent", "{:.1f}".format, max),
+    Column("agree", "agreement_percent", _tenths, max),
     Column("p50", "p50_ms", _short, min),
     Column("p90", "p90_ms", _short, min),
     Column("p99", "p99_ms", _short, min),
@@ -68,7 +74,7 @@ INFERENCE = (
     Column("ran on", "ran_on", right=False),
 )
 LEGEND = (
-    f"b: batch size, {BEST} the best for it. agree: % with the Keras model's class. p50, p90, p99 (from 64, 130, 662 "
+    f"b: batch size, {BEST} the best for it. agree: % with the Keras model's class, rounded down. p50, p90, p99 (from 64, 130, 662 "
     "samples on) and load: ms. peak: share of a float32 matrix product at these threads. start: s from process start "
     "to first answer. MiB: peak memory of a process that loads the file and answers."
 )

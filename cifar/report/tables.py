@@ -157,8 +157,8 @@ def exports(found: Sequence[Exported], caption: str) -> Section:
             exported.format,
             str(exported.change.n),
             f"{exported.bytes / 1000:,.0f}",
-            f"{exported.change.mean * 100:+.2f}",
-            f"{exported.worst * 100:+.2f} to {exported.best * 100:+.2f}",
+            _points(exported.change.mean),
+            f"{_points(exported.worst)} to {_points(exported.best)}",
             f"{exported.agreement:.2%}",
         )
         for exported in found
@@ -188,6 +188,11 @@ def misclassified(result: Result, pick: str) -> Section:
     ]
     title = f"Misclassified by {result.network} {result.augment} seed {result.seed}, {PICKS[pick][0]}"
     return Section(title, ("image>", "true", "predicted", "confidence>"), rows)
+
+
+def _points(difference: float) -> str:
+    """A difference in points; nothing is lost where none is: no -0.00."""
+    return f"{round(difference * 100, 2) + 0.0:+.2f}"
 
 
 def _span(interval: Interval) -> str:
