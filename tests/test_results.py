@@ -90,7 +90,7 @@ def test_no_image_and_no_model_is_among_the_reference_runs() -> None:
     found = {path.name for path in BASELINES.rglob("*") if path.is_file() and "figures" not in path.parts}
     assert found <= {
         *("recipe.json", "environment.json", "metrics.json", "history.jsonl", "timing.jsonl", "predictions.npz"),
-        *("verify.jsonl", "manifest.json", "quality.json", "README.md", "curves.png", ".lock"),
+        *("verify.jsonl", "manifest.json", "quality.json", "README.md", "curves.png", ".lock", "why.py", "why.json"),
     }
 
 
