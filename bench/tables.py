@@ -74,9 +74,9 @@ INFERENCE = (
     Column("ran on", "ran_on", right=False),
 )
 LEGEND = (
-    f"b: batch size, {BEST} the best for it. agree: % with the Keras model's class, rounded down. p50, p90, p99 (of "
-    "64, 130, 662 samples up) and load: ms. peak: share of a float32 matrix product at these threads. start: s from "
-    "process start to first answer. MiB: peak memory of a process that loads the file and answers."
+    f"b: batch size, {BEST} the best for it. agree: % with the Keras model's class, rounded down. p50, p90, p99 "
+    "(from 64, 130, 662 samples on) and load: ms. peak: share of a float32 matrix product at these threads. start: "
+    "s from process start to first answer. MiB: peak memory of a process that loads the file and answers."
 )
 TRAINING = (
     Column("network", "model", right=False),
