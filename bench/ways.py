@@ -238,6 +238,31 @@ class _DoneError(Exception):
     """Enough steps."""
 
 
+class Stopwatch:
+    """A Tick that lets steps pass until the times settle, hands over the seconds of the next ones, and begins again.
+
+    Attributes:
+        images: of a tick.
+    """
+
+    def __init__(self, batch: int, steps: int, done: Callable[[list[float]], None]) -> None:
+        self.images, self._batch, self._steps, self._done = batch, batch, steps, done
+        self._times: list[float] = []
+        self._settled = 0
+
+    def __call__(self, images: int | None = None) -> None:
+        """Note the time."""
+        self.images = images or self._batch
+        self._times.append(time.perf_counter())
+        if self._settled < WARM_UP:
+            self._settled += 1
+            self._times.clear()
+        elif len(self._times) > self._steps:
+            self._done(np.diff(self._times).tolist())
+            self._times.clear()
+            self._settled = 0
+
+
 def measure(
     way: str,
     network: str,
@@ -264,41 +289,30 @@ def measure(
     images = np.resize(drawn.x_train, (IMAGES, *drawn.x_train.shape[1:]))
     labels = np.resize(drawn.y_train, IMAGES)
 
-    per_tick = 0
+    def train(batch: int, tick: Tick) -> None:
+        WAYS[way].run(Work(network, POLICIES[policy], batch, threads, images, labels), tick)
 
-    def run(batch: int, n: int, done: Callable[[list[float]], None]) -> None:
-        times: list[float] = []
-        settled = 0
-
-        def tick(images: int | None = None) -> None:
-            nonlocal settled, per_tick
-            per_tick = images or batch
-            times.append(time.perf_counter())
-            if settled < WARM_UP:
-                settled += 1
-                times.clear()
-            elif len(times) == n + 1:
-                done(np.diff(times).tolist())
-                times.clear()
-                settled = 0
-
-        with contextlib.suppress(_DoneError):
-            WAYS[way].run(Work(network, POLICIES[policy], batch, threads, images, labels), tick)
-
-    tried: dict[int, float] = {}
-    for batch in batches if len(batches) > 1 else []:
-
-        def note(seconds: list[float], batch: int = batch) -> None:
-            tried[batch] = batch / float(np.median(seconds))
-            raise _DoneError
-
-        run(batch, SWEEP, note)
+    tried = {batch: _speed(train, batch) for batch in batches} if len(batches) > 1 else {}
     best = max(tried, key=lambda batch: tried[batch]) if tried else batches[0]
 
     def report(seconds: list[float]) -> None:
         flop = networks.training_flop(networks.build(network))
         facts = {"batch": best, "tried": tried, "flop_per_image": flop, "memory_bytes": machine.peak_memory()}
         device = "gpu" if way == JAX and machine.gpu() else "cpu"
-        exchange({**facts, "seconds": seconds, "images": per_tick, "device": device})
+        exchange({**facts, "seconds": seconds, "images": watch.images, "device": device})
 
-    run(best, steps, report)
+    watch = Stopwatch(best, steps, report)
+    train(best, watch)
+
+
+def _speed(train: Callable[[int, Tick], None], batch: int) -> float:
+    """Images/s of a few steps at a batch size."""
+    found: list[float] = []
+
+    def enough(seconds: list[float]) -> None:
+        found.extend(seconds)
+        raise _DoneError
+
+    with contextlib.suppress(_DoneError):
+        train(batch, Stopwatch(batch, SWEEP, enough))
+    return batch / float(np.median(found))

@@ -142,6 +142,8 @@ class Run:
                 if unpacked > LARGEST_PREDICTIONS:
                     raise ValueError(f"{unpacked:,} bytes unpacked are too many")
                 probabilities, labels = arrays["probabilities"], arrays["labels"]
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
         except Exception as error:  # a damaged zip raises many kinds
             raise UsageError(f"{path}: not readable: {error}") from error
         found = f"{probabilities.dtype} {probabilities.shape} and {labels.dtype} {labels.shape}"

@@ -112,7 +112,8 @@ def _evaluate_file(
         **known,
         "probabilities_sha256": evaluation.sha256(scored.probabilities),
     }
-    caption = tables.data_caption({**known, "n_test": len(data.x_test)})
+    vouched = "Its manifest vouches for the file." if scored.line else "No manifest vouches for the file."
+    caption = f"{tables.data_caption({**known, 'n_test': len(data.x_test)})} {vouched}"
     _answer(path, facts, evaluation.score(scored.probabilities, data.y_test), data, caption, as_json)
 
 

@@ -1,6 +1,7 @@
 """The tables of a report."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cifar.evaluation import PICKS
@@ -31,7 +32,12 @@ def sections(summary: Summary, pick: str) -> Iterator[Section]:
 
 
 def figures_of(group: Group) -> Iterator[Section]:
-    """The tables of a network's figures: those that have anything to say."""
+    """The tables of a network's figures: those that have anything to say, each headed by the network."""
+    for section in _figures_of(group):
+        yield replace(section, title=f"{group.name}: {section.title}")
+
+
+def _figures_of(group: Group) -> Iterator[Section]:
     caption = data_caption(group.results[0].metrics)
     yield results(group.results)
     if any(len(average.seeds) > 1 for average in group.averages()):
