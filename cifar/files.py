@@ -70,6 +70,7 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
 
     Raises:
         BusyError: another process holds it.
+        OSError: nothing can be written there.
     """
     try:
         with filelock.FileLock(folder / ".lock", timeout=patience, poll_interval=0.02):

@@ -14,7 +14,7 @@ from cifar.statistics import Interval, Mean
 
 
 def data_caption(metrics: dict[str, Any]) -> str:
-    """What every table says of its data."""
+    """Which data a table's figures are of."""
     if metrics["dataset"] == "synthetic":
         return f"SYNTHETIC DATA, not CIFAR-10: {metrics['n_test']:,} drawn test images."
     whose = "CIFAR-10" if metrics["official"] else "a copy of CIFAR-10 that is not bit for bit the published one"
