@@ -9,7 +9,7 @@ import numpy as np
 
 from cifar import files
 from cifar.errors import UsageError
-from cifar.records import FORMAT_VERSION, Epoch, Timing
+from cifar.records import FORMAT_VERSION, Epoch, Timing, check_version
 from cifar.run import Run
 
 NAME = "checkpoint.npz"
@@ -84,8 +84,7 @@ def _read_checkpoint(run: Run, variables: int) -> tuple[list[Any], Progress]:
             )
     except Exception as error:  # a damaged zip raises many kinds
         raise UsageError(f"{path}: not readable ({error}). Delete it to train this run from its start.") from error
-    if version != FORMAT_VERSION:
-        raise UsageError(f"{path}: format_version is {version}, this program reads {FORMAT_VERSION}.")
+    check_version({"format_version": version}, path, FORMAT_VERSION)
     return values, progress
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from cifar import environment
 from cifar.errors import UsageError
 from cifar.recipes import BackendName
-from cifar.records import Count, Share, Size, parse, read_json
+from cifar.records import Count, Share, Size, check_version, parse, read_json
 
 FORMAT_VERSION = 1
 LARGEST = 64 << 20  # bytes: a full grid with every sample has a few megabytes
@@ -135,9 +135,8 @@ def read(path: Path) -> Result:
         machine, brand, rows = content.get("machine"), None, content.get("rows")
     if not isinstance(machine, dict) or not isinstance(rows, list):
         raise UsageError(f"{path}: not a result of these benchmarks: it lacks the facts of their machine or rows.")
-    version = content.get("format_version", machine.get("format_version"))
-    if version != FORMAT_VERSION or machine.get("format_version") != FORMAT_VERSION:
-        raise UsageError(f"{path}: format_version is {version!r}, this program reads {FORMAT_VERSION}.")
+    for versioned in (machine, {**machine, **content}):  # report.json has one of its own
+        check_version(versioned, path, FORMAT_VERSION)
     facts = parse(Machine, machine, path)
     made = [_row(row, path) for row in rows]
     return Result(path, facts, brand if isinstance(brand, str) else None, {row.name: row for row in made})

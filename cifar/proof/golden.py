@@ -15,10 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from cifar import dataset, environment, files, machine, recipes, suite
 from cifar.backends import Watch
-from cifar.errors import UsageError
 from cifar.proof.finding import DifferenceError, compare_lines
 from cifar.recipes import Recipe
-from cifar.records import Epoch, parse, read_json
+from cifar.records import Epoch, check_version, parse, read_json
 
 FORMAT_VERSION = 1
 TABLE = Path(__file__).with_name("golden.json")
@@ -108,7 +107,6 @@ def add(entry: Entry, table: Path = TABLE) -> None:
 def _read(table: Path) -> Table:
     if not table.exists():
         return Table(format_version=FORMAT_VERSION, entries=[])
-    content = parse(Table, read_json(table), table)
-    if content.format_version != FORMAT_VERSION:
-        raise UsageError(f"{table}: format_version is {content.format_version}, this program reads {FORMAT_VERSION}.")
-    return content
+    content = read_json(table)
+    check_version(content, table, FORMAT_VERSION)
+    return parse(Table, content, table)
