@@ -15,12 +15,12 @@ CARD = """# {name}
 `{network}` ({parameters:,} parameters), trained for {epochs} epochs at batch {batch_size} on {n_train:,} images,
 augmentation `{augment}`, seed {seed}. {data}
 
-**Test accuracy {accuracy:.2%}** ({correct:,} of {n_test:,}; 95 % interval {low:.1%} to {high:.1%}){late}.
+**Test accuracy {accuracy:.2%}** ({correct:,} of {n_test:,}; 95 % over test images {low:.1%} to {high:.1%}){late}.
 Clean training images: {train_accuracy_clean:.2%}. Calibration error {ece:.3f}.
 
 {files}
 
-change: points of test accuracy against the Keras model. same class: share of the test images with its class.
+change: points of test accuracy against the Keras model. same class: share of the test images in the same class as it.
 
 ## Where it fails
 
