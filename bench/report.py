@@ -67,7 +67,7 @@ def write(result: Result, machine: dict[str, Any], folder: Path) -> list[Path]:
     files.write(folder / "report.md", markdown(result))
     files.write(folder / "report.json", json.dumps(content, indent=2) + "\n")
     written = [folder / "report.md", folder / "report.json"]
-    if any(row["accuracy_percent"] is not None for row in inference_rows(result)):
+    if any(row["accuracy"] is not None for row in result.of("inference")):
         written.append(folder / "accuracy-latency.png")
         with files.aside(written[-1]) as path:
             figure(result).savefig(path, dpi=110, metadata={"Software": None})

@@ -150,7 +150,8 @@ def claims(found: Sequence[Claim]) -> Section:
     rows = [(claim.network, f"{claim.claim}: {claim.figures}", claim.verdict) for claim in found]
     explained = (
         "Of several seeds the 95 % interval decides: cannot tell, if it holds zero. One seed tells of its own runs "
-        "alone. Training figures are the curve's: running means over an epoch, with dropout, of augmented images."
+        "alone. Training figures are the curve's, running means over an epoch with dropout, unless they are said "
+        "to be on clean images."
     )
     return Section("Claims of the published text", ("network", "claim and figures", "verdict<"), rows, explained)
 
