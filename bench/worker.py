@@ -18,11 +18,11 @@ import numpy as np
 
 from bench.timing import Samples, sample
 from cifar import environment, machine
+from cifar.environment import BackendName
 from cifar.errors import CifarError, first_line
 from cifar.evaluation import predict
 from cifar.formats import FORMATS, Loaded, foreign
 from cifar.formats.foreign import Reading
-from cifar.recipes import BackendName
 
 IMPORTS = {
     "tensorflow": "tensorflow",

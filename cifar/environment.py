@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cifar import machine
 from cifar.errors import UsageError, one_of
-from cifar.recipes import BackendName
 
+BackendName = Literal["tensorflow", "jax"]
 FORMAT_VERSION = 1
 PACKAGES = ("tensorflow", "keras", "numpy", "onnx", "tf2onnx", "onnxruntime", "ai-edge-litert")
 TRAINING_STEP = 2  # counts up whenever a step's arithmetic changes: it then gives other weights

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cifar.environment import BackendName
 from cifar.errors import one_of
 
 NETWORK = r"^[\w.-]+(:[\w.]+)?\Z"  # its name becomes part of names of files
 MOST_EPOCHS, MOST_THREADS = 2**31 - 1, 1024
-BackendName = Literal["tensorflow", "jax"]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 

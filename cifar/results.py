@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from cifar import environment
+from cifar.environment import BackendName
 from cifar.errors import UsageError
-from cifar.recipes import BackendName
 from cifar.records import Count, Share, Size, check_version, parse, read_json
 
 FORMAT_VERSION = 1
