@@ -26,6 +26,7 @@ EXPORTS = ROOT / "exports"
 README = (ROOT / "README.md").read_text()
 RUNS = {run.path.name: run for run in runs_in(BASELINES)}
 LINES = manifest.read(EXPORTS)
+WHY = json.loads((BASELINES / "why.json").read_text())["runs"]
 IMAGES = 1000  # of the test set, on which a released file answers again here
 
 Row = dict[str, str]
@@ -97,6 +98,59 @@ def test_no_image_and_no_model_is_among_the_reference_runs() -> None:
 def test_the_picture_of_the_curves_is_drawn_from_these_histories() -> None:
     with Image.open(BASELINES / "curves.png") as picture:
         assert picture.info["histories"] == figures.histories(whole().groups)
+
+
+def test_the_explanations_tell_what_why_json_and_the_histories_hold() -> None:
+    """bench/baselines/README.md: its tables whole, and the figures of its sentences, to the digit shown."""
+    text = (BASELINES / "README.md").read_text()
+    moves, epochs = ({row["run"].strip("`"): [*row.values()][1:] for row in table} for table in tables_in(text))
+    assert epochs.keys() == WHY.keys() > moves.keys()
+    for name, shown in moves.items():
+        assert shown == [_percent(accuracy) for accuracy in WHY[name]["moved"].values()]
+    for name, shown in epochs.items():
+        last = RUNS[name].history[-1]
+        third = [further[-1] for further in WHY[name]["further"].values()]
+        losses = [f"{loss:.3f}" for loss in (last.loss, *(end["loss"] for end in third))]
+        assert shown == [*losses, *map(_percent, (last.test_accuracy, *(end["test_accuracy"] for end in third)))]
+    prose = " ".join(text.split())
+    assert [phrase for phrase in _explained() if phrase not in prose] == []
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", " %")
+
+
+def _explained() -> list[str]:
+    """What those sentences have to say."""
+    moved = WHY["first-shift-flip-s0"]["moved"]
+    quiet = [f"{mute} of the {of}" for mute, of in WHY["second-shift-flip-s0"]["silent"].values() if mute]
+    lowest_two = [WHY[f"second-{policy}-s2"]["further"] for policy in ("none", "shift-flip")]
+    plain, augmented = (further["same rate"][0] for further in lowest_two)
+    slower = [100 * (f["a tenth"][-1]["test_accuracy"] - f["same rate"][-1]["test_accuracy"]) for f in lowest_two]
+    seconds = [Result(run) for name, run in RUNS.items() if name.startswith("second-")]
+    losses = [np.array([line.loss for line in result.history]) for result in seconds]
+    rises = [loss[-1] - loss.min() for loss in losses]
+    lowest = [int(loss.argmin()) + 1 for loss in losses]
+    jumps = [np.abs(np.diff([100 * line.test_accuracy for line in result.history[-31:]])) for result in seconds]
+    medians, largest = [np.median(jump) for jump in jumps], [jump.max() for jump in jumps]
+    int8 = [
+        100 * (result.metrics["accuracy"] - line.accuracy)
+        for result in seconds
+        for line in result.exported
+        if line.precision == "int8"
+    ]
+    return [
+        f"{100 * (max(moved.values()) - moved['0']):.1f} points better than on sharp ones",
+        f"lowest between epochs {min(lowest)} and {max(lowest)} and rises from there,"
+        f" by {min(rises):.2f} to {max(rises):.2f}",
+        " channels of one layer and ".join(quiet) + " of another are silent on 2,000 test images",
+        f"by {min(medians):.1f} to {max(medians):.1f} points from one epoch to the next",
+        f"the largest changes are {min(largest):.0f} to {max(largest):.0f}",
+        f"int8 costs {min(int8):.1f} to {max(int8):.1f} points",
+        f"the next one, at the same rate, has {_percent(plain['test_accuracy'])}",
+        f"the next one has {_percent(augmented['test_accuracy'])}",
+        f"three epochs of it end {min(slower):.0f} to {max(slower):.0f} points above three at the same rate",
+    ]
 
 
 def test_the_released_models_are_the_augmented_ones_of_seed_0() -> None:

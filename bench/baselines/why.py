@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cifar import backends, dataset, environment, evaluation, exporting, files, training
 from cifar.dataset import Dataset
+from cifar.errors import CifarError
 from cifar.report.progress import Silent
 from cifar.run import Run
 
@@ -70,16 +71,22 @@ def _accuracy(model: Any, images: NDArray[np.uint8], data: Dataset) -> float:
 
 
 def main(*folders: str) -> None:
-    """Explain some runs; what why.json tells of others stays."""
+    """Explain some runs, some three minutes each; what why.json tells of others stays."""
     environment.configure(threads=2)
     data = dataset.load_cifar10(None, print, download=False)
+    commit = environment.commit()  # before why.json changes the tree
     for folder in folders:
+        print(folder, flush=True)
         run = Run(Path(folder))
         known = json.loads(WHY.read_text()) if WHY.exists() else {"format_version": 1, "runs": {}}
-        known["runs"][run.path.name] = {"commit": environment.commit(), **explain(run, data)}
+        known["runs"][run.path.name] = {"commit": commit, **explain(run, data)}
         known["runs"] = dict(sorted(known["runs"].items()))
         files.write(WHY, json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except CifarError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
