@@ -328,6 +328,7 @@ def test_no_text_of_a_figure_is_cut_or_overprinted(pair: list[Run], small: Datas
         figures.confusion([result]),
         figures.curves([result]),
         figures.misclassified([result], small.x_test, "confident"),
+        figures.misclassified([result] * 8, small.x_test, "confident"),
     ):
         figure.draw_without_rendering()
         axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]
@@ -338,8 +339,8 @@ def test_no_text_of_a_figure_is_cut_or_overprinted(pair: list[Run], small: Datas
         boxes = [text.get_window_extent() for text in texts]
         cut = [text.get_text() for text, box in zip(texts, boxes, strict=True) if not _within(box, figure.bbox)]
         assert cut == []
-        inner = [box.shrunk(0.9, 0.9) for box in boxes]
-        pairs = combinations(zip(texts, inner, strict=True), 2)
+        padded = [box.padded(1) for box in boxes]
+        pairs = combinations(zip(texts, padded, strict=True), 2)
         crossed = [(one.get_text(), other.get_text()) for (one, at), (other, by) in pairs if at.overlaps(by)]
         assert crossed == []
 

@@ -228,7 +228,8 @@ def _matrix(panel: "Axes", result: Result) -> None:
 
 def misclassified(results: Sequence[Result], images: NDArray[np.uint8], pick: str) -> "Figure":
     """Ten misclassified pictures of each result: true class, answer, confidence, index in the test set."""
-    figure = _figure(9.5, 5.2 * len(results) + 0.9)
+    figure = _figure(9.5, 5.6 * len(results) + 0.9)
+    figure.set_layout_engine("constrained", h_pad=0.1)  # inches; else headings touch what they head
     blocks = figure.subfigures(len(results), 1, squeeze=False)[:, 0]
     for block, result in zip(blocks, results, strict=True):
         block.suptitle(
