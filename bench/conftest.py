@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import grid, models, report
-from bench.inference import Inference
-from bench.session import NotHereError, Row, Session
-from bench.tables import Result
-from bench.throughput import Training
-from bench.timing import Replay
-from cifar import dataset, environment, foreign, machine
+from cifar.analysis import summary
+from cifar.benchmark import grid, models, report
+from cifar.benchmark.inference import Inference
+from cifar.benchmark.session import NotAvailableError, Row, Session
+from cifar.benchmark.tables import Result
+from cifar.benchmark.timing import Replay
+from cifar.benchmark.training import Training
+from cifar.data import dataset
 from cifar.errors import CifarError, one_of
+from cifar.inference import scoring
 from cifar.recipes import POLICIES
-from cifar.report import summary
+from cifar.system import environment, hardware
 
 DEVICES = ("cpu", "gpu", "all")
 SESSION = pytest.StashKey[Session]()
@@ -53,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         if device is not None:
             one_of("device for --device", device, DEVICES)
-        chosen = _guests(config) or models.choose(folders)
+        chosen = _external_models(config) or models.choose(folders)
         groups = summary.summarise([model.run for model in chosen if model.run]).groups
     except CifarError as error:
         raise pytest.UsageError(str(error)) from None
@@ -65,15 +67,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_save_data = True  # a result without its samples cannot be compared
 
 
-def _guests(config: pytest.Config) -> list[models.Model]:
+def _external_models(config: pytest.Config) -> list[models.Model]:
     """The models that --model names."""
     paths = [Path(path) for path in config.getoption("model", [])]
     if not paths:
         return []
     range_, mean, std, labels = (config.getoption(name, None) for name in ("input_range", "mean", "std", "labels"))
-    order = tuple(foreign.class_order(labels)) if labels else None
+    order = tuple(scoring.class_order(labels)) if labels else None
     data = one_of("data set", config.getoption("data"), dataset.NAMES)
-    return models.guests(paths, models.Guest(foreign.reading_of(range_, mean, std), order, data))
+    return models.external_models(
+        paths, models.ExternalModelOptions(scoring.parse_preprocessing(range_, mean, std), order, data)
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -104,7 +108,7 @@ def _devices(config: pytest.Config) -> list[str]:
     asked = config.getoption("device", None)
     if asked in ("cpu", "gpu"):
         return [asked]
-    return ["cpu", "gpu"] if asked == "all" or machine.gpu() else ["cpu"]
+    return ["cpu", "gpu"] if asked == "all" or hardware.gpu() else ["cpu"]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -149,7 +153,7 @@ def record(benchmark: BenchmarkFixture) -> Callable[[Measure], None]:
 def _measured(measure: Measure) -> tuple[list[float], Row]:
     try:
         return measure()
-    except NotHereError as reason:
+    except NotAvailableError as reason:
         end, why = pytest.skip, str(reason)
     except CifarError as error:
         end, why = partial(pytest.fail, pytrace=False), str(error)

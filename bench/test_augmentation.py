@@ -1,10 +1,10 @@
 """The input pipeline alone: augmented images per second of each policy."""
 
-from bench import throughput
 from bench.conftest import MARKS
+from cifar.benchmark import training
 
 pytestmark = MARKS
 
 
 def test_augmentation(record, session, policy):
-    record(lambda: throughput.augmentation(session, policy))
+    record(lambda: training.augmentation(session, policy))

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cifar.environment import BackendName
 from cifar.errors import one_of
+from cifar.system.environment import BackendName
 
 NETWORK = r"^[\w.-]+(:[\w.]+)?\Z"  # its name becomes part of names of files
-MOST_EPOCHS, MOST_THREADS = 2**31 - 1, 1024
+MAX_EPOCHS, MAX_THREADS = 2**31 - 1, 1024
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
@@ -76,7 +76,7 @@ class Recipe(BaseModel):
     batch_size: Count = 128
     epochs: Count = 50
     learning_rate: float = Field(0.001, gt=0, allow_inf_nan=False)
-    threads: int = Field(2, ge=1, le=MOST_THREADS)
+    threads: int = Field(2, ge=1, le=MAX_THREADS)
     backend: BackendName = "tensorflow"
 
     @property

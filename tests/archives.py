@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import archive
+from cifar.data import archive
 
 NAMES = [name.encode() for name in archive.CLASS_NAMES]
 SMALL = 20  # images in a batch, in most tests

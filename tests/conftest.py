@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from cifar import dataset, environment, exporting, suite
-from cifar.dataset import Dataset
+from cifar import export
+from cifar.data import dataset
+from cifar.data.dataset import Dataset
 from cifar.formats import FORMATS
 from cifar.recipes import Recipe, recipe
-from cifar.report.progress import Silent
-from cifar.run import Run
+from cifar.runs.run import Run
+from cifar.system import environment
+from cifar.training import sweep
+from cifar.training.callback import SilentCallback
 
 ROOT = Path(__file__).parent.parent
 TINY = """
@@ -180,7 +183,9 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def train_here(recipes: Sequence[Recipe], data: Dataset, runs: Path) -> list[Run]:
     """Train in this process, silently."""
     notes: list[str] = []
-    outcomes = suite.train_all(recipes, data, runs, lambda _recipe, _number: nullcontext(Silent()), notes.append)
+    outcomes = sweep.train_all(
+        recipes, data, runs, lambda _recipe, _number: nullcontext(SilentCallback()), notes.append
+    )
     assert all(outcome.run for outcome in outcomes), notes
     return [outcome.run for outcome in outcomes if outcome.run]
 
@@ -196,7 +201,7 @@ def pair(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 def exported(pair: list[Run], small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first of the pair in every format."""
     folder = tmp_path_factory.mktemp("exports")
-    exporting.export(pair[:1], small, FORMATS, folder, max_drop=100)
+    export.export_runs(pair[:1], small, FORMATS, folder, max_drop=100)
     return folder
 
 

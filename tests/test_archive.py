@@ -40,7 +40,7 @@ from archives import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cifar import archive
+from cifar.data import archive
 from cifar.errors import DataError
 
 FILE = Path("somewhere/data_batch_3")
@@ -441,7 +441,7 @@ def test_an_array_of_objects_is_refused_before_they_are_made(protocol: int, tmp_
         "builtins bytearray",
         "__builtin__ bytes",
         "copyreg _reconstructor",
-        "cifar.archive _unpickle",
+        "cifar.data.archive _unpickle",
         "pickle loads",
     ],
 )
@@ -502,10 +502,10 @@ def test_what_stands_in_for_numpy_is_no_data() -> None:
 
 def test_a_pickle_cannot_change_how_the_next_is_read() -> None:
     encode = b"c_codecs\nencode\n"
-    lacking = opcodes(more=text(b"x") + encode + b"X\x03\0\0\0abc\x85R")
-    before = refused_batch(lacking)
+    without_codec = opcodes(more=text(b"x") + encode + b"X\x03\0\0\0abc\x85R")
+    before = refused_batch(without_codec)
     refused_batch(b"\x80\x02" + encode + b"N}X\x0c\0\0\0__defaults__X\x06\0\0\0latin1\x85s\x86b.")
-    assert refused_batch(lacking) == before
+    assert refused_batch(without_codec) == before
 
 
 def test_no_memory_is_taken_for_what_a_pickle_merely_claims() -> None:
@@ -626,11 +626,11 @@ def test_the_classes_are_counted_over_all_of_training(folder: Path) -> None:
 
 def test_a_file_too_large_is_refused_unread(folder: Path) -> None:
     with (folder / "data_batch_2").open("wb") as stream:
-        stream.truncate(archive.LARGEST_FILE + 1)
+        stream.truncate(archive.MAX_FILE_BYTES + 1)
     tracemalloc.start()
     try:
         asked = refused(folder / "data_batch_2", lambda: archive.read(folder))
-        assert tracemalloc.get_traced_memory()[1] < archive.LARGEST_FILE
+        assert tracemalloc.get_traced_memory()[1] < archive.MAX_FILE_BYTES
     finally:
         tracemalloc.stop()
     assert asked == ("at most 67,108,864 bytes", "67,108,865")
@@ -689,7 +689,7 @@ def test_a_link_to_another_member_is_refused(tmp_path: Path) -> None:
 
 def test_a_member_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     largest = max(map(len, files().values()))
-    monkeypatch.setattr(archive, "LARGEST_FILE", largest)
+    monkeypatch.setattr(archive, "MAX_FILE_BYTES", largest)
     path = pack(tmp_path / "c.tar.gz", {**files(), "data_batch_4": b"x" * (largest + 1)})
     expected, found = refused(path, lambda: archive.read(path))
     assert "data_batch_4" in expected
@@ -697,7 +697,10 @@ def test_a_member_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     assert f"{largest + 1:,}" in found
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", gzip.compress(b""), gzip.compress(b"garbage" * 200), opcodes()])
+EMPTY, GARBAGE = (gzip.compress(text, mtime=0) for text in (b"", b"garbage" * 200))
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", EMPTY, GARBAGE, opcodes()])
 def test_what_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "c.tar.gz"
     path.write_bytes(content)

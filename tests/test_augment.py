@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cifar import environment
-from cifar.augment import Images, Parameters, apply, draw, order
+from cifar.data.augmentation import Images, Parameters, apply, draw, order
 from cifar.recipes import POLICIES, Policy
+from cifar.system import environment
 
 Reference = Callable[[Images, Parameters], NDArray[np.float32]]
 

@@ -12,14 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cifar import augment, backends, environment, training
-from cifar.backends import jax as on_jax
-from cifar.dataset import Dataset, draw_synthetic
+from cifar.analysis import summary
+from cifar.data import augmentation
+from cifar.data.dataset import Dataset, draw_synthetic
 from cifar.errors import CifarError
 from cifar.recipes import POLICIES, recipe
-from cifar.report import summary, tables
-from cifar.report.progress import Silent
-from cifar.run import Run
+from cifar.report import tables
+from cifar.runs.run import Run
+from cifar.system import environment
+from cifar.training import backends, loop
+from cifar.training.backends import jax as on_jax
+from cifar.training.callback import SilentCallback
 
 WITH_JAX = {"KERAS_BACKEND": "jax"}
 RUN = "runs/tinynet.build-all-s0"
@@ -28,19 +31,19 @@ FIRST_STEP = """
 import sys
 import numpy as np
 from cifar import backends, environment, training
-from cifar.dataset import draw_synthetic
+from cifar.data.dataset import draw_synthetic
 from cifar.recipes import Recipe
 from cifar.report import summary, tables
-from cifar.report.progress import Silent
+from cifar.report.progress import SilentCallback
 
 environment.configure(2, backend="jax")
 import keras
 
 asked = Recipe.model_validate_json(sys.argv[1])
-model = training.prepare(asked)
+model = loop.build_and_compile(asked)
 with np.load("weights.npz") as weights:
     model.set_weights([weights[name] for name in weights.files])
-loss, accuracy = backends.loop(model, asked, draw_synthetic(asked.batch_size, 1))(1, Silent())
+loss, accuracy = backends.epoch_trainer(model, asked, draw_synthetic(asked.batch_size, 1))(1, SilentCallback())
 print(repr(loss), repr(accuracy), keras.backend.backend())
 """
 
@@ -114,12 +117,12 @@ def test_another_backend_is_another_run_and_the_report_compares_them(
 @pytest.mark.parametrize("network", ["tinynet:without_dropout", "second"])
 def test_the_first_step_from_the_same_weights_has_the_same_loss(tiny: Path, network: str) -> None:
     wanted = recipe(network, "shift-flip-rotate", dataset="synthetic").model_copy(update={"batch_size": 64})
-    model = training.prepare(wanted)
+    model = loop.build_and_compile(wanted)
     for layer in model.layers:
         if type(layer).__name__ == "Dropout":
             layer.rate = 0.0
     np.savez(tiny / "weights.npz", *model.get_weights())
-    loss, accuracy = backends.loop(model, wanted, draw_synthetic(64, 1))(1, Silent())
+    loss, accuracy = backends.epoch_trainer(model, wanted, draw_synthetic(64, 1))(1, SilentCallback())
     script = FIRST_STEP.replace("with np.load", "for layer in model.layers:\n    layer.rate = 0.0\nwith np.load")
     answer = subprocess.run(
         [sys.executable, "-c", script, wanted.model_copy(update={"backend": "jax"}).model_dump_json()],
@@ -136,8 +139,8 @@ def test_the_first_step_from_the_same_weights_has_the_same_loss(tiny: Path, netw
 def test_images_have_the_same_bits_or_a_grey_level_between_them_where_they_are_turned(
     small: Dataset, policy: str
 ) -> None:
-    drawn = augment.draw(POLICIES[policy], 7, 1, len(small.x_train))
-    here = augment.apply(small.x_train, drawn)
+    drawn = augmentation.draw(POLICIES[policy], 7, 1, len(small.x_train))
+    here = augmentation.apply(small.x_train, drawn)
     there = on_jax.augmented(small.x_train, drawn)
     assert not (there == small.x_train).all()
     apart = np.abs(here.astype(int) - there)
@@ -155,8 +158,8 @@ def test_images_have_the_same_bits_or_a_grey_level_between_them_where_they_are_t
     seed=st.integers(0, 2**32 - 1),
 )
 def test_shifts_and_flips_of_any_image_have_the_same_bits(images: np.ndarray, policy: object, seed: int) -> None:
-    drawn = augment.draw(policy, seed, 1, 2)  # type: ignore[arg-type]
-    assert (on_jax.augmented(images, drawn) == augment.apply(images, drawn)).all()
+    drawn = augmentation.draw(policy, seed, 1, 2)  # type: ignore[arg-type]
+    assert (on_jax.augmented(images, drawn) == augmentation.apply(images, drawn)).all()
 
 
 @given(n=st.integers(1, 300), batch=st.integers(1, 64), most=st.integers(1, 400))
@@ -173,11 +176,11 @@ def test_many_steps_in_one_call_are_the_steps_one_by_one(tiny: Path) -> None:
     script = """
 import sys
 from cifar import backends, environment, networks, training
-from cifar.backends import jax as room
-from cifar.dataset import draw_synthetic
+from cifar.training.backends import jax as room
+from cifar.data.dataset import draw_synthetic
 from cifar.recipes import Recipe
 from cifar.report import summary, tables
-from cifar.report.progress import Silent
+from cifar.report.progress import SilentCallback
 
 environment.configure(2, backend="jax")
 import jax, numpy as np
@@ -186,8 +189,8 @@ asked, data = Recipe.model_validate_json(sys.argv[1]), draw_synthetic(300, 1)
 ends, whole = [], room.blocks
 for most in (1, 300):
     room.blocks = lambda visits, batch, _, most=most: whole(visits, batch, most)
-    model = training.prepare(asked)
-    loss, _ = backends.loop(model, asked, data)(1, Silent())
+    model = loop.build_and_compile(asked)
+    loss, _ = backends.epoch_trainer(model, asked, data)(1, SilentCallback())
     ends.append((loss, np.concatenate([weight.ravel() for weight in model.get_weights()])))
 print(abs(ends[0][0] - ends[1][0]), np.abs(ends[0][1] - ends[1][1]).max())
 """

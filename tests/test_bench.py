@@ -18,21 +18,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_foreign import linear
 
-from bench import grid, models, processes, report, tables, timing
-from bench.grid import Case, TrainingCase
-from bench.inference import Inference
-from bench.processes import FailedError, Worker, ask
-from bench.session import NotHereError, Peak
-from bench.session import Session as BenchSession
-from bench.tables import Result, pareto
-from bench.throughput import Training
-from cifar import dataset, exporting, files, foreign, manifest, regression, results
-from cifar.dataset import Dataset
-from cifar.evaluation import unpack_hits
-from cifar.formats import FORMATS
-from cifar.formats.foreign import Reading
+from cifar import export
+from cifar.benchmark import grid, models, processes, report, tables, timing
+from cifar.benchmark.grid import Case, TrainingCase
+from cifar.benchmark.inference import Inference
+from cifar.benchmark.processes import FailedError, Worker, ask
+from cifar.benchmark.session import NotAvailableError, Peak
+from cifar.benchmark.session import Session as BenchSession
+from cifar.benchmark.tables import Result, pareto
+from cifar.benchmark.training import Training
+from cifar.compare import compare_results, results
+from cifar.data import dataset
+from cifar.data.dataset import Dataset
+from cifar.formats import FORMATS, manifest
+from cifar.inference import scoring
+from cifar.inference.external import Preprocessing
+from cifar.metrics.classification import unpack_mask
 from cifar.recipes import recipe
-from cifar.run import Run
+from cifar.runs.run import Run
+from cifar.system import files
 
 pytestmark = pytest.mark.alone
 SEVEN = {"keras", *FORMATS}
@@ -74,7 +78,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     data = dataset.draw_synthetic()
     wanted = recipe("second", "none", epochs=1, dataset="synthetic").model_copy(update={"train_images": 256})
     (made,) = train_here([wanted], data, tmp_path_factory.mktemp("runs"))
-    exporting.export([made], data, ["onnx", "onnx-int8", "tflite-int8"], max_drop=100)
+    export.export_runs([made], data, ["onnx", "onnx-int8", "tflite-int8"], max_drop=100)
     return made
 
 
@@ -98,7 +102,7 @@ def test_every_format_has_its_rows_and_what_ran_is_what_was_asked(measured: Sess
         assert row["weights_sha256"] == run.metrics["weights_sha256"]
         assert (row["quality"], row["n_test"]) == ("measured", 1000)
         assert row["accuracy"] == row["correct"] / 1000
-        assert unpack_hits(row["hits"], 1000).sum() == row["correct"]
+        assert unpack_mask(row["correct_mask"], 1000).sum() == row["correct"]
         assert row["parameters"] == 208_794
         if row["precision"] == "float32":
             assert abs(row["accuracy"] - run.metrics["accuracy"]) <= 0.001
@@ -109,9 +113,9 @@ def test_a_result_compares_with_itself_and_with_its_report(measured: Session, tm
     file = tmp_path / "o.json"
     file.write_text(json.dumps(measured.content))
     mine = results.read(file)
-    assert regression.compare(mine, mine).count("regressed") == 0
+    assert compare_results(mine, mine).count("regressed") == 0
     report = results.read(measured.report / "report.json")
-    found = regression.compare(report, mine)
+    found = compare_results(report, mine)
     assert {verdict.word for verdict in found.verdicts} == {"unchanged"}
     assert {verdict.quantity for verdict in found.verdicts} >= {"accuracy", "agreement", "file_bytes", "parameters"}
 
@@ -125,7 +129,7 @@ def test_a_file_of_anybodys_is_measured(tmp_path: Path) -> None:
         ("theirs.onnx", "onnx", 1),
         ("theirs.onnx", "onnx", 32),
     ]
-    scored = foreign.score(path, dataset.draw_synthetic(), Reading("0..1"), None, 1)
+    scored = scoring.score(path, dataset.draw_synthetic(), Preprocessing("0..1"), None, 1)
     right = int((scored.probabilities.argmax(axis=1) == dataset.draw_synthetic().y_test).sum())
     assert {row["correct"] for row in found.rows} == {right}
     unread = bench(tmp_path, *how)
@@ -138,7 +142,9 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None
     for path in paths:
         path.parent.mkdir()
         linear(path, ("n", 3, 32, 32))
-    made = models.guests([*paths, paths[0]], models.Guest(Reading("0..1"), None, "synthetic"))
+    made = models.external_models(
+        [*paths, paths[0]], models.ExternalModelOptions(Preprocessing("0..1"), None, "synthetic")
+    )
     assert [model.name for model in made] == [str(path) for path in paths]
 
 
@@ -375,7 +381,7 @@ def test_a_released_model_without_a_saved_model_is_measured_with_what_its_manife
 ) -> None:
     lines = [line for line in manifest.read(exported) if line.format == "onnx"]
     shutil.copy(exported / lines[0].file, tmp_path)
-    with manifest.held(tmp_path) as held:
+    with manifest.locked_entries(tmp_path) as held:
         held[lines[0].file] = lines[0]
     (model,) = models._released(tmp_path)
     case = Case(model.name, "onnx", 1, 1, "cpu")
@@ -383,7 +389,7 @@ def test_a_released_model_without_a_saved_model_is_measured_with_what_its_manife
     _, row = Inference(session).latency(case)
     assert (row["quality"], row["accuracy"], row["agreement"]) == ("recorded", lines[0].accuracy, 1.0)
     missing = Case(model.name, "keras", 1, 1, "cpu")
-    with pytest.raises(NotHereError, match="comes without a keras file"):
+    with pytest.raises(NotAvailableError, match="comes without a keras file"):
         Inference(session).latency(missing)
     session.end(interrupted=True)
 
@@ -422,12 +428,12 @@ def test_the_grids_hold_what_they_promise() -> None:
 
 def test_pytorch_trains_the_same_network() -> None:
     torch = pytest.importorskip("torch")
-    from bench import ways
+    from cifar.benchmark import training_methods
 
     for name, parameters in (("first", 276_138), ("second", 208_794), ("third", 554_794)):
-        assert sum(p.numel() for p in ways.pytorch_network(name).parameters()) == parameters
+        assert sum(p.numel() for p in training_methods.pytorch_network(name).parameters()) == parameters
     images = torch.rand(64, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    moved = ways._moved(images, recipe("first", "shift-flip").policy)
+    moved = training_methods._moved(images, recipe("first", "shift-flip").policy)
     assert moved.shape == images.shape
     assert moved.is_contiguous(memory_format=torch.channels_last)
     assert not torch.equal(moved, images)

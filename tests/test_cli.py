@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Command, isolated
 
-from cifar import files
-from cifar.run import Run
+from cifar.runs.run import Run
+from cifar.system import files
 
 FAST = ("train", "--network", "tinynet:build", "--augment", "none", "--data", "synthetic", "--epochs", "1")
 
@@ -149,10 +149,10 @@ def test_a_report_shows_pictures_where_there_is_colour(trained: Path, columns: s
     assert max(map(len, plain.splitlines())) <= int(columns)
 
 
-@pytest.mark.parametrize("lacking", [{"NO_COLOR": "1"}, {"TERM": "xterm", "COLORTERM": ""}, {"TERM": "dumb"}])
-def test_a_report_without_colours_has_a_table_instead_of_pictures(trained: Path, lacking: dict[str, str]) -> None:
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "xterm", "COLORTERM": ""}, {"TERM": "dumb"}])
+def test_a_report_without_colours_has_a_table_instead_of_pictures(trained: Path, variables: dict[str, str]) -> None:
     shown = run_in(
-        trained, "report", **{"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "80", **lacking}
+        trained, "report", **{"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "80", **variables}
     ).stdout
     assert "▀" not in shown
     assert "confidence" in shown
@@ -260,7 +260,7 @@ def test_a_full_disk_is_4_and_the_epochs_before_it_are_kept(tmp_path: Path) -> N
 HOLD = """
 import sys, time
 from pathlib import Path
-from cifar.files import lock
+from cifar.system.files import lock
 with lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(99)

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar import archive, dataset, download
-from cifar.dataset import Dataset
+from cifar.data import archive, dataset, download
+from cifar.data.dataset import Dataset
 from cifar.errors import DataError, NotFoundError, StorageError, UsageError
 
 REAL = os.environ.get("CIFAR10_DIR")
 SMALL = 20  # images in each file of the small copies
-WAYS = ("--data-dir", "CIFAR10_DIR", "CIFAR10_URL", "--data synthetic", archive.FOLDER, archive.ARCHIVE)
+TRAINING_METHODS = ("--data-dir", "CIFAR10_DIR", "CIFAR10_URL", "--data synthetic", archive.FOLDER, archive.ARCHIVE)
 
 
 @pytest.fixture(autouse=True)
@@ -314,7 +314,7 @@ def test_cifar10_without_a_copy_and_a_network_is_an_error_that_names_every_way_o
         dataset.load("cifar10", None, notes.append)
     assert caught.value.exit_code == 3
     assert f"{download.PUBLISHED_URL}: no connection" in str(caught.value)
-    for way in WAYS:
+    for way in TRAINING_METHODS:
         assert way in str(caught.value)
     assert notes == [f"Fetching {download.PUBLISHED_URL}"]
 
@@ -325,7 +325,7 @@ def test_auto_without_a_copy_and_a_network_draws_pictures_and_says_so() -> None:
     assert (data.name, data.official) == ("synthetic", None)
     assert (len(data.x_train), len(data.x_test)) == (4_000, 1_000)
     assert notes[-1].startswith("CIFAR-10 is not to be had.")
-    for way in WAYS:
+    for way in TRAINING_METHODS:
         assert way in notes[-1]
 
 

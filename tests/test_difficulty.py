@@ -4,9 +4,9 @@ from pathlib import Path
 
 from conftest import train_here
 
-from cifar import dataset
+from cifar.analysis.summary import summarise
+from cifar.data import dataset
 from cifar.recipes import recipe
-from cifar.report.summary import summarise
 
 
 def test_synthetic_data_is_neither_easy_nor_hopeless_and_augmentation_helps(tmp_path: Path) -> None:
@@ -16,6 +16,6 @@ def test_synthetic_data_is_neither_easy_nor_hopeless_and_augmentation_helps(tmp_
     ]
     (group,) = summarise(train_here(wanted, dataset.draw_synthetic(), tmp_path)).groups
     for result in group.results:  # the mean of the last five epochs: under a constant rate one epoch is a draw
-        assert 0.5 < result.late("test_accuracy") < 0.95
+        assert 0.5 < result.mean_last_epochs("test_accuracy") < 0.95
     (gain,) = group.gains()
-    assert gain.late_difference > 0.03
+    assert gain.mean_last_epochs_difference > 0.03

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cifar import environment
 from cifar.errors import UsageError
-from cifar.evaluation import (
+from cifar.metrics.classification import (
     CLASSES,
     PICKS,
     Labels,
@@ -19,7 +18,8 @@ from cifar.evaluation import (
     predict,
     score,
 )
-from cifar.statistics import proportion_interval
+from cifar.metrics.statistics import proportion_interval
+from cifar.system import environment
 
 ANSWERS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=60)  # true, predicted
 SIXTEENTHS = st.lists(st.integers(0, 16), min_size=CLASSES, max_size=CLASSES)  # coarse, so that ties are common

@@ -10,14 +10,14 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from cifar.dataset import Dataset
-from cifar.formats import EQUAL, FORMATS
-from cifar.run import Run
+from cifar.data.dataset import Dataset
+from cifar.formats import FLOAT32_FORMATS, FORMATS
+from cifar.runs.run import Run
 
-EXAMPLES = {name: ROOT / "exports" / "examples" / f"classify_{FORMATS[name].module}.py" for name in EQUAL}
+EXAMPLES = {name: ROOT / "exports" / "examples" / f"classify_{FORMATS[name].module}.py" for name in FLOAT32_FORMATS}
 
 
-@pytest.mark.parametrize("name", EQUAL)
+@pytest.mark.parametrize("name", FLOAT32_FORMATS)
 @pytest.mark.parametrize("index", [3, 50])
 def test_an_example_classifies_an_image_file_as_the_run_does(
     name: str, index: int, exported: Path, pair: list[Run], small: Dataset, tmp_path: Path
@@ -34,7 +34,7 @@ def test_an_example_classifies_an_image_file_as_the_run_does(
     assert done.stdout.splitlines() == expected
 
 
-@pytest.mark.parametrize("name", EQUAL)
+@pytest.mark.parametrize("name", FLOAT32_FORMATS)
 def test_an_example_needs_the_runtime_numpy_and_an_image_reader_alone(name: str) -> None:
     allowed = {
         "saved-model": {"tensorflow"},
@@ -48,7 +48,7 @@ def test_an_example_needs_the_runtime_numpy_and_an_image_reader_alone(name: str)
     assert roots == {*allowed, "numpy", "PIL"}
 
 
-@pytest.mark.parametrize("name", EQUAL)
+@pytest.mark.parametrize("name", FLOAT32_FORMATS)
 def test_an_example_without_arguments_says_how_it_is_used(name: str) -> None:
     done = subprocess.run([sys.executable, EXAMPLES[name]], capture_output=True, text=True)
     assert done.returncode == 1

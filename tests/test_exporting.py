@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from conftest import train_here
 
-from cifar import exporting, files, manifest
-from cifar.dataset import Dataset
+from cifar import export
+from cifar.analysis.finished_run import Result
+from cifar.data.dataset import Dataset
 from cifar.errors import StorageError, UsageError
-from cifar.exporting import ParityError
-from cifar.formats import EQUAL, FORMATS, graph
+from cifar.export import ParityError
+from cifar.formats import FLOAT32_FORMATS, FORMATS, graph, manifest
 from cifar.recipes import recipe
 from cifar.report import card
-from cifar.report.result import Result
-from cifar.run import Run
+from cifar.runs.run import Run
+from cifar.system import files
 
 KEYS = {
     "format_version", "class_names", "input", "output", "network", "augment", "seed", "recipe", "weights_sha256",
@@ -44,7 +45,7 @@ def test_every_format_is_in_place_with_its_line(exported: Path, pair: list[Run])
         assert line.n_test == 100
         if line.precision == "float32":
             assert (line.agreement, line.accuracy) == (1.0, pair[0].metrics["accuracy"])
-            assert 0 <= line.largest_difference <= 1e-5
+            assert 0 <= line.max_difference <= 1e-5
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -52,7 +53,7 @@ def test_every_format_is_in_place_with_its_line(exported: Path, pair: list[Run])
 def test_every_format_takes_any_batch_of_bytes_and_gives_float32(
     exported: Path, pair: list[Run], small: Dataset, name: str, batch: int
 ) -> None:
-    predictor = FORMATS[name].room.load(exported / f"{pair[0].path.name}{FORMATS[name].suffix}", threads=2)
+    predictor = FORMATS[name].module.load(exported / f"{pair[0].path.name}{FORMATS[name].suffix}", threads=2)
     answers = predictor(small.x_test[:batch])
     assert (answers.dtype, answers.shape) == (np.float32, (batch, 10))
     tolerance = {"float32": 1e-5, "float16": 2e-3, "int8": 0.1}[FORMATS[name].precision]
@@ -63,7 +64,7 @@ def test_every_format_says_the_same_of_itself_but_for_its_precision(
     exported: Path, pair: list[Run], small: Dataset
 ) -> None:
     stem = pair[0].path.name
-    said = [form.room.read_metadata(exported / f"{stem}{form.suffix}") for form in FORMATS.values()]
+    said = [form.module.read_metadata(exported / f"{stem}{form.suffix}") for form in FORMATS.values()]
     assert [facts.pop("precision") for facts in said] == [form.precision for form in FORMATS.values()]
     assert set(said[0]) == KEYS
     assert all(facts == said[0] for facts in said)
@@ -128,12 +129,12 @@ def one_weight_moved(by: float) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("name", EQUAL)
+@pytest.mark.parametrize("name", FLOAT32_FORMATS)
 def test_a_weight_that_is_off_by_a_hundredth_is_refused_and_nothing_moved(
     pair: list[Run], small: Dataset, tmp_path: Path, name: str
 ) -> None:
     with one_weight_moved(by=1e-2), pytest.raises(ParityError, match="refused"):
-        exporting.export(pair[:1], small, [name], to=tmp_path / "exports")
+        export.export_runs(pair[:1], small, [name], to=tmp_path / "exports")
     assert files_in(tmp_path / "exports") == []
 
 
@@ -153,16 +154,16 @@ def test_a_card_says_what_metrics_and_manifest_say(exported: Path, pair: list[Ru
 
 
 def test_a_refused_export_leaves_the_earlier_one(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
-    exporting.export(pair[:1], small, ["onnx"], to=tmp_path)
+    export.export_runs(pair[:1], small, ["onnx"], to=tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with one_weight_moved(by=1e-2), pytest.raises(ParityError):
-        exporting.export(pair[:1], small, ["onnx"], to=tmp_path)
+        export.export_runs(pair[:1], small, ["onnx"], to=tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_runs_share_a_folder_and_its_manifest(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
     for run in (*pair, pair[0]):
-        exporting.export([run], small, ["onnx"], to=tmp_path)
+        export.export_runs([run], small, ["onnx"], to=tmp_path)
     assert [line.file for line in manifest.read(tmp_path)] == [f"{run.path.name}.onnx" for run in pair]
 
 
@@ -174,8 +175,8 @@ def test_the_limit_of_a_difference(pair: list[Run], difference: float, passes: b
     expected, _ = pair[0].predictions()
     answers = expected.copy()
     answers[3, 4] += np.float32(difference)
-    agreement, largest = exporting.compare(expected, answers)
-    sound = agreement >= exporting.LEAST_AGREEMENT and largest <= exporting.LARGEST_DIFFERENCE
+    agreement, largest = export.compare(expected, answers)
+    sound = agreement >= export.MIN_AGREEMENT and largest <= export.MAX_DIFFERENCE
     assert sound == passes
 
 
@@ -184,19 +185,19 @@ def test_the_model_of_another_run_is_refused(small: Dataset, tmp_path: Path) -> 
     runs = train_here(wanted, small, tmp_path)
     (runs[0].path / "model.keras").write_bytes((runs[1].path / "model.keras").read_bytes())
     with pytest.raises(UsageError, match="its weights are not those"):
-        exporting.export(runs[:1], small)
+        export.export_runs(runs[:1], small)
     (runs[1].path / "model.keras").write_bytes(b"PK\x03\x04 truncated")
     with pytest.raises(UsageError, match="cannot be loaded"):
-        exporting.export(runs[1:], small)
+        export.export_runs(runs[1:], small)
     (runs[1].path / "model.keras").unlink()  # as in bench/baselines
     with pytest.raises(UsageError, match="it is not there"):
-        exporting.export(runs[1:], small)
+        export.export_runs(runs[1:], small)
 
 
 def test_a_target_that_cannot_be_written_is_a_storage_error(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot be written"):
-        exporting.export(pair[:1], small, ["onnx"], to=tmp_path / "file")
+        export.export_runs(pair[:1], small, ["onnx"], to=tmp_path / "file")
 
 
 def test_a_network_that_changed_since_it_was_trained_is_refused(small: Dataset, tiny: Path) -> None:
@@ -205,7 +206,7 @@ def test_a_network_that_changed_since_it_was_trained_is_refused(small: Dataset, 
     del sys.modules["tinynet"]
     importlib.invalidate_caches()
     with pytest.raises(UsageError, match="no longer the one that was trained"):
-        exporting.export([run], small)
+        export.export_runs([run], small)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -213,6 +214,6 @@ def test_a_network_that_changed_since_it_was_trained_is_refused(small: Dataset, 
 def test_a_users_network_is_exported_too(small: Dataset, tmp_path: Path, function: str) -> None:
     wanted = recipe(f"tinynet:{function}", "none", epochs=1, dataset="synthetic")
     (run,) = train_here([wanted], small, tmp_path / "runs")
-    lines = exporting.export([run], small, FORMATS, max_drop=100)
+    lines = export.export_runs([run], small, FORMATS, max_drop=100)
     assert {line.format for line in lines} == set(FORMATS)
     assert all(line.agreement == 1 for line in lines if line.precision == "float32")

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from cifar import dataset, evaluation, foreign
-from cifar.dataset import Dataset
+from cifar.data import dataset
+from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
-from cifar.formats.answering import NoAnswerError
-from cifar.formats.foreign import RANGES, Reading, ReadingNeededError
-from cifar.formats.opened import Tensor
+from cifar.inference import scoring
+from cifar.inference.external import RANGES, Preprocessing, PreprocessingNeededError
+from cifar.inference.prediction import InferenceError
+from cifar.inference.sessions import Tensor
+from cifar.metrics import classification
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 Bytes = NDArray[np.uint8]
@@ -91,19 +93,31 @@ def standardised(images: Bytes) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize(
-    ("shape", "kind", "last", "reading", "prepare"),
+    ("shape", "kind", "last", "preprocessing", "prepare"),
     [
-        (("n", 3, 32, 32), TensorProto.FLOAT, None, Reading(None, MEAN, STD), standardised),
-        (("n", 32, 32, 3), TensorProto.FLOAT, "Softmax", Reading("0..1"), lambda x: x.astype("f4") / np.float32(255)),
+        (("n", 3, 32, 32), TensorProto.FLOAT, None, Preprocessing(None, MEAN, STD), standardised),
+        (
+            ("n", 32, 32, 3),
+            TensorProto.FLOAT,
+            "Softmax",
+            Preprocessing("0..1"),
+            lambda x: x.astype("f4") / np.float32(255),
+        ),
         (
             (50, 32, 32, 3),
             TensorProto.FLOAT,
             None,
-            Reading("-1..1"),
+            Preprocessing("-1..1"),
             lambda x: x.astype("f4") / np.float32(127.5) - 1,
         ),
-        ((1, 3, 32, 32), TensorProto.FLOAT, None, Reading("0..255"), lambda x: x.astype("f4").transpose(0, 3, 1, 2)),
-        (("n", 32, 32, 3), TensorProto.UINT8, "Softmax", Reading(), lambda x: x),
+        (
+            (1, 3, 32, 32),
+            TensorProto.FLOAT,
+            None,
+            Preprocessing("0..255"),
+            lambda x: x.astype("f4").transpose(0, 3, 1, 2),
+        ),
+        (("n", 32, 32, 3), TensorProto.UINT8, "Softmax", Preprocessing(), lambda x: x),
     ],
 )
 def test_an_onnx_file_is_scored_as_by_a_bare_loop(
@@ -112,11 +126,11 @@ def test_an_onnx_file_is_scored_as_by_a_bare_loop(
     shape: tuple[Any, ...],
     kind: int,
     last: str | None,
-    reading: Reading,
+    preprocessing: Preprocessing,
     prepare: Callable[[Bytes], NDArray[Any]],
 ) -> None:
     path = linear(tmp_path / "m.onnx", shape, kind, last)
-    scored = foreign.score(path, few, reading, None, 1)
+    scored = scoring.score(path, few, preprocessing, None, 1)
     raw = bare_onnx(path, prepare, few.x_test)
     assert scored.outputs == ("probabilities" if last else "logits")
     np.testing.assert_array_equal(scored.probabilities, raw if last else softmax(raw))
@@ -124,7 +138,7 @@ def test_an_onnx_file_is_scored_as_by_a_bare_loop(
 
 def test_a_quantised_onnx_input_is_read_from_its_graph(tmp_path: Path, few: Dataset) -> None:
     path = linear(tmp_path / "q.onnx", ("n", 3, 32, 32), TensorProto.INT8, extra=(DEQUANTISE,))
-    scored = foreign.score(path, few, Reading(), None, 1)
+    scored = scoring.score(path, few, Preprocessing(), None, 1)
     raw = bare_onnx(path, lambda x: (x.astype(np.int16) - 128).astype(np.int8).transpose(0, 3, 1, 2), few.x_test)
     np.testing.assert_array_equal(scored.probabilities, softmax(raw))
 
@@ -132,7 +146,7 @@ def test_a_quantised_onnx_input_is_read_from_its_graph(tmp_path: Path, few: Data
 def test_a_batch_that_does_not_divide_the_images_loses_none(tmp_path: Path, few: Dataset) -> None:
     fixed = linear(tmp_path / "fixed.onnx", (7, 32, 32, 3), TensorProto.UINT8)
     free = linear(tmp_path / "free.onnx", ("n", 32, 32, 3), TensorProto.UINT8)
-    both = [foreign.score(path, few, Reading(), None, 1).probabilities for path in (fixed, free)]
+    both = [scoring.score(path, few, Preprocessing(), None, 1).probabilities for path in (fixed, free)]
     np.testing.assert_allclose(*both, atol=1e-6)
     assert len(both[0]) == 250
 
@@ -183,7 +197,7 @@ def test_a_tflite_file_with_quantised_ends_is_scored_as_by_a_bare_loop(
         interpreter.invoke()
         scale, zero = given["quantization"]
         rows.append(np.float32(scale) * (interpreter.get_tensor(given["index"])[0].astype("f4") - zero))
-    scored = foreign.score(tmp_path / "m.tflite", few, Reading(), None, 1)
+    scored = scoring.score(tmp_path / "m.tflite", few, Preprocessing(), None, 1)
     assert scored.outputs == "logits"
     np.testing.assert_array_equal(scored.probabilities.argmax(axis=1), np.stack(rows).argmax(axis=1))
     np.testing.assert_allclose(scored.probabilities, softmax(np.stack(rows)), atol=1e-6)
@@ -202,7 +216,7 @@ def test_a_saved_model_with_other_names_is_scored_as_by_a_bare_loop(tmp_path: Pa
 
     other = Other()
     tf.saved_model.save(other, str(tmp_path / "m"), signatures={"vorhersage": other.klassen})
-    scored = foreign.score(tmp_path / "m", few, Reading("0..1"), None, 2)
+    scored = scoring.score(tmp_path / "m", few, Preprocessing("0..1"), None, 2)
     images = (few.x_test.astype("f4") / np.float32(255)).transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(scored.probabilities, other.klassen(tf.constant(images))["wertung"].numpy())
     assert (scored.outputs, scored.line) == ("probabilities", None)
@@ -212,61 +226,61 @@ def test_our_own_exports_are_vouched_for_and_a_changed_one_refused(
     exported: Path, small: Dataset, tmp_path: Path
 ) -> None:
     (path,) = exported.glob("*none-s0.onnx")
-    scored = foreign.score(path, small, Reading(), None, 1)
+    scored = scoring.score(path, small, Preprocessing(), None, 1)
     assert scored.line
-    assert evaluation.sha256(scored.probabilities) == scored.line.outputs_sha256
+    assert classification.sha256(scored.probabilities) == scored.line.outputs_sha256
     copied = tmp_path / path.name
     copied.write_bytes(path.read_bytes() + b" ")
     (tmp_path / "manifest.json").write_bytes((exported / "manifest.json").read_bytes())
     with pytest.raises(UsageError, match="SHA-256 differs"):
-        foreign.score(copied, small, Reading(), None, 1)
+        scoring.score(copied, small, Preprocessing(), None, 1)
 
 
 def test_another_class_order_is_put_right(tmp_path: Path, few: Dataset) -> None:
     path = linear(tmp_path / "m.onnx", ("n", 32, 32, 3), TensorProto.UINT8, "Softmax")
     order = list(reversed(few.class_names))
-    plain = foreign.score(path, few, Reading(), None, 1).probabilities
-    turned = foreign.score(path, few, Reading(), order, 1).probabilities
+    plain = scoring.score(path, few, Preprocessing(), None, 1).probabilities
+    turned = scoring.score(path, few, Preprocessing(), order, 1).probabilities
     np.testing.assert_array_equal(turned, plain[:, ::-1])
     (tmp_path / "labels.txt").write_text("\n".join(order))
-    assert foreign.class_order(str(tmp_path / "labels.txt")) == foreign.class_order(",".join(order)) == order
+    assert scoring.class_order(str(tmp_path / "labels.txt")) == scoring.class_order(",".join(order)) == order
     for wrong in (order[:9], ["cat"] * 10):
         with pytest.raises(UsageError, match="in some order, found"):
-            foreign.score(path, few, Reading(), wrong, 1)
+            scoring.score(path, few, Preprocessing(), wrong, 1)
 
 
 @pytest.mark.parametrize(
-    ("made", "reading", "words"),
+    ("made", "preprocessing", "words"),
     [
-        ({"shape": ("n", 32, 32, 3)}, Reading(), "float32, and how it scales pixels is not in it"),
-        ({"shape": ("n", 28, 28, 3)}, Reading("0..1"), r"is \(N, 28, 28, 3\), neither"),
-        ({"shape": ("n", 3072)}, Reading("0..1"), r"is \(N, 3072\), neither"),
-        ({"shape": ("n", 32, 32, 3), "classes": 11}, Reading("0..1"), r"is \(N, 11\), not \(N, 10\)"),
-        ({"shape": ("n", 32, 32, 3), "kind": TensorProto.UINT8}, Reading("0..1"), "takes bytes as they are"),
-        ({"shape": ("n", 32, 32, 3), "kind": TensorProto.INT8}, Reading(), "no scale and zero point"),
-        ({"shape": ("n", 32, 32, 3), "kind": TensorProto.INT32}, Reading(), "is int32; float, uint8 and int8"),
+        ({"shape": ("n", 32, 32, 3)}, Preprocessing(), "float32, and how it scales pixels is not in it"),
+        ({"shape": ("n", 28, 28, 3)}, Preprocessing("0..1"), r"is \(N, 28, 28, 3\), neither"),
+        ({"shape": ("n", 3072)}, Preprocessing("0..1"), r"is \(N, 3072\), neither"),
+        ({"shape": ("n", 32, 32, 3), "classes": 11}, Preprocessing("0..1"), r"is \(N, 11\), not \(N, 10\)"),
+        ({"shape": ("n", 32, 32, 3), "kind": TensorProto.UINT8}, Preprocessing("0..1"), "takes bytes as they are"),
+        ({"shape": ("n", 32, 32, 3), "kind": TensorProto.INT8}, Preprocessing(), "no scale and zero point"),
+        ({"shape": ("n", 32, 32, 3), "kind": TensorProto.INT32}, Preprocessing(), "is int32; float, uint8 and int8"),
     ],
 )
 def test_what_does_not_fit_gets_one_clear_line(
-    tmp_path: Path, few: Dataset, made: dict[str, Any], reading: Reading, words: str
+    tmp_path: Path, few: Dataset, made: dict[str, Any], preprocessing: Preprocessing, words: str
 ) -> None:
     path = linear(tmp_path / "m.onnx", **made)
     with pytest.raises(UsageError, match=words) as caught:
-        foreign.score(path, few, reading, None, 1)
-    assert isinstance(caught.value, ReadingNeededError) == ("how it scales" in words)
+        scoring.score(path, few, preprocessing, None, 1)
+    assert isinstance(caught.value, PreprocessingNeededError) == ("how it scales" in words)
     assert "\n" not in str(caught.value)
 
 
 def test_answers_that_are_no_numbers_are_refused() -> None:
-    with pytest.raises(NoAnswerError, match="not a number"):
-        foreign.as_probabilities(np.full((2, 10), np.nan, np.float32))
+    with pytest.raises(InferenceError, match="not a number"):
+        scoring.as_probabilities(np.full((2, 10), np.nan, np.float32))
 
 
 @given(st.lists(st.lists(st.floats(-30, 30, width=32), min_size=10, max_size=10), min_size=1, max_size=5))
 def test_logits_keep_their_order_and_become_probabilities(rows: list[list[float]]) -> None:
     raw = np.array(rows, np.float32)
-    kind, made = foreign.as_probabilities(raw)
-    assert foreign.as_probabilities(softmax(raw))[0] == "probabilities"
+    kind, made = scoring.as_probabilities(raw)
+    assert scoring.as_probabilities(softmax(raw))[0] == "probabilities"
     if kind == "logits":
         np.testing.assert_allclose(made.sum(axis=1), 1, atol=1e-5)
         assert (made[np.arange(len(raw)), raw.argmax(axis=1)] == made.max(axis=1)).all()
@@ -278,9 +292,9 @@ def test_a_quantised_input_that_covers_a_range_takes_every_byte_to_its_own_eleme
     scale = (high - low) / 255
     tensor = Tensor("x", np.dtype(dtype), (1, 32, 32, 3), scale, round(np.iinfo(dtype).min - low / scale))
     bytes_ = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    elements = tensor.quantise(Reading(name)(bytes_))
+    elements = tensor.quantise(Preprocessing(name)(bytes_))
     assert len(np.unique(elements)) == 256
-    np.testing.assert_allclose(tensor.dequantise(elements), Reading(name)(bytes_), atol=0.51 * scale)
+    np.testing.assert_allclose(tensor.dequantise(elements), Preprocessing(name)(bytes_), atol=0.51 * scale)
 
 
 def test_the_command_line(cifar: Command, tmp_path: Path) -> None:
@@ -301,7 +315,7 @@ def test_the_command_line(cifar: Command, tmp_path: Path) -> None:
     assert answer.json["correct"] == int((expected.argmax(axis=1) == data.y_test).sum())
     assert answer.json["n_test"] == 1000
     assert answer.json["accuracy"] == answer.json["correct"] / 1000
-    assert answer.json["probabilities_sha256"] == evaluation.sha256(expected)
+    assert answer.json["probabilities_sha256"] == classification.sha256(expected)
     assert answer.json["vouched"] is False
 
 

@@ -13,14 +13,18 @@ from conftest import ROOT, Command, train_here
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from cifar import cli, dataset, exporting, files, manifest, networks
-from cifar.dataset import Dataset
-from cifar.exporting import ParityError
-from cifar.formats import EQUAL, FORMATS, Source, answering, graph
+from cifar import cli, export, networks
+from cifar.data import dataset
+from cifar.data.dataset import Dataset
+from cifar.export import ParityError
+from cifar.formats import FLOAT32_FORMATS, FORMATS, Source, graph, manifest
+from cifar.inference import prediction
 from cifar.recipes import recipe
-from cifar.run import Run
+from cifar.runs.keras_model import load_keras
+from cifar.runs.run import Run
+from cifar.system import files
 
-LOWER = tuple(name for name in FORMATS if name not in EQUAL)
+LOWER = tuple(name for name in FORMATS if name not in FLOAT32_FORMATS)
 INT8 = ("tflite-int8", "onnx-int8")
 ONE_FILE = tuple(name for name in FORMATS if name != "saved-model")
 SEED, TRAIN_IMAGES = 1, 1000
@@ -66,7 +70,7 @@ def learned(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def lower(learned: Run, data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`learned` in every format that is one file."""
     folder = tmp_path_factory.mktemp("lower")
-    exporting.export([learned], data, ONE_FILE, folder, max_drop=100)
+    export.export_runs([learned], data, ONE_FILE, folder, max_drop=100)
     return folder
 
 
@@ -86,7 +90,7 @@ def file_of(folder: Path, run: Run, name: str) -> Path:
     return folder / f"{run.path.name}{FORMATS[name].suffix}"
 
 
-def line_of(folder: Path, name: str) -> manifest.Line:
+def line_of(folder: Path, name: str) -> manifest.ManifestEntry:
     (line,) = (line for line in manifest.read(folder) if line.format == name)
     return line
 
@@ -101,14 +105,14 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(("n", "expected"), [(1, 1), (300, 300), (500, 500), (501, 500), (50_000, 500)])
 def test_calibration_takes_up_to_500_distinct_training_images_in_order(n: int, expected: int) -> None:
-    chosen = exporting.calibration(SEED, n)
+    chosen = export.calibration(SEED, n)
     assert len(chosen) == expected
     assert (np.diff(chosen) > 0).all()
     assert 0 <= chosen[0] <= chosen[-1] < n
 
 
 def test_calibration_draws_from_all_training_images_alike() -> None:
-    drawn = np.concatenate([exporting.calibration(seed, 1000) for seed in range(100)])
+    drawn = np.concatenate([export.calibration(seed, 1000) for seed in range(100)])
     assert abs(drawn.mean() / 499.5 - 1) < 0.01  # its standard error is 0.0018
     counts = np.bincount(drawn, minlength=1000)  # 50 of each on average, standard deviation 5
     assert counts.min() > 20
@@ -116,16 +120,16 @@ def test_calibration_draws_from_all_training_images_alike() -> None:
 
 
 def test_calibration_depends_on_the_seed_and_on_nothing_around_it() -> None:
-    chosen = exporting.calibration(0, 10_000)
+    chosen = export.calibration(0, 10_000)
     np.random.seed(5)
-    np.testing.assert_array_equal(exporting.calibration(0, 10_000), chosen)
+    np.testing.assert_array_equal(export.calibration(0, 10_000), chosen)
     assert chosen[:6].tolist() == [0, 1, 54, 84, 113, 116]  # as in every version: a manifest can be redrawn
-    assert set(exporting.calibration(1, 10_000)) != set(chosen)
+    assert set(export.calibration(1, 10_000)) != set(chosen)
 
 
 def test_the_manifest_lists_the_calibration_images_of_int8_alone(lower: Path) -> None:
     for name in INT8:
-        assert line_of(lower, name).calibration == exporting.calibration(SEED, TRAIN_IMAGES).tolist()
+        assert line_of(lower, name).calibration == export.calibration(SEED, TRAIN_IMAGES).tolist()
     for name in set(ONE_FILE) - set(INT8):
         assert line_of(lower, name).calibration is None
 
@@ -211,7 +215,7 @@ def assert_same(found: NDArray[np.float64], expected: NDArray[np.float64]) -> No
 def test_the_scales_are_those_of_the_listed_images_in_the_keras_model(
     lower: Path, learned: Run, data: Dataset, name: str
 ) -> None:
-    found, model = in_file(file_of(lower, learned, name)), exporting.load_keras(learned)
+    found, model = in_file(file_of(lower, learned, name)), load_keras(learned)
     assert len(found) == 8
     assert_same(found, scales(ranges(model, data.x_train[line_of(lower, name).calibration])))
     others = scales(ranges(model, data.x_train[TRAIN_IMAGES : 2 * TRAIN_IMAGES]))
@@ -223,14 +227,14 @@ def test_the_scales_are_those_of_the_listed_images_in_the_keras_model(
 def test_the_first_and_the_last_calibration_image_count(
     learned: Run, data: Dataset, tmp_path: Path, name: str, place: int
 ) -> None:
-    model, images = exporting.load_keras(learned), data.x_train[:101] // 16
+    model, images = load_keras(learned), data.x_train[:101] // 16
     images[place] = data.x_train[0]
-    FORMATS[name].room.write(Source(model, {}, images), tmp_path / f"file{FORMATS[name].suffix}")
+    FORMATS[name].module.write(Source(model, {}, images), tmp_path / f"file{FORMATS[name].suffix}")
     assert_same(in_file(tmp_path / f"file{FORMATS[name].suffix}"), scales(ranges(model, images)))
 
 
 def kernels(run: Run) -> list[NDArray[np.float32]]:
-    return [layer.kernel.numpy() for layer in exporting.load_keras(run).layers if hasattr(layer, "kernel")]
+    return [layer.kernel.numpy() for layer in load_keras(run).layers if hasattr(layer, "kernel")]
 
 
 def test_the_weights_of_onnx_int8_are_the_models_to_half_a_step_of_each_channel(lower: Path, learned: Run) -> None:
@@ -350,7 +354,7 @@ def test_float16_weights_are_the_models_rounded_in_half_the_bytes(lower: Path, l
     ("name", "tolerance"), [("tflite-float16", 1e-5), ("tflite-int8", 0.02), ("onnx-int8", 1e-5)]
 )
 def test_every_row_sums_to_1(lower: Path, learned: Run, data: Dataset, name: str, tolerance: float) -> None:
-    answers = FORMATS[name].room.load(file_of(lower, learned, name), 2)(data.x_test)
+    answers = FORMATS[name].module.load(file_of(lower, learned, name), 2)(data.x_test)
     assert np.abs(answers.sum(axis=1) - 1).max() <= tolerance
     assert (answers >= 0).all()
 
@@ -360,14 +364,14 @@ def test_lower_precision_seldom_changes_a_class(lower: Path, learned: Run) -> No
     for line in manifest.read(lower):
         assert line.agreement >= least[line.precision], line.format
         assert abs(line.accuracy - learned.metrics["accuracy"]) <= 1 - line.agreement + 1e-9
-        assert (line.precision == "float32") == (line.largest_difference <= 1e-5)
+        assert (line.precision == "float32") == (line.max_difference <= 1e-5)
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_file_says_its_precision_in_itself_and_in_the_manifest(exported: Path, pair: list[Run], name: str) -> None:
     precision = {"tflite-float16": "float16", **dict.fromkeys(INT8, "int8")}.get(name, "float32")
     assert line_of(exported, name).precision == precision
-    facts = FORMATS[name].room.read_metadata(file_of(exported, pair[0], name))
+    facts = FORMATS[name].module.read_metadata(file_of(exported, pair[0], name))
     assert (facts["precision"], facts["network"], facts["format_version"]) == (precision, "second", "1")
 
 
@@ -379,9 +383,9 @@ class Answers:
 
     def __init__(self, patch: pytest.MonkeyPatch, probabilities: NDArray[np.float32]) -> None:
         for form in FORMATS.values():
-            patch.setattr(form.room, "write", lambda _source, path: path.write_bytes(b"a file"))
+            patch.setattr(form.module, "write", lambda _source, path: path.write_bytes(b"a file"))
         self.probabilities = probabilities
-        patch.setattr(answering, "answers", self)
+        patch.setattr(prediction, "answers", self)
 
     def __call__(
         self, _name: str, paths: list[Path], _images: NDArray[np.uint8], _threads: int
@@ -426,10 +430,10 @@ def test_the_limit_of_a_drop(
     Answers(monkeypatch, worse_by(learned, lost))
     if not passes:
         with pytest.raises(ParityError, match="refused"):
-            exporting.export([learned], data, [name], tmp_path, max_drop=max_drop)
+            export.export_runs([learned], data, [name], tmp_path, max_drop=max_drop)
         assert contents(tmp_path) == {}
         return
-    (line,) = exporting.export([learned], data, [name], tmp_path, max_drop=max_drop)
+    (line,) = export.export_runs([learned], data, [name], tmp_path, max_drop=max_drop)
     assert line.accuracy == pytest.approx(learned.metrics["accuracy"] - lost / 1000)
     assert line.agreement == pytest.approx(1 - abs(lost) / 1000)
 
@@ -443,7 +447,7 @@ def test_answers_that_are_no_numbers_are_refused_whatever_may_be_lost(
     answers[7, learned.predictions()[1][7]] = value  # even where it counts as right
     Answers(monkeypatch, answers)
     with pytest.raises(ParityError, match="refused") as error:
-        exporting.export([learned], data, [name], tmp_path, max_drop=100)
+        export.export_runs([learned], data, [name], tmp_path, max_drop=100)
     assert "it loses" not in str(error.value)  # it does not
     assert contents(tmp_path) == {}
 
@@ -456,9 +460,9 @@ def test_an_int8_file_whose_ranges_are_too_small_is_refused_and_the_earlier_one_
         return Source(model, metadata, calibration // 50)
 
     before = contents(lower)
-    monkeypatch.setattr(exporting, "Source", in_the_dark)
+    monkeypatch.setattr(export, "Source", in_the_dark)
     with pytest.raises(ParityError, match=r"it loses \d\d\.\d\d points of accuracy \(at most 1; --max-drop\)"):
-        exporting.export([learned], data, [name], lower)
+        export.export_runs([learned], data, [name], lower)
     assert contents(lower) == before
 
 
@@ -474,9 +478,9 @@ def test_a_float16_file_with_a_wrong_weight_is_refused_unless_the_user_allows_it
 
     monkeypatch.setattr("cifar.formats.saved_model.serving", serving)
     with pytest.raises(ParityError, match=r"at most 0\.2; --max-drop"):
-        exporting.export([learned], data, ["tflite-float16"], tmp_path)
+        export.export_runs([learned], data, ["tflite-float16"], tmp_path)
     assert contents(tmp_path) == {}
-    (line,) = exporting.export([learned], data, ["tflite-float16"], tmp_path, max_drop=100)
+    (line,) = export.export_runs([learned], data, ["tflite-float16"], tmp_path, max_drop=100)
     assert line.accuracy == (data.y_test == 3).mean()
     assert contents(tmp_path).keys() == {line.file, "manifest.json"}
 
@@ -486,7 +490,7 @@ def test_a_format_that_is_refused_keeps_the_others_of_its_run_back(
 ) -> None:
     Answers(monkeypatch, worse_by(learned, 5))
     with pytest.raises(ParityError, match=r"\.float16\.tflite: refused"):
-        exporting.export([learned], data, ["onnx-int8", "tflite-float16"], tmp_path)
+        export.export_runs([learned], data, ["onnx-int8", "tflite-float16"], tmp_path)
     assert contents(tmp_path) == {}
 
 
@@ -495,7 +499,7 @@ def test_a_network_that_a_format_cannot_express_is_one_sentence(
     odd: Run, data: Dataset, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ParityError, match=rf"oddnet\.build-none-s0 cannot be written as {name}: ") as error:
-        exporting.export([odd], data, ["saved-model", name], tmp_path)
+        export.export_runs([odd], data, ["saved-model", name], tmp_path)
     assert "\n" not in str(error.value)
     assert capfd.readouterr().err == ""
     assert contents(tmp_path) == {}
@@ -505,21 +509,21 @@ def test_a_network_that_cannot_be_expressed_keeps_no_other_from_its_file(
     odd: Run, learned: Run, data: Dataset, tmp_path: Path
 ) -> None:
     with pytest.raises(ParityError, match=r"oddnet\.build-none-s0 cannot be written as onnx"):
-        exporting.export([odd, learned], data, ["onnx"], tmp_path)
+        export.export_runs([odd, learned], data, ["onnx"], tmp_path)
     assert [line.file for line in manifest.read(tmp_path)] == [f"{learned.path.name}.onnx"]
 
 
 def test_a_file_whose_runtime_dies_keeps_no_other_from_its_place(learned: Run, data: Dataset, tmp_path: Path) -> None:
     short = recipe("second", "none", epochs=1, dataset="synthetic").model_copy(update={"train_images": 64})
     (other,) = train_here([short], data, tmp_path / "other")
-    ask = answering.answers
+    ask = prediction.answers
 
     def damaging(name: str, paths: Sequence[Path], *rest: Any) -> Any:
         paths[0].write_bytes(b"no model")
         return ask(name, paths, *rest)
 
-    with patch.object(answering, "answers", damaging), pytest.raises(ParityError, match="onnxruntime cannot run"):
-        exporting.export([other, learned], data, ["onnx"], tmp_path / "to")
+    with patch.object(prediction, "answers", damaging), pytest.raises(ParityError, match="onnxruntime cannot run"):
+        export.export_runs([other, learned], data, ["onnx"], tmp_path / "to")
     assert [line.file for line in manifest.read(tmp_path / "to")] == [f"{learned.path.name}.onnx"]
 
 
@@ -548,7 +552,7 @@ def test_a_network_that_onnx_cannot_express_is_one_sentence_and_1(cifar: Command
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        ("RUN", EQUAL),
+        ("RUN", FLOAT32_FORMATS),
         ("RUN --format tflite-int8", ["tflite-int8"]),
         ("RUN --format tflite-int8 onnx-int8 tflite-float16", ["tflite-int8", "onnx-int8", "tflite-float16"]),
         ("--format tflite-int8 onnx-int8 RUN", ["tflite-int8", "onnx-int8"]),
@@ -567,7 +571,7 @@ def test_one_or_several_formats_follow_the_option(
     learned: Run, monkeypatch: pytest.MonkeyPatch, arguments: str, names: list[str]
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(exporting, "export", lambda *given: asked.append(given) or [])
+    monkeypatch.setattr(export, "export", lambda *given: asked.append(given) or [])
     words = arguments.replace("RUN", str(learned.path)).split()
     done = CliRunner().invoke(cli.app, ["export", *words, "--json"])
     assert done.exit_code == 0, done.output
@@ -633,7 +637,7 @@ if plain == "True":
             kernels = interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
             super().__init__(*given, **named, experimental_op_resolver_type=kernels)
     interpreter.Interpreter = Plain
-loaded = FORMATS[name].room.load(Path(path), int(threads))
+loaded = FORMATS[name].module.load(Path(path), int(threads))
 print(loaded.provider, loaded.threads, sep="|")
 """
 

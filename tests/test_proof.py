@@ -12,18 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cifar import augment, training
-from cifar.dataset import Dataset
+from cifar.data import augmentation
+from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
-from cifar.proof import climb, golden, kept
-from cifar.proof.finding import Asked
-from cifar.records import Epoch, Identity, Proof
-from cifar.report.progress import Silent
-from cifar.run import Run, claim
+from cifar.runs.run import Run, locked_run
+from cifar.runs.schemas import Epoch, Identity, Verification
+from cifar.training import loop
+from cifar.training.callback import SilentCallback
+from cifar.verify import consistency, golden, run_check
+from cifar.verify.result import CheckOptions
 
 
-def verify(run: Run, data: Dataset, rung: str = "repeated", epochs: int | None = None, threads: int = 2) -> Proof:
-    return climb(run, data, rung, Asked(threads, lambda _: nullcontext(Silent()), epochs))
+def verify(
+    run: Run, data: Dataset, check: str = "repeated", epochs: int | None = None, threads: int = 2
+) -> Verification:
+    return run_check(run, data, check, CheckOptions(threads, lambda _: nullcontext(SilentCallback()), epochs))
 
 
 @pytest.fixture
@@ -43,9 +46,9 @@ def change(path: Path, line: int, field: str, value: object) -> None:
 def test_a_sound_run_is_equal_and_what_was_found_stands_beside_it(copy: Run, small: Dataset) -> None:
     found = verify(copy, small)
     assert (found.result, found.epochs) == ("equal", 3)
-    assert "3 epochs and the predictions" in found.words
+    assert "3 epochs and the predictions" in found.message
     assert verify(copy, small, epochs=1).epochs == 1
-    assert [proof.epochs for proof in copy.proofs] == [3, 1]
+    assert [verification.epochs for verification in copy.verifications] == [3, 1]
 
 
 @pytest.mark.parametrize("field", ["loss", "accuracy", "test_loss", "test_accuracy"])
@@ -53,26 +56,26 @@ def test_a_changed_figure_is_named_with_its_epoch(copy: Run, small: Dataset, fie
     change(copy.path / "history.jsonl", 1, field, 0.5)
     found = verify(copy, small, epochs=2)
     assert found.result == "different"
-    assert f"epoch 2: {field} is 0.5 in history.jsonl" in found.words
+    assert f"epoch 2: {field} is 0.5 in history.jsonl" in found.message
 
 
 def test_a_figure_that_can_be_none_is_a_difference_too(copy: Run, small: Dataset) -> None:
     change(copy.path / "history.jsonl", 0, "accuracy", 9.5)
     found = verify(copy, small, epochs=1)
-    assert (found.result, "history.jsonl" in found.words) == ("different", True)
+    assert (found.result, "history.jsonl" in found.message) == ("different", True)
 
 
 def test_a_changed_digest_of_weights_is_named(copy: Run, small: Dataset) -> None:
     change(copy.path / "history.jsonl", 0, "weights_sha256", "0" * 64)
     found = verify(copy, small, epochs=1)
-    assert "epoch 1: weights_sha256 is 0000000000000000… in history.jsonl" in found.words
+    assert "epoch 1: weights_sha256 is 0000000000000000… in history.jsonl" in found.message
 
 
 def test_a_prefix_tells_of_a_change_behind_it(copy: Run, small: Dataset) -> None:
     change(copy.path / "history.jsonl", 1, "loss", 2.0)
     found = verify(copy, small, epochs=1)
     assert found.result == "different"
-    assert "history.jsonl was changed" in found.words
+    assert "history.jsonl was changed" in found.message
 
 
 @settings(deadline=None)  # a folder is copied for each
@@ -87,13 +90,13 @@ def test_any_digit_changed_anywhere_in_the_history_is_told(
     place = data.draw(st.sampled_from([i for i, letter in enumerate(text) if letter.isdigit()]))
     digit = data.draw(st.sampled_from("0123456789").filter(lambda d: d != text[place]))
     path.write_text(text[:place] + digit + text[place + 1 :])
-    assert kept.flaw(Run(folder)) or kept.changed_history(Run(folder))
+    assert consistency.find_inconsistency(Run(folder)) or consistency.changed_history(Run(folder))
 
 
 def test_changed_metrics_predictions_models_and_recipes_are_told(
     copy: Run, pair: list[Run], small: Dataset, tmp_path: Path
 ) -> None:
-    for name, words in {
+    for name, message in {
         "metrics.json": "last test accuracy",
         "predictions.npz": "predictions.npz",
         "model.keras": "model.keras",
@@ -111,21 +114,21 @@ def test_changed_metrics_predictions_models_and_recipes_are_told(
             shutil.copyfile(pair[0].path / name, run.path / name)
         found = verify(Run(run.path), small, epochs=1)
         assert found.result == "different", name
-        assert words in found.words
+        assert message in found.message
 
 
 def test_an_interrupted_run_is_compared_as_far_as_it_got(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
     identity: Identity = pair[1].identity
-    with claim(tmp_path, identity) as run, pytest.raises(KeyboardInterrupt):
-        training.train(run, small, Stopping(2))
+    with locked_run(tmp_path, identity) as run, pytest.raises(KeyboardInterrupt):
+        loop.train(run, small, Stopping(2))
     assert verify(run, small).epochs == 2
-    with pytest.raises(UsageError, match="has 2 epochs to compare with, 3 were asked for"):
+    with pytest.raises(UsageError, match="has 2 epochs to compare with, 3 were options for"):
         verify(run, small, epochs=3)
     change(run.path / "history.jsonl", 1, "loss", 2.0)
-    assert "beside checkpoint.npz" in verify(run, small, epochs=1).words
+    assert "beside checkpoint.npz" in verify(run, small, epochs=1).message
 
 
-class Stopping(Silent):
+class Stopping(SilentCallback):
     def __init__(self, after: int) -> None:
         self.after = after
 
@@ -140,10 +143,10 @@ def test_under_other_conditions_the_distance_is_stated_and_equality_not_claimed(
     (copy.path / "environment.json").write_text(json.dumps(environment))
     found = verify(copy, small)
     assert found.result == "distance"
-    assert "keras was 3.0.0, is" in found.words
+    assert "keras was 3.0.0, is" in found.message
     assert found.figures["weights_relative_difference"] == 0
     assert found.figures["agreement"] == 1
-    assert "no more can be said" in verify(copy, small, epochs=1).words
+    assert "no more can be said" in verify(copy, small, epochs=1).message
     with pytest.raises(UsageError, match=r"keras was 3\.0\.0"):
         verify(copy, small, "interrupted")
 
@@ -164,28 +167,28 @@ def test_a_network_that_changed_is_refused(copy: Run, small: Dataset) -> None:
 
 def test_killed_and_resumed_is_equal_and_a_changed_history_is_not(copy: Run, small: Dataset) -> None:
     found = verify(copy, small, "interrupted")
-    assert found.result == "equal", found.words
+    assert found.result == "equal", found.message
     assert len(found.figures["moments"]) >= 2  # the last kill may come too late
     assert found.epochs == 2
     change(copy.path / "history.jsonl", 0, "weights_sha256", "0" * 64)
-    assert "epoch 1: weights_sha256" in verify(copy, small, "interrupted", epochs=1).words
+    assert "epoch 1: weights_sha256" in verify(copy, small, "interrupted", epochs=1).message
 
 
 def test_images_are_equal_and_those_that_know_their_batch_are_not(
     copy: Run, small: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert verify(copy, small, "images").result == "equal"
-    rightly = augment.apply
+    rightly = augmentation.apply
 
-    def wrongly(images: NDArray[np.uint8], parameters: augment.Parameters) -> NDArray[np.uint8]:
+    def wrongly(images: NDArray[np.uint8], parameters: augmentation.Parameters) -> NDArray[np.uint8]:
         made = rightly(images, parameters)
         made[99:100] += 1
         return made
 
-    monkeypatch.setattr(augment, "apply", wrongly)
+    monkeypatch.setattr(augmentation, "apply", wrongly)
     found = verify(copy, small, "images")
     assert found.result == "different"
-    assert "in batches of 128, it is not what it is alone" in found.words
+    assert "in batches of 128, it is not what it is alone" in found.message
 
 
 def test_the_command_line(cifar: Command, tmp_path: Path) -> None:
@@ -197,8 +200,8 @@ def test_the_command_line(cifar: Command, tmp_path: Path) -> None:
     assert cifar("verify", path, "--epochs", "1").code == 0
     other = cifar("verify", path, "--threads", "1", "--json")
     assert other.code == 0
-    assert "threads was 2, is 1" in other.json["rungs"][0]["words"]
-    assert cifar("verify", path, "--rung", "exports").code == 0
+    assert "threads was 2, is 1" in other.json["checks"][0]["message"]
+    assert cifar("verify", path, "--check", "exports").code == 0
     report = cifar("report", "runs")
     assert "exports" in report.out
     assert "6 formats, exported in two processes" in " ".join(report.out.split())
@@ -211,20 +214,20 @@ def test_the_command_line(cifar: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ((), "either a run folder or --golden"),
         (("runs", "--golden"), "either a run folder or --golden"),
         (("runs", "--update"), "--update goes with --golden"),
         (("--golden", "--epochs", "1"), "--golden has none"),
         (("absent",), "no such run folder"),
-        (("absent", "--rung", "export"), "Did you mean 'exports'?"),
+        (("absent", "--check", "export"), "Did you mean 'exports'?"),
     ],
 )
-def test_a_request_that_cannot_be_met_is_2(cifar: Command, arguments: tuple[str, ...], words: str) -> None:
+def test_a_request_that_cannot_be_met_is_2(cifar: Command, arguments: tuple[str, ...], message: str) -> None:
     answer = cifar("verify", *arguments)
     assert answer.code == 2
-    assert words in answer.err
+    assert message in answer.err
 
 
 def test_the_golden_runs_are_what_they_were(cifar: Command) -> None:

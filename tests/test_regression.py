@@ -14,10 +14,11 @@ from conftest import Command
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar import evaluation, regression, results, statistics
+from cifar.compare import compare_results, results
+from cifar.compare.limits import Limits, RowLimits, read_limits
+from cifar.compare.verdict import Comparison
 from cifar.errors import UsageError
-from cifar.regression.limits import Limits, RowLimits, read_limits
-from cifar.regression.verdict import Comparison
+from cifar.metrics import classification, statistics
 
 SEEDS = 200
 ROWS, PROCESSES, SAMPLES = 14, 3, 100
@@ -62,15 +63,15 @@ def result(*rows: dict[str, Any], **machine: Any) -> dict[str, Any]:
 def compare(folder: Path, base: dict[str, Any], head: dict[str, Any], limits: Limits | None = None) -> Comparison:
     for name, content in (("base", base), ("head", head)):
         (folder / f"{name}.json").write_text(json.dumps(content))
-    return regression.compare(results.read(folder / "base.json"), results.read(folder / "head.json"), limits)
+    return compare_results(results.read(folder / "base.json"), results.read(folder / "head.json"), limits)
 
 
 def words(found: Comparison, quantity: str = "time") -> dict[str, str]:
-    return {verdict.row: verdict.word for verdict in found.verdicts if verdict.quantity == quantity}
+    return {verdict.row: verdict.outcome for verdict in found.verdicts if verdict.quantity == quantity}
 
 
 def simulate(folder: Path, deviation: float, heavy: bool, slower: float = 1.0) -> tuple[Counter[str], int]:
-    """How often each word was said of the slower row, and in how many comparisons another was called changed."""
+    """How often each outcome was said of the slower row, and in how many comparisons another was called changed."""
     of_slower: Counter[str] = Counter()
     alarms = 0
     for seed in range(SEEDS):
@@ -112,12 +113,12 @@ def steady(name: str = "row", factor: float = 1.0, **facts: Any) -> dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("factor", "word"), [(1.5, "regressed"), (1.1, "regressed"), (1.02, "unchanged"), (0.8, "improved")]
+    ("factor", "outcome"), [(1.5, "regressed"), (1.1, "regressed"), (1.02, "unchanged"), (0.8, "improved")]
 )
-def test_what_a_factor_is_called(tmp_path: Path, factor: float, word: str) -> None:
+def test_what_a_factor_is_called(tmp_path: Path, factor: float, outcome: str) -> None:
     rows = ["a", "bb", "ccc", "dddd"]
     found = compare(tmp_path, result(*map(steady, rows)), result(*(steady(name, factor) for name in rows)))
-    assert set(words(found).values()) == {word}
+    assert set(words(found).values()) == {outcome}
 
 
 def test_a_result_against_itself_has_not_regressed(tmp_path: Path) -> None:
@@ -151,8 +152,8 @@ def test_times_of_something_else_are_not_comparable_and_quality_decides(
     base = result(steady(accuracy=0.8, n_test=10_000))
     found = compare(tmp_path, base, result(steady(factor=3, accuracy=0, n_test=10_000, **facts), **machine))
     timed, quality = (next(v for v in found.verdicts if v.quantity == name) for name in ("time", "accuracy"))
-    assert (timed.word, timed.reason) == ("not comparable", reason)
-    assert quality.word == "regressed"
+    assert (timed.outcome, timed.reason) == ("not comparable", reason)
+    assert quality.outcome == "regressed"
 
 
 def test_under_the_same_key_weights_and_counts_must_be_equal(tmp_path: Path) -> None:
@@ -165,23 +166,23 @@ def test_under_the_same_key_weights_and_counts_must_be_equal(tmp_path: Path) -> 
     assert words(found, "accuracy") == {"row": "inconclusive"}  # 1,000 images cannot tell 0.5 points
 
 
-def hits(right: int, n: int, first: int = 0) -> str:
+def correct_mask(right: int, n: int, first: int = 0) -> str:
     made = np.zeros(n, bool)
     made[first : first + right] = True
-    return evaluation.pack_hits(made)
+    return classification.pack_mask(made)
 
 
 @pytest.mark.parametrize(
-    ("right", "word"), [(8000, "unchanged"), (7990, "unchanged"), (7900, "regressed"), (8100, "improved")]
+    ("right", "outcome"), [(8000, "unchanged"), (7990, "unchanged"), (7900, "regressed"), (8100, "improved")]
 )
 def test_accuracies_are_compared_image_by_image_where_the_answers_are_there(
-    tmp_path: Path, right: int, word: str
+    tmp_path: Path, right: int, outcome: str
 ) -> None:
     n = 10_000
-    base = steady(data_sha256="d", n_test=n, accuracy=0.8, hits=hits(8000, n))
-    head = steady(data_sha256="d", n_test=n, accuracy=right / n, hits=hits(right, n))
+    base = steady(data_sha256="d", n_test=n, accuracy=0.8, correct_mask=correct_mask(8000, n))
+    head = steady(data_sha256="d", n_test=n, accuracy=right / n, correct_mask=correct_mask(right, n))
     found = compare(tmp_path, result(base), result(head, **OTHER_KEY))
-    assert words(found, "accuracy") == {"row": word}
+    assert words(found, "accuracy") == {"row": outcome}
     assert "paired, per image" in {verdict.reason for verdict in found.verdicts}
 
 
@@ -197,13 +198,15 @@ def test_accuracies_without_answers_need_a_larger_difference(tmp_path: Path) -> 
 
 
 def test_answers_that_do_not_give_the_accuracy_are_not_believed(tmp_path: Path) -> None:
-    base = result(steady(data_sha256="d", n_test=1000, accuracy=0.8, hits=hits(800, 1000)))
-    head = result(steady(data_sha256="d", n_test=1000, accuracy=0.0, hits=hits(800, 1000)), **OTHER_KEY)
+    base = result(steady(data_sha256="d", n_test=1000, accuracy=0.8, correct_mask=correct_mask(800, 1000)))
+    head = result(
+        steady(data_sha256="d", n_test=1000, accuracy=0.0, correct_mask=correct_mask(800, 1000)), **OTHER_KEY
+    )
     assert words(compare(tmp_path, base, head), "accuracy") == {"row": "regressed"}
 
 
 @pytest.mark.parametrize(
-    ("column", "before", "after", "word"),
+    ("column", "before", "after", "outcome"),
     [
         ("file_bytes", 100, 101, "regressed"),
         ("file_bytes", 100, 99, "improved"),
@@ -213,10 +216,10 @@ def test_answers_that_do_not_give_the_accuracy_are_not_believed(tmp_path: Path) 
     ],
 )
 def test_bytes_parameters_and_agreement_are_gated_strictly(
-    tmp_path: Path, column: str, before: float, after: float, word: str
+    tmp_path: Path, column: str, before: float, after: float, outcome: str
 ) -> None:
     found = compare(tmp_path, result(steady(**{column: before})), result(steady(**{column: after})))
-    assert words(found, column) == {"row": word}
+    assert words(found, column) == {"row": outcome}
 
 
 def test_a_machine_of_which_little_is_known_is_compared_as_far_as_that_goes(tmp_path: Path) -> None:
@@ -316,20 +319,20 @@ def test_holm_is_between_the_p_values_and_bonferroni_and_keeps_their_order(p_val
 def test_the_noise_of_alike_rows_is_learnt_from_all_of_them() -> None:
     random = np.random.default_rng(1)
     alike = [(float(0.02**2 * random.chisquare(2) / 2), 2) for _ in range(200)]
-    noise = statistics.learn_noise(alike)
+    noise = statistics.estimate_noise(alike)
     assert math.sqrt(noise.variance) == pytest.approx(0.02, rel=0.1)
-    assert noise.freedom > 20
+    assert noise.df > 20
     unlike = [(float((0.02 * math.exp(random.normal())) ** 2 * random.chisquare(2) / 2), 2) for _ in range(200)]
-    assert statistics.learn_noise(unlike).freedom < 4
-    assert not statistics.learn_noise([]).measured
+    assert statistics.estimate_noise(unlike).df < 4
+    assert not statistics.estimate_noise([]).measured
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=99))
 def test_hits_survive_packing(right: list[bool]) -> None:
-    packed = evaluation.pack_hits(np.array(right))
-    assert evaluation.unpack_hits(packed, len(right)).tolist() == right
+    packed = classification.pack_mask(np.array(right))
+    assert classification.unpack_mask(packed, len(right)).tolist() == right
     with pytest.raises(ValueError, match="bits for"):
-        evaluation.unpack_hits(packed, len(right) + 8)
+        classification.unpack_mask(packed, len(right) + 8)
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,17 @@ from matplotlib.text import Text
 from PIL import Image
 from rich.console import Console
 
-from cifar import exporting, manifest, statistics
-from cifar.dataset import Dataset
+from cifar import export
+from cifar.analysis import summary
+from cifar.analysis.gains import judge
+from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
+from cifar.formats import manifest
+from cifar.metrics import statistics
 from cifar.recipes import recipe
-from cifar.records import Epoch
-from cifar.report import figures, section, summary, tables, terminal
-from cifar.report.gains import judge
-from cifar.run import Run
+from cifar.report import figures, table, tables, terminal
+from cifar.runs.run import Run
+from cifar.runs.schemas import Epoch
 
 
 def printed(whole: summary.Summary, width: int = 80) -> str:
@@ -34,8 +37,8 @@ def test_the_gain_is_the_difference_on_the_same_images(pair: list[Run]) -> None:
     (gain,) = group.gains()
     plain, augmented = (run.metrics["accuracy"] for run in pair)
     assert gain.difference == pytest.approx(augmented - plain)
-    hits = [(p.argmax(axis=1) == labels) for p, labels in (run.predictions() for run in pair)]
-    assert gain.p_value == statistics.paired_difference(*hits).p_value
+    correct_mask = [(p.argmax(axis=1) == labels) for p, labels in (run.predictions() for run in pair)]
+    assert gain.p_value == statistics.paired_difference(*correct_mask).p_value
     assert (gain.seeds, gain.basis) == ([0], "test images, one seed")
 
 
@@ -57,7 +60,10 @@ def test_over_seeds_the_gain_is_the_mean_of_the_paired_differences(small: Datase
     late = {
         (run.recipe.policy.name, run.recipe.seed): np.mean([e.test_accuracy for e in run.history]) for run in runs
     }
-    assert gain.late_interval == statistics.mean([late["shift-flip", n] - late["none", n] for n in (0, 1)]).interval
+    assert (
+        gain.mean_last_epochs_interval
+        == statistics.mean([late["shift-flip", n] - late["none", n] for n in (0, 1)]).interval
+    )
 
 
 def test_an_average_is_over_all_seeds_of_a_policy(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
@@ -82,8 +88,8 @@ def test_what_a_format_costs_is_what_its_manifest_says(pair: list[Run], small: D
         [recipe("second", "none", seed=n, epochs=1, dataset="synthetic") for n in (0, 1)], small, tmp_path
     )
     for run in runs:
-        exporting.export([run], small, ["onnx", "onnx-int8"], run.path / "exports", max_drop=100)
-    with manifest.held(runs[0].path / "exports") as lines:  # a file of other weights does not count
+        export.export_runs([run], small, ["onnx", "onnx-int8"], run.path / "exports", max_drop=100)
+    with manifest.locked_entries(runs[0].path / "exports") as lines:  # a file of other weights does not count
         other = next(iter(lines.values())).model_copy(update={"weights_sha256": "0" * 64, "file": "other.onnx"})
         lines["other.onnx"] = other.model_copy(update={"accuracy": 0.0, "agreement": 0.0})
     (onnx, int8) = summary.summarise(runs).groups[0].exported()
@@ -347,13 +353,13 @@ def test_no_text_of_a_figure_is_cut_or_overprinted(pair: list[Run], small: Datas
 
 def test_sections_as_markdown_have_a_cell_for_every_column(pair: list[Run]) -> None:
     whole = summary.summarise(pair)
-    text = section.markdown(tables.sections(whole, "first"))
+    text = table.markdown(tables.sections(whole, "first"))
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert len(blocks) == text.count("## ") == 5
     assert all(line.count("|") == block[0].count("|") for block in blocks for line in block)
     accuracy = pair[0].metrics["accuracy"]
     assert f"| second | none | 0 | {accuracy:.1%} |" in text
     assert "--:" in blocks[0][1]
-    assert section.markdown([section.Section("a", ("b", "c>", "d<"), [("1", "2", "3")], "*")]) == (
+    assert table.markdown([table.Section("a", ("b", "c>", "d<"), [("1", "2", "3")], "*")]) == (
         "## a\n\n| b | c | d |\n| :-- | --: | :-- |\n| 1 | 2 | 3 |\n\n\\*\n"
     )

@@ -10,16 +10,20 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from bench import report as bench_report
-from bench.tables import Result as Measured
-from cifar import __version__, dataset, evaluation, files, manifest
+from cifar import __version__
+from cifar.analysis import summary
+from cifar.analysis.finished_run import Result
+from cifar.benchmark import report as bench_report
+from cifar.benchmark.tables import Result as Measured
+from cifar.data import dataset
 from cifar.errors import NotFoundError
-from cifar.formats import EQUAL, FORMATS
-from cifar.manifest import Line
+from cifar.formats import FLOAT32_FORMATS, FORMATS, manifest
+from cifar.formats.manifest import Line
+from cifar.metrics import classification
 from cifar.recipes import recipe
-from cifar.report import card, figures, section, summary, tables
-from cifar.report.result import Result
-from cifar.run import runs_in
+from cifar.report import card, figures, table, tables
+from cifar.runs.run import runs_in
+from cifar.system import files
 
 BASELINES = ROOT / "bench" / "baselines"
 EXPORTS = ROOT / "exports"
@@ -56,23 +60,23 @@ def committed() -> list[list[Row]]:
     """All tables that the committed results give."""
     measured = json.loads((ROOT / "bench" / "history" / f"{__version__}.json").read_text())
     seeds = [tables.averages(group.averages(), "") for group in whole().groups]
-    text = section.markdown([*tables.sections(whole(), "confident"), *seeds])
+    text = table.markdown([*tables.sections(whole(), "confident"), *seeds])
     return tables_in(text) + tables_in(bench_report.markdown(Measured(measured["rows"], [], {})))
 
 
 def test_every_figure_of_the_readme_is_in_the_committed_results() -> None:
     known = committed()
-    for table in shown():
-        names = table[0].keys()
+    for rows_shown in shown():
+        names = rows_shown[0].keys()
         sources = [source for source in known if names <= source[0].keys()]
         assert sources, f"no table has the columns {list(names)}"
         given = [{name: row[name] for name in names} for source in sources for row in source]
-        for row in table:
+        for row in rows_shown:
             assert row in given, row
 
 
 def test_the_readme_shows_every_network_with_and_without_augmentation() -> None:
-    (accuracy,) = (table for table in shown() if "gap" in table[0])
+    (accuracy,) = (rows_shown for rows_shown in shown() if "gap" in rows_shown[0])
     wanted = [(network, augment) for network in ("first", "second", "third") for augment in ("none", "shift-flip")]
     assert [(row["network"], row["augment"]) for row in accuracy] == wanted
 
@@ -169,24 +173,24 @@ def test_the_released_models_are_the_augmented_ones_of_seed_0() -> None:
 def test_a_released_file_answers_again_as_it_did(line: Line) -> None:
     """In its own runtime: on the test images as the run did, where they are at hand; else on drawn ones."""
     path = EXPORTS / line.file
-    assert manifest.vouch(path) == line
+    assert manifest.verify_checksum(path) == line
     name = f"{line.network}-{line.augment}-s{line.seed}"
     images = _test_images()
     at_hand = images is not None
     if images is None:
         images = dataset.draw_synthetic(10, IMAGES).x_test
-    answers = evaluation.predict(FORMATS[line.format].room.load(path, 2), images)
+    answers = classification.predict(FORMATS[line.format].module.load(path, 2), images)
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=0.02)
     expected = RUNS[name].predictions()[0][:IMAGES] if at_hand else _saved_model(name, images)
     same = float((answers.argmax(axis=1) == expected.argmax(axis=1)).mean())
-    if line.format in EQUAL:
+    if line.format in FLOAT32_FORMATS:
         assert np.abs(answers - expected).max() <= 1e-4
     elif at_hand:  # how an integer network errs on what it was not trained for, nothing tells
         assert same == pytest.approx(line.agreement, abs=0.03)
 
 
 def _saved_model(name: str, images: np.ndarray) -> np.ndarray:
-    return evaluation.predict(FORMATS["saved-model"].room.load(EXPORTS / f"{name}.saved_model", 2), images)
+    return classification.predict(FORMATS["saved-model"].module.load(EXPORTS / f"{name}.saved_model", 2), images)
 
 
 @cache

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar import files
 from cifar.errors import BusyError, StorageError, UsageError
-from cifar.files import lock
 from cifar.recipes import Recipe, recipe
-from cifar.records import Identity
-from cifar.run import Run, claim, runs_in
+from cifar.runs.run import Run, locked_run, runs_in
+from cifar.runs.schemas import Identity
+from cifar.system import files
+from cifar.system.files import lock
 
 DATA, NETWORK = "d" * 64, "n" * 64
 
@@ -26,7 +26,7 @@ def identity(**changes: object) -> Identity:
 
 
 def make(runs: Path, asked: Identity) -> Path:
-    with claim(runs, asked) as run:
+    with locked_run(runs, asked) as run:
         return run.path
 
 
@@ -120,7 +120,7 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from cifar.files import lock
+from cifar.system.files import lock
 with lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -159,7 +159,7 @@ def test_a_write_replaces_the_whole_file(
 
 
 def _write_half(path: Path) -> None:
-    with files.aside(path) as scratch:
+    with files.atomic_replace(path) as scratch:
         scratch.write_text("half")
         _ = 1 / 0
 
@@ -174,7 +174,7 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: P
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     for names in (("a", "b"), ("c",)):
-        with files.aside(tmp_path / "folder") as scratch:
+        with files.atomic_replace(tmp_path / "folder") as scratch:
             scratch.mkdir()
             for name in names:
                 (scratch / name).write_text(name)
@@ -185,7 +185,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_text("old")
-    with pytest.raises(StorageError), files.aside(tmp_path / "folder"):
+    with pytest.raises(StorageError), files.atomic_replace(tmp_path / "folder"):
         pass  # nothing was written, so there is nothing to rename
     assert (tmp_path / "folder" / "file").read_text() == "old"
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from cifar.statistics import difference_of_means, mean, paired_difference, proportion_interval
+from cifar.metrics.statistics import difference_of_means, mean, paired_difference, proportion_interval
 
 Z = 1.959963984540054  # 97.5 % point of the normal distribution
 CELLS = st.tuples(*[st.integers(0, 40)] * 4).filter(any)  # images right for both, second, first, neither
 
 
-def hits(both: int, gained: int, lost: int, neither: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def correct_mask(both: int, gained: int, lost: int, neither: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     counts = (both, gained, lost, neither)
     return np.repeat([True, False, True, False], counts), np.repeat([True, True, False, False], counts)
 
@@ -49,7 +49,7 @@ def test_the_interval_of_a_proportion_covers_the_truth_in_95_of_100_samples(p, n
 
 
 def test_mcnemars_p_value_is_the_one_computed_by_hand():
-    difference = paired_difference(*hits(70, 8, 2, 20))
+    difference = paired_difference(*correct_mask(70, 8, 2, 20))
     assert (difference.gained, difference.lost) == (8, 2)
     assert difference.difference == 0.06
     assert difference.p_value == pytest.approx(2 * (1 + 10 + 45) / 1024)  # 0, 1 or 2 of ten, or 8, 9 or 10
@@ -61,7 +61,7 @@ def test_mcnemars_p_value_is_the_exact_binomial_one(cells):
     _, gained, lost, _ = cells
     discordant = gained + lost
     tail = sum(math.comb(discordant, k) for k in range(min(gained, lost) + 1)) / 2**discordant
-    p_value = paired_difference(*hits(*cells)).p_value
+    p_value = paired_difference(*correct_mask(*cells)).p_value
     assert p_value == pytest.approx(min(1.0, 2 * tail))
     if discordant:
         assert p_value == stats.binomtest(gained, discordant, 0.5).pvalue
@@ -70,19 +70,19 @@ def test_mcnemars_p_value_is_the_exact_binomial_one(cells):
 def test_the_interval_of_a_difference_is_the_one_computed_by_hand():
     # 8.5 / 102 and 2.5 / 102: sum 0.107843, difference 0.058824; sqrt((0.107843 - 0.058824**2) / 102) = 0.031990
     expected = (0.058824 - Z * 0.031990, 0.058824 + Z * 0.031990)
-    assert paired_difference(*hits(70, 8, 2, 20)).interval == pytest.approx(expected, abs=2e-6)
+    assert paired_difference(*correct_mask(70, 8, 2, 20)).interval == pytest.approx(expected, abs=2e-6)
 
 
 @settings(deadline=None, max_examples=100)
 @given(CELLS)
 def test_the_interval_contains_the_difference_and_ends_within_one(cells):
-    difference = paired_difference(*hits(*cells))
+    difference = paired_difference(*correct_mask(*cells))
     low, high = difference.interval
     assert -1 <= low <= difference.difference <= high <= 1
 
 
 def test_the_interval_of_a_single_image_is_cut_off_at_one():
-    low, high = paired_difference(*hits(0, 1, 0, 0)).interval
+    low, high = paired_difference(*correct_mask(0, 1, 0, 0)).interval
     assert low == pytest.approx(1 / 3 - Z * math.sqrt(2 - 1 / 3) / 3)
     assert high == 1.0
 
@@ -90,7 +90,7 @@ def test_the_interval_of_a_single_image_is_cut_off_at_one():
 @settings(deadline=None, max_examples=100)
 @given(CELLS)
 def test_swapping_the_classifiers_mirrors_the_comparison(cells):
-    first, second = hits(*cells)
+    first, second = correct_mask(*cells)
     forth, back = paired_difference(first, second), paired_difference(second, first)
     assert back.difference == -forth.difference
     assert back.interval == pytest.approx((-forth.interval[1], -forth.interval[0]))
@@ -101,14 +101,14 @@ def test_swapping_the_classifiers_mirrors_the_comparison(cells):
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 200), st.integers(0, 200))
 def test_classifiers_that_agree_everywhere_do_not_differ(right, wrong):
-    difference = paired_difference(*hits(right, 0, 0, wrong))
+    difference = paired_difference(*correct_mask(right, 0, 0, wrong))
     assert (difference.difference, difference.gained, difference.lost, difference.p_value) == (0.0, 0, 0, 1.0)
     low, high = difference.interval
     assert low == -high < 0  # no difference was seen; that none exists is not known
 
 
 def test_the_order_of_the_images_does_not_matter_as_long_as_it_is_the_same():
-    first, second = hits(30, 9, 4, 7)
+    first, second = correct_mask(30, 9, 4, 7)
     shuffled = np.random.default_rng(0).permutation(50)
     assert paired_difference(first[shuffled], second[shuffled]) == paired_difference(first, second)
 
@@ -123,7 +123,7 @@ def test_the_interval_of_a_difference_covers_the_truth_in_at_least_95_of_100_sam
     # Of 50 images, Wald's interval without the half images covers 86 %, this one 98 %.
     cells = np.random.default_rng(0).multinomial(n, [0.7, gained, lost, 0.3 - gained - lost], 4000)
     discordant, counts = np.unique(cells[:, 1:3], axis=0, return_counts=True)
-    intervals = [paired_difference(*hits(0, b, c, n - b - c)).interval for b, c in discordant]
+    intervals = [paired_difference(*correct_mask(0, b, c, n - b - c)).interval for b, c in discordant]
     covered = counts[[low <= gained - lost <= high for low, high in intervals]].sum() / len(cells)
     assert 0.935 < covered < 0.985
 
@@ -131,8 +131,8 @@ def test_the_interval_of_a_difference_covers_the_truth_in_at_least_95_of_100_sam
 def test_the_mean_of_three_has_the_interval_of_the_t_table():
     of_three = mean([0.70, 0.72, 0.74])
     assert (of_three.n, of_three.mean, of_three.deviation) == (3, pytest.approx(0.72), pytest.approx(0.02))
-    reach = 4.303 * 0.02 / math.sqrt(3)  # t table, 2 degrees of freedom, 97.5 %
-    assert of_three.interval == pytest.approx((0.72 - reach, 0.72 + reach), abs=1e-5)
+    half_width = 4.303 * 0.02 / math.sqrt(3)  # t table, 2 degrees of df, 97.5 %
+    assert of_three.interval == pytest.approx((0.72 - half_width, 0.72 + half_width), abs=1e-5)
 
 
 @settings(deadline=None, max_examples=50)
@@ -171,6 +171,6 @@ def test_the_difference_of_means_lies_in_its_interval_and_moves_with_them(
 
 def test_the_difference_of_means_is_welchs() -> None:
     low, high = difference_of_means([79.0, 80.0, 81.0], [82.0, 83.0])
-    # s^2 / n: 1/3 and 1/4; degrees of freedom (7/12)^2 / ((1/3)^2 / 2 + (1/4)^2 / 1) = 2.8824; t = 3.2572
+    # s^2 / n: 1/3 and 1/4; degrees of df (7/12)^2 / ((1/3)^2 / 2 + (1/4)^2 / 1) = 2.8824; t = 3.2572
     assert (low, high) == pytest.approx((2.5 - 3.2572 * (7 / 12) ** 0.5, 2.5 + 3.2572 * (7 / 12) ** 0.5), abs=2e-3)
     assert difference_of_means([1.0], [2.0, 3.0]) is None

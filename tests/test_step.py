@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from cifar import checkpoint, networks, step, training
+from cifar import networks
 from cifar.recipes import recipe
+from cifar.training import checkpoint, loop, step
 
 
 def images(n: int = 8) -> Any:
@@ -78,7 +79,7 @@ def test_a_convolution_and_its_gradients_are_those_of_keras(padding: str, stride
     found = []
     for run in (layer, lambda x: step.convolve(layer, x)):
         with tf.GradientTape() as tape:
-            tape.watch(values)
+            tape.callback(values)
             answer = run(values)
             loss = tf.reduce_sum(answer * tf.cos(answer))
         found.append([answer, *tape.gradient(loss, [values, layer.kernel.value, layer.bias.value])])
@@ -124,14 +125,14 @@ def test_dropout_drops_anew_at_every_call_and_in_every_layer() -> None:
 def test_dropout_lets_the_gradient_through_where_it_let_the_value() -> None:
     values = tf.constant(np.linspace(1, 2, 1000, dtype=np.float32))
     with tf.GradientTape() as tape:
-        tape.watch(values)
+        tape.callback(values)
         kept = step.drop(layers.Dropout(0.25, seed=1), values)
     gradient = tape.gradient(kept, values).numpy()
     np.testing.assert_allclose(gradient, kept / values, rtol=1e-6)
 
 
 def test_dropouts_state_is_part_of_what_a_checkpoint_holds() -> None:
-    model = training.prepare(recipe("second", "none"))
+    model = loop.build_and_compile(recipe("second", "none"))
     advance = step.compiled(model)
     before = [variable.numpy() for variable in checkpoint.state(model) if "seed" in variable.path]
     advance(images(), targets())

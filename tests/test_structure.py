@@ -12,24 +12,36 @@ from conftest import ROOT
 STOREYS = [
     ["cifar.__main__"],
     ["cifar.cli"],
-    ["cifar.proof"],
-    ["cifar.suite"],
-    ["cifar.exporting", "cifar.foreign"],
+    ["cifar.verify"],
+    ["cifar.training.sweep"],
+    ["cifar.export", "cifar.inference.scoring"],
     ["cifar.report"],
-    ["cifar.manifest"],
-    ["cifar.revisions"],
-    ["cifar.regression"],
-    ["cifar.results"],
-    ["cifar.formats", "cifar.training"],
-    ["cifar.backends"],
-    ["cifar.checkpoint"],
-    ["cifar.run"],
-    ["cifar.augment", "cifar.evaluation", "cifar.dataset", "cifar.networks", "cifar.step"],
-    ["cifar.download"],
-    ["cifar.records"],
+    ["cifar.formats.manifest"],
+    ["cifar.compare.revisions"],
+    ["cifar.compare"],
+    ["cifar.compare.results"],
+    ["cifar.formats", "cifar.training.loop"],
+    ["cifar.training.backends"],
+    ["cifar.training.checkpoint"],
+    ["cifar.runs.run"],
+    [
+        "cifar.data.augmentation",
+        "cifar.metrics.classification",
+        "cifar.data.dataset",
+        "cifar.networks",
+        "cifar.training.step",
+    ],
+    ["cifar.data.download"],
+    ["cifar.runs.schemas"],
     ["cifar.recipes"],
-    ["cifar.archive", "cifar.environment", "cifar.files", "cifar.statistics", "cifar.synthetic"],
-    ["cifar.fresh", "cifar.machine", "cifar.pickles"],
+    [
+        "cifar.data.archive",
+        "cifar.system.environment",
+        "cifar.system.files",
+        "cifar.metrics.statistics",
+        "cifar.data.synthetic",
+    ],
+    ["cifar.system.child_process", "cifar.system.hardware", "cifar.data.pickles"],
     ["cifar.errors"],
     ["cifar"],
 ]
@@ -85,9 +97,9 @@ def test_help_and_refusals_import_nothing_heavy(arguments: str) -> None:
 
 MEASURED = """
 import sys
-import bench.worker
+import cifar.benchmark.worker
 from cifar.formats import FORMATS
-rooms = [each.room for each in FORMATS.values()]
+rooms = [each.module for each in FORMATS.values()]
 print(sorted({"tensorflow", "keras", "jax", "onnx", "pydantic", "rich", "matplotlib"} & set(sys.modules)))
 """
 

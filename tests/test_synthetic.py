@@ -8,10 +8,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cifar import synthetic
-from cifar.synthetic import CHUNK, CLASS_NAMES, draw
+from cifar.data import synthetic
+from cifar.data.synthetic import CHUNK, CLASS_NAMES, draw
 
-DIGEST = "import hashlib, sys; from cifar.synthetic import draw; images, labels = draw(*map(int, sys.argv[1:])); "
+DIGEST = (
+    "import hashlib, sys; from cifar.data.synthetic import draw; images, labels = draw(*map(int, sys.argv[1:])); "
+)
 DIGEST += "print(hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest())"
 
 

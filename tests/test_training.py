@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from conftest import Command, isolated, train_here
 
-from cifar import backends, checkpoint, evaluation, training
-from cifar.backends.tensorflow import batches
-from cifar.dataset import Dataset
+from cifar import networks
+from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
+from cifar.metrics import classification
 from cifar.recipes import Recipe, recipe
-from cifar.records import Epoch, Identity, Timing
-from cifar.report.progress import Silent
-from cifar.run import Run, claim
+from cifar.runs.run import Run, locked_run
+from cifar.runs.schemas import Epoch, Identity, Timing
+from cifar.training import backends, checkpoint, loop
+from cifar.training.backends.tensorflow import batches
+from cifar.training.callback import SilentCallback
 
 
 def small_recipe(network: str = "second", augment: str = "shift-flip", **changes: Any) -> Recipe:
@@ -29,7 +31,7 @@ class KilledError(Exception):
     pass
 
 
-class KillAfter(Silent):
+class KillAfter(SilentCallback):
     """Ends training as a kill would, once an epoch is on disk."""
 
     def __init__(self, epoch: int) -> None:
@@ -41,9 +43,9 @@ class KillAfter(Silent):
 
 
 def start_and_kill(wanted: Recipe, data: Dataset, runs: Path, epoch: int) -> None:
-    identity = Identity.of(wanted, data.sha256, training.identify(wanted))
-    with pytest.raises(KilledError), claim(runs, identity) as run:
-        training.train(run, data, KillAfter(epoch))
+    identity = Identity.of(wanted, data.sha256, loop.architecture_hash(wanted))
+    with pytest.raises(KilledError), locked_run(runs, identity) as run:
+        loop.train(run, data, KillAfter(epoch))
 
 
 def facts(run: Run) -> tuple[str, bytes, list[bytes]]:
@@ -125,13 +127,13 @@ def test_a_run_begun_under_other_versions_is_not_gone_on_with(tmp_path: Path, sm
 
 
 def test_recipe_and_environment_are_on_disk_before_the_first_step(tmp_path: Path, small: Dataset) -> None:
-    class Looking(Silent):
+    class Looking(SilentCallback):
         def step(self, *_: Any) -> None:
             raise KilledError
 
     wanted = small_recipe()
-    with pytest.raises(KilledError), claim(tmp_path, Identity.of(wanted, small.sha256, "x")) as run:
-        training.train(run, small, Looking())
+    with pytest.raises(KilledError), locked_run(tmp_path, Identity.of(wanted, small.sha256, "x")) as run:
+        loop.train(run, small, Looking())
     assert run.environment["dataset"]["sha256"] == small.sha256
     assert run.environment["threads"] == wanted.threads == 2
     assert run.environment["settings"]["op_determinism"] is True
@@ -141,22 +143,22 @@ def test_recipe_and_environment_are_on_disk_before_the_first_step(tmp_path: Path
 @pytest.mark.usefixtures("tiny")
 def test_training_figures_are_means_over_images_not_over_batches(small: Dataset) -> None:
     wanted = small_recipe("tinynet:without_dropout", batch_size=64)  # 300 = 4 * 64 + 44
-    model = training.prepare(wanted)
-    line, _ = training._train_epoch(model, backends.loop(model, wanted, small), small, 1, Silent())
+    model = loop.build_and_compile(wanted)
+    line, _ = loop._train_epoch(model, backends.epoch_trainer(model, wanted, small), small, 1, SilentCallback())
 
-    model = training.prepare(wanted)
+    model = loop.build_and_compile(wanted)
     losses: list[float] = []
-    hits: list[bool] = []
+    correct_mask: list[bool] = []
     means: list[float] = []
     for images, targets in batches(wanted, small, 1):
-        before = training.predictor(model)(images)
+        before = networks.predictor(model)(images)
         losses += (-np.log(before[targets == 1])).tolist()
-        hits += (before.argmax(1) == targets.argmax(1)).tolist()
+        correct_mask += (before.argmax(1) == targets.argmax(1)).tolist()
         means.append(float(np.mean(losses[-len(images) :])))
         model.train_on_batch(images, targets)
     assert len(losses) == 300
     assert line.loss == pytest.approx(np.mean(losses), abs=1e-5)
-    assert line.accuracy == pytest.approx(np.mean(hits), abs=1e-6)
+    assert line.accuracy == pytest.approx(np.mean(correct_mask), abs=1e-6)
     assert line.loss != pytest.approx(np.mean(means), abs=1e-5)
 
 
@@ -201,8 +203,8 @@ def test_weights_that_the_last_step_of_an_epoch_ruins_end_the_run(
     sound = backends.loop
 
     def ruinous(model: Any, *rest: Any) -> backends.Loop:
-        def epoch(number: int, watch: backends.Watch) -> tuple[float, float]:
-            figures = sound(model, *rest)(number, watch)
+        def epoch(number: int, callback: backends.Callback) -> tuple[float, float]:
+            figures = sound(model, *rest)(number, callback)
             if number == 2:
                 model.set_weights([weights * np.nan for weights in model.get_weights()])
             return figures
@@ -222,7 +224,7 @@ def test_metrics_say_what_the_files_hold(pair: list[Run], small: Dataset) -> Non
         assert (labels == small.y_test).all()
         assert (probabilities.argmax(axis=1) == labels).mean() == run.metrics["accuracy"]
         assert run.metrics["n_test"] == len(labels) == 100
-        assert run.metrics["loss"] == pytest.approx(evaluation.cross_entropy(probabilities, labels))
+        assert run.metrics["loss"] == pytest.approx(classification.cross_entropy(probabilities, labels))
         assert run.metrics["weights_sha256"] == run.history[-1].weights_sha256
         assert run.metrics["accuracy"] == run.history[-1].test_accuracy
         assert (run.metrics["dataset"], run.metrics["official"]) == ("synthetic", None)
@@ -235,7 +237,7 @@ def test_clean_training_accuracy_is_that_of_the_final_weights_on_unchanged_image
 
     for run in pair:
         model = keras.models.load_model(run.path / "model.keras")
-        answers = training.predictor(model)(small.x_train).argmax(axis=1)
+        answers = networks.predictor(model)(small.x_train).argmax(axis=1)
         assert (answers == small.y_train).mean() == run.metrics["train_accuracy_clean"]
 
 

@@ -12,11 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import backends, dataset, environment, evaluation, exporting, files, training
-from cifar.dataset import Dataset
+from cifar import networks
+from cifar.data import dataset
+from cifar.data.dataset import Dataset
 from cifar.errors import CifarError
-from cifar.report.progress import Silent
-from cifar.run import Run
+from cifar.metrics import classification
+from cifar.runs.keras_model import load_keras
+from cifar.runs.run import Run
+from cifar.system import environment, files
+from cifar.training import backends, loop
+from cifar.training.callback import SilentCallback
 
 WHY = Path(__file__).with_name("why.json")
 MOVES = (0, 0.1, 0.25, 0.5, 1)  # pixels
@@ -27,7 +32,7 @@ LOOKED_AT = 2_000  # test images, for channels that never answer
 
 def explain(run: Run, data: Dataset) -> dict[str, Any]:
     """All of it for one run."""
-    model = exporting.load_keras(run)
+    model = load_keras(run)
     return {
         "moved": {f"{by:g}": _accuracy(model, moved(data.x_test, by), data) for by in MOVES},
         "further": {name: further(run, data, model.get_weights(), factor) for name, factor in RATES.items()},
@@ -44,13 +49,13 @@ def moved(images: NDArray[np.uint8], by: float) -> NDArray[np.uint8]:
 
 def further(run: Run, data: Dataset, weights: list[Any], factor: float) -> list[dict[str, float]]:
     """The epochs after a run's last, at `factor` times its learning rate, from fresh optimizer state."""
-    model = training.prepare(run.recipe)
+    model = loop.build_and_compile(run.recipe)
     model.set_weights(weights)
     model.optimizer.learning_rate = factor * run.recipe.learning_rate
-    train_on = backends.loop(model, run.recipe, data)
+    train_on = backends.epoch_trainer(model, run.recipe, data)
     epochs = []
     for number in range(run.recipe.epochs + 1, run.recipe.epochs + 1 + FURTHER):
-        loss, _ = train_on(number, Silent())
+        loss, _ = train_on(number, SilentCallback())
         epochs.append({"loss": loss, "test_accuracy": _accuracy(model, data.x_test, data)})
     return epochs
 
@@ -67,7 +72,7 @@ def silent(model: Any, images: NDArray[np.uint8]) -> dict[str, list[int]]:
 
 
 def _accuracy(model: Any, images: NDArray[np.uint8], data: Dataset) -> float:
-    return evaluation.score(evaluation.predict(training.predictor(model), images), data.y_test).accuracy
+    return classification.score(classification.predict(networks.predictor(model), images), data.y_test).accuracy
 
 
 def main(*folders: str) -> None:

@@ -9,8 +9,8 @@ from cifar.cli.output import Json, note, stdout, write_json
 from cifar.errors import CifarError, UsageError
 
 if TYPE_CHECKING:
-    from cifar.regression.limits import Limits
-    from cifar.regression.verdict import Comparison
+    from cifar.compare.limits import Limits
+    from cifar.compare.verdict import Comparison
 
 
 def compare(
@@ -42,15 +42,16 @@ def compare(
 
     Example: cifar compare base.json head.json --markdown verdicts.md
     """
-    from cifar import files, regression, results
-    from cifar.regression.limits import Limits, read_limits
+    from cifar.compare import compare_results, results
+    from cifar.compare.limits import Limits, read_limits
     from cifar.report import verdicts
+    from cifar.system import files
 
     allowed = read_limits(limits) if limits else Limits()
     if not revisions:
         if expression or repeats:
             raise UsageError("-k and --repeats go with --revisions.")
-        found = regression.compare(results.read(Path(base)), results.read(Path(head)), allowed)
+        found = compare_results(results.read(Path(base)), results.read(Path(head)), allowed)
     else:
         found = _measure(base, head, expression, repeats or 5, allowed)
     if markdown:
@@ -64,9 +65,9 @@ def compare(
 
 
 def _measure(base: str, head: str, expression: str | None, repeats: int, limits: "Limits") -> "Comparison":
-    from cifar import revisions
+    from cifar.compare import revisions
 
-    return revisions.compare(base, head, expression, repeats, limits, note)
+    return revisions.compare_revisions(base, head, expression, repeats, limits, note)
 
 
 def _end(found: "Comparison", strict: bool) -> None:

@@ -18,7 +18,7 @@ def info(as_json: Json = False) -> None:
 
     Example: cifar data info
     """
-    from cifar import dataset, download
+    from cifar.data import dataset, download
     from cifar.report import terminal
 
     named = os.environ.get("CIFAR10_DIR")
@@ -44,7 +44,7 @@ def fetch(as_json: Json = False) -> None:
 
     Example: cifar data fetch
     """
-    from cifar import download
+    from cifar.data import download
 
     path = download.fetch(note)
     answer: dict[str, Any] = {"path": str(path)}
@@ -64,7 +64,7 @@ def verify(
 
     Example: cifar data verify data
     """
-    from cifar import dataset
+    from cifar.data import dataset
     from cifar.report import terminal
 
     if place and data_dir:

@@ -9,10 +9,10 @@ from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
 from cifar.errors import UsageError, one_of
 
 if TYPE_CHECKING:
-    from cifar.dataset import Dataset
-    from cifar.evaluation import Scores
-    from cifar.formats.foreign import Reading
-    from cifar.run import Run
+    from cifar.data.dataset import Dataset
+    from cifar.inference.external import Preprocessing
+    from cifar.metrics.classification import Scores
+    from cifar.runs.run import Run
 
 InputRange = Annotated[str | None, typer.Option(help="Of a float input: 0..1, 0..255 or -1..1.", metavar="RANGE")]
 Channels = typer.Option(help="Or of pixels from 0 to 1: three numbers with commas.", metavar="R,G,B")
@@ -37,7 +37,7 @@ def evaluate(
 
     Example: cifar evaluate model.onnx --input-range 0..1
     """
-    from cifar import foreign
+    from cifar.inference import scoring
 
     if (path / "recipe.json").exists() or (path.is_dir() and not (path / "saved_model.pb").exists()):
         if any(option is not None for option in (input_range, mean, std, labels, data, threads)):
@@ -45,23 +45,26 @@ def evaluate(
         _evaluate_run(path, data_dir, as_json)
     else:
         _evaluate_file(
-            path, foreign.reading_of(input_range, mean, std), labels, data, data_dir, threads or 2, as_json
+            path, scoring.parse_preprocessing(input_range, mean, std), labels, data, data_dir, threads or 2, as_json
         )
 
 
 def _evaluate_run(path: Path, data_dir: DataDir, as_json: bool) -> None:
-    from cifar import environment, evaluation, exporting, training
+    from cifar import networks
+    from cifar.metrics import classification
     from cifar.report import tables
-    from cifar.run import Run
+    from cifar.runs.keras_model import load_keras
+    from cifar.runs.run import Run
+    from cifar.system import environment
 
     run = Run(path)
     metrics = run.metrics
     data = data_of(run, data_dir)
     with stderr.status("Scoring"):
         environment.configure(run.recipe.threads)
-        model = exporting.load_keras(run)
-        probabilities = evaluation.predict(training.predictor(model), data.x_test)
-    scores = evaluation.score(probabilities, data.y_test)
+        model = load_keras(run)
+        probabilities = classification.predict(networks.predictor(model), data.x_test)
+    scores = classification.score(probabilities, data.y_test)
     if scores.accuracy != metrics["accuracy"]:
         note(f"The run recorded {metrics['accuracy']:.2%}; here it is {scores.accuracy:.2%}.")
     keep = ("network", "augment", "seed", "weights_sha256", "dataset", "official", "data_sha256")
@@ -69,26 +72,29 @@ def _evaluate_run(path: Path, data_dir: DataDir, as_json: bool) -> None:
         "path": str(path),
         **{key: metrics[key] for key in keep},
         "recorded_accuracy": metrics["accuracy"],
-        "probabilities_sha256": evaluation.sha256(probabilities),
+        "probabilities_sha256": classification.sha256(probabilities),
     }
     _answer(path, facts, scores, data, tables.data_caption(metrics), as_json)
 
 
 def _evaluate_file(
     path: Path,
-    reading: "Reading",
+    preprocessing: "Preprocessing",
     labels: str | None,
     chosen: str | None,
     data_dir: DataDir,
     threads: int,
     as_json: bool,
 ) -> None:
-    from cifar import dataset, evaluation, foreign, manifest
-    from cifar.formats.foreign import ReadingNeededError, format_of
+    from cifar.data import dataset
+    from cifar.formats import manifest
+    from cifar.inference import scoring
+    from cifar.inference.external import PreprocessingNeededError, format_of
+    from cifar.metrics import classification
     from cifar.report import tables
 
     kind = format_of(path)
-    line = manifest.vouch(path)
+    line = manifest.verify_checksum(path)
     name = one_of("data set", chosen or (line.dataset if line else "cifar10"), dataset.NAMES)
     if line is None and kind == "saved-model":
         note(
@@ -97,12 +103,12 @@ def _evaluate_file(
     if name == "synthetic" and data_dir is not None:
         raise UsageError(dataset.NOT_OF_SYNTHETIC)
     data = dataset.by_name(name, data_dir, note, download=False)
-    order = foreign.class_order(labels) if labels else None
+    order = scoring.class_order(labels) if labels else None
     with stderr.status("Scoring"):
         try:
-            scored = foreign.score(path, data, reading, order, threads)
-        except ReadingNeededError as error:
-            raise foreign.with_trials(error, path, data, order) from error
+            scored = scoring.score(path, data, preprocessing, order, threads)
+        except PreprocessingNeededError as error:
+            raise scoring.with_trials(error, path, data, order) from error
     known = {"dataset": data.name, "official": data.official, "data_sha256": data.sha256}
     facts = {
         "path": str(path),
@@ -110,11 +116,11 @@ def _evaluate_file(
         "vouched": scored.line is not None,
         "outputs": scored.outputs,
         **known,
-        "probabilities_sha256": evaluation.sha256(scored.probabilities),
+        "probabilities_sha256": classification.sha256(scored.probabilities),
     }
     vouched = "Its manifest vouches for the file." if scored.line else "No manifest vouches for the file."
     caption = f"{tables.data_caption({**known, 'n_test': len(data.x_test)})} {vouched}"
-    _answer(path, facts, evaluation.score(scored.probabilities, data.y_test), data, caption, as_json)
+    _answer(path, facts, classification.score(scored.probabilities, data.y_test), data, caption, as_json)
 
 
 def _answer(
@@ -154,7 +160,7 @@ def data_of(run: "Run", data_dir: DataDir) -> "Dataset":
     Raises:
         UsageError: what is here has another digest.
     """
-    from cifar import dataset
+    from cifar.data import dataset
 
     name = run.recipe.dataset
     data = dataset.by_name(name, data_dir, note)

@@ -13,8 +13,8 @@ from cifar.errors import one_of
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from cifar.manifest import Line
-    from cifar.run import Run
+    from cifar.formats.manifest import ManifestEntry
+    from cifar.runs.run import Run
 
 
 class Command(TyperCommand):
@@ -62,18 +62,19 @@ def export(
 
     Example: cifar export runs/first-none-s0 --format onnx onnx-int8 --to models
     """
-    from cifar import environment, exporting
-    from cifar.formats import EQUAL, FORMATS
-    from cifar.run import Run
+    from cifar import export
+    from cifar.formats import FLOAT32_FORMATS, FORMATS
+    from cifar.runs.run import Run
+    from cifar.system import environment
 
-    asked = FORMATS if "all" in (formats or ()) else formats or EQUAL
+    asked = FORMATS if "all" in (formats or ()) else formats or FLOAT32_FORMATS
     names = [one_of("format", name, FORMATS, also=", or all") for name in dict.fromkeys(asked)]
     run = Run(path)
     run.metrics  # noqa: B018 - fails here if the run is not finished
     data = data_of(run, data_dir)
     with stderr.status("Exporting, and checking every file in its own runtime"):
         environment.configure(run.recipe.threads)
-        lines = exporting.export([run], data, names, to, run.recipe.threads, max_drop)
+        lines = export.export_runs([run], data, names, to, run.recipe.threads, max_drop)
     if card:
         _write_card(run, to or run.path / "exports")
     if as_json:
@@ -85,15 +86,16 @@ def export(
 
 def _write_card(run: "Run", folder: Path) -> None:
     """Write the card of all of a run's files in a folder."""
-    from cifar import files, manifest
+    from cifar.analysis.finished_run import Result
+    from cifar.formats import manifest
     from cifar.report import card
-    from cifar.report.result import Result
+    from cifar.system import files
 
     mine = manifest.of_weights(folder, run.metrics["weights_sha256"])
     files.write(folder / f"{run.path.name}.md", card.markdown(Result(run), mine))
 
 
-def _table(run: "Run", lines: "list[Line]") -> "Group":
+def _table(run: "Run", lines: "list[ManifestEntry]") -> "Group":
     from cifar.report import terminal
 
     rows = [
@@ -102,7 +104,7 @@ def _table(run: "Run", lines: "list[Line]") -> "Group":
             f"{line.bytes:,}",
             f"{line.accuracy:.2%}",
             f"{line.agreement:.2%}",
-            f"{line.largest_difference:.0e}",
+            f"{line.max_difference:.0e}",
             f"{line.runtime} {line.runtime_version}",
         )
         for line in lines

@@ -18,8 +18,8 @@ def networks(
 
     Example: cifar networks first
     """
-    from cifar import environment
     from cifar import networks as rooms
+    from cifar.system import environment
 
     names = [rooms.check_name(name)] if name else list(rooms.NETWORKS)
     with stderr.status("Starting TensorFlow"):

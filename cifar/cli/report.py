@@ -9,7 +9,7 @@ from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
 from cifar.errors import NotFoundError, UsageError, one_of
 
 if TYPE_CHECKING:
-    from cifar.run import Run
+    from cifar.runs.run import Run
 
 RunsArgument = Annotated[Path, typer.Argument(help="A folder of runs, or one run.", metavar="RUNS")]
 HISTORY = Path("bench", "history")  # of this project: a result per release
@@ -72,10 +72,12 @@ def _report_trend(folder: Path, as_json: bool) -> None:
 
 
 def _report_runs(folder: Path, pick: str, data_dir: Path | None, markdown: Path | None, as_json: bool) -> None:
-    from cifar import dataset, files
-    from cifar.evaluation import PICKS
-    from cifar.report import figures, section, summary, tables, terminal
-    from cifar.run import runs_in
+    from cifar.analysis import summary
+    from cifar.data import dataset
+    from cifar.metrics.classification import PICKS
+    from cifar.report import figures, table, tables, terminal
+    from cifar.runs.run import runs_in
+    from cifar.system import files
 
     one_of("rule for --pick", pick, PICKS)
     found = runs_in(folder)
@@ -96,7 +98,7 @@ def _report_runs(folder: Path, pick: str, data_dir: Path | None, markdown: Path 
     with stderr.status("Drawing"):
         drawn = figures.draw_all(whole, folder / "figures", pick, images, networks=not alone)
     if markdown:
-        files.write(markdown, section.markdown(tables.sections(whole, pick)))
+        files.write(markdown, table.markdown(tables.sections(whole, pick)))
     if as_json:
         write_json({**whole.facts(pick), "figures": [str(path) for path in drawn]})
         return
@@ -110,7 +112,7 @@ def runs(folder: RunsArgument = Path("runs"), as_json: Json = False) -> None:
     Example: cifar runs runs
     """
     from cifar.report import terminal
-    from cifar.run import runs_in
+    from cifar.runs.run import runs_in
 
     found = runs_in(folder)
     if as_json:

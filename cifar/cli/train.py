@@ -14,12 +14,12 @@ import typer
 
 from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
 from cifar.errors import BusyError, CifarError, UsageError, one_of
-from cifar.recipes import MOST_EPOCHS, MOST_THREADS
+from cifar.recipes import MAX_EPOCHS, MAX_THREADS
 
 if TYPE_CHECKING:
-    from cifar.dataset import Dataset
+    from cifar.data.dataset import Dataset
     from cifar.recipes import Recipe
-    from cifar.suite import Outcome
+    from cifar.training.sweep import RecipeResult
 
 DATA = ("auto", "cifar10", "synthetic")
 DEVICES = ("cpu", "gpu")
@@ -42,12 +42,12 @@ def train(
     profile: Annotated[
         str, typer.Option(help="quick: 10,000 images, 5 epochs. reference: the full recipes.")
     ] = "quick",
-    epochs: Annotated[int | None, typer.Option(min=1, max=MOST_EPOCHS, help="Instead of the profile's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=MAX_EPOCHS, help="Instead of the profile's.")] = None,
     data: Annotated[str, typer.Option(help="auto (cifar10, else synthetic), cifar10 or synthetic.")] = "auto",
     data_dir: DataDir = None,
     runs: Annotated[Path, typer.Option(help="The folder for run folders.", metavar="DIR")] = Path("runs"),
     threads: Annotated[
-        int, typer.Option(min=1, max=MOST_THREADS, help="Part of the recipe: another count, other weights.")
+        int, typer.Option(min=1, max=MAX_THREADS, help="Part of the recipe: another count, other weights.")
     ] = 2,
     device: Annotated[str, typer.Option(help="cpu or gpu.")] = "cpu",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
@@ -59,14 +59,16 @@ def train(
 
     Example: cifar train --network first --augment none --augment shift-flip --seed 0 --seed 1
     """
-    from cifar import dataset, environment, networks, recipes
+    from cifar import networks, recipes
+    from cifar.data import dataset
+    from cifar.system import environment
 
     names = [networks.check_name(name) for name in network or networks.NETWORKS]
     policies = [one_of("augmentation policy", name, recipes.POLICIES) for name in augment or ("none", "shift-flip")]
     one_of("profile", profile, recipes.PROFILES)
     one_of("data set", data, DATA)
     one_of("device", device, DEVICES)
-    backend = environment.asked_backend()
+    backend = environment.requested_backend()
     with _interruptible(runs):
         loaded = dataset.load(data, data_dir, note)
         if loaded.name == "synthetic":
@@ -94,47 +96,53 @@ def train(
 
 def _train(
     recipes: "Sequence[Recipe]", loaded: "Dataset", runs: Path, device: str, quiet: bool
-) -> "Sequence[Outcome]":
-    from cifar import environment, suite
+) -> "Sequence[RecipeResult]":
     from cifar.report import progress
+    from cifar.system import environment
+    from cifar.training import sweep
+    from cifar.training.callback import SilentCallback
 
     backend = recipes[0].backend
     with stderr.status(f"Starting {environment.BACKENDS[backend].name}"):
         environment.configure(recipes[0].threads, device, backend)
-    note(environment.in_words(recipes[0].threads, backend))
+    note(environment.describe(recipes[0].threads, backend))
 
     @contextmanager
-    def watching(recipe: "Recipe", number: int) -> Iterator[Any]:
+    def make_callback(recipe: "Recipe", number: int) -> Iterator[Any]:
         if quiet:
-            yield progress.Silent()
+            yield SilentCallback()
             return
         images = min(recipe.train_images or len(loaded.x_train), len(loaded.x_train))
-        with progress.Watcher(stderr, recipe, images, number, len(recipes)) as watch:
-            yield watch
+        with progress.ProgressCallback(stderr, recipe, images, number, len(recipes)) as callback:
+            yield callback
 
-    return suite.train_all(recipes, loaded, runs, watching, note)
+    return sweep.train_all(recipes, loaded, runs, make_callback, note)
 
 
-def _export(outcomes: "Sequence[Outcome]", loaded: "Dataset", threads: int) -> CifarError | None:
+def _export(outcomes: "Sequence[RecipeResult]", loaded: "Dataset", threads: int) -> CifarError | None:
     """Export what is not exported yet; a file that differs does not keep the report from being made."""
-    from cifar import exporting, suite
+    from cifar import export
 
     try:
         with stderr.status("Exporting, and checking every file in its own runtime"):
-            suite.export_missing(outcomes, loaded, threads)
-    except exporting.ParityError as refusal:
+            finished = [outcome.run for outcome in outcomes if outcome.run and outcome.run.finished]
+            export.export_missing(finished, loaded, threads)
+    except export.ParityError as refusal:
         return refusal
     return None
 
 
-def _report(outcomes: "Sequence[Outcome]", loaded: "Dataset", runs: Path, as_json: bool, proven: bool) -> None:
+def _report(outcomes: "Sequence[RecipeResult]", loaded: "Dataset", runs: Path, as_json: bool, proven: bool) -> None:
     """Draw the figures; print the report, or the outcomes as JSON."""
-    from cifar.report import figures, summary, terminal
-    from cifar.run import runs_in
+    from cifar.analysis import summary
+    from cifar.report import figures, terminal
+    from cifar.runs.run import runs_in
 
     mine = [outcome.run for outcome in outcomes if outcome.run]
     try:
-        whole = summary.summarise(runs_in(runs)).around(mine)  # other seeds and policies of the same networks count
+        whole = summary.summarise(runs_in(runs)).restrict_to(
+            mine
+        )  # other seeds and policies of the same networks count
     except UsageError as error:
         note(f"The report is of this command's runs alone. {error}")
         whole = summary.summarise(mine)
@@ -151,7 +159,7 @@ def _report(outcomes: "Sequence[Outcome]", loaded: "Dataset", runs: Path, as_jso
             note(f"Models in three formats, proven equal: {exports} and in each other run.")
 
 
-def _end(outcomes: "Sequence[Outcome]", refusal: CifarError | None) -> None:
+def _end(outcomes: "Sequence[RecipeResult]", refusal: CifarError | None) -> None:
     """End with an error if an export was refused, or a run diverged or was passed over."""
     if refusal:
         raise refusal

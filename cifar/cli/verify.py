@@ -13,15 +13,15 @@ from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
 from cifar.errors import CifarError, UsageError, one_of
 
 if TYPE_CHECKING:
-    from cifar.dataset import Dataset
+    from cifar.data.dataset import Dataset
     from cifar.recipes import Recipe
-    from cifar.run import Run
+    from cifar.runs.run import Run
 
 
 def verify(
     path: Annotated[Path | None, typer.Argument(help="A run folder.", metavar="RUN", show_default=False)] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Only the run's first N epochs.", metavar="N")] = None,
-    rung: Annotated[
+    check: Annotated[
         list[str] | None,
         typer.Option(
             help="repeated (default), interrupted, images, exports, or all; repeat for several.", metavar="RUNG"
@@ -49,52 +49,56 @@ def verify(
     if update and not golden:
         raise UsageError("--update goes with --golden.")
     if path is None:
-        if rung or epochs:
-            raise UsageError("--rung and --epochs speak of a run; --golden has none.")
+        if check or epochs:
+            raise UsageError("--check and --epochs speak of a run; --golden has none.")
         _verify_golden(threads or 2, update, as_json)
     else:
-        _verify_run(path, rung or ["repeated"], epochs, threads, data_dir, as_json)
+        _verify_run(path, check or ["repeated"], epochs, threads, data_dir, as_json)
 
 
 def _verify_run(
-    path: Path, rungs: list[str], epochs: int | None, threads: int | None, data_dir: DataDir, as_json: bool
+    path: Path, checks: list[str], epochs: int | None, threads: int | None, data_dir: DataDir, as_json: bool
 ) -> None:
-    from cifar import environment, proof
-    from cifar.proof.finding import Asked
+    from cifar import verify
     from cifar.report import tables, terminal
-    from cifar.run import Run
+    from cifar.runs.run import Run
+    from cifar.system import environment
+    from cifar.verify.result import CheckOptions
 
-    wanted = [one_of("rung", name, (*proof.RUNGS, "all")) for name in rungs]
-    names = list(proof.RUNGS) if "all" in wanted else list(dict.fromkeys(wanted))
+    wanted = [one_of("check", name, (*verify.CHECKS, "all")) for name in checks]
+    names = list(verify.CHECKS) if "all" in wanted else list(dict.fromkeys(wanted))
     run = Run(path)
     data = data_of(run, data_dir)
-    asked = Asked(threads or run.recipe.threads, _watching(run, data), epochs)
+    options = CheckOptions(threads or run.recipe.threads, _make_callback(run, data), epochs)
     with stderr.status("Starting TensorFlow"):
-        environment.configure(asked.threads, run.environment.get("device", "cpu"), run.recipe.backend)
-    proofs = []
+        environment.configure(options.threads, run.environment.get("device", "cpu"), run.recipe.backend)
+    verifications = []
     for name in names:
-        with stderr.status(f"{name}: {proof.RUNGS[name].shows}?"):
-            proofs.append(proof.climb(run, data, name, asked))
-    different = [found for found in proofs if found.result == "different"]
+        with stderr.status(f"{name}: {verify.CHECKS[name].shows}?"):
+            verifications.append(verify.run_check(run, data, name, options))
+    different = [found for found in verifications if found.result == "different"]
     if as_json:
-        write_json({"path": str(path), "equal": not different, "rungs": [found.model_dump() for found in proofs]})
+        write_json(
+            {"path": str(path), "equal": not different, "checks": [found.model_dump() for found in verifications]}
+        )
     else:
-        stdout.print(terminal.rendered(tables.proofs([(path.name, found) for found in proofs])))
+        stdout.print(terminal.rendered(tables.verifications([(path.name, found) for found in verifications])))
     if different:
-        raise CifarError(f"{path}: {different[0].words}.")
+        raise CifarError(f"{path}: {different[0].message}.")
 
 
-def _watching(run: "Run", data: "Dataset") -> Any:
+def _make_callback(run: "Run", data: "Dataset") -> Any:
     from cifar.report import progress
 
     images = len(data.head(run.recipe.train_images).x_train)
-    return lambda recipe: progress.Watcher(stderr, recipe, images, 1, 1)
+    return lambda recipe: progress.ProgressCallback(stderr, recipe, images, 1, 1)
 
 
 def _verify_golden(threads: int, update: bool, as_json: bool) -> None:
-    from cifar import dataset, environment
-    from cifar.proof import golden
+    from cifar.data import dataset
     from cifar.report import progress
+    from cifar.system import environment
+    from cifar.verify import golden
 
     in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
     if update and in_ci:
@@ -111,11 +115,11 @@ def _verify_golden(threads: int, update: bool, as_json: bool) -> None:
         environment.configure(threads)
 
     @contextmanager
-    def watching(recipe: "Recipe", number: int) -> Iterator[Any]:
-        with progress.Watcher(stderr, recipe, dataset.SYNTHETIC_TRAIN, number, len(golden.RUNS)) as watch:
-            yield watch
+    def make_callback(recipe: "Recipe", number: int) -> Iterator[Any]:
+        with progress.ProgressCallback(stderr, recipe, dataset.SYNTHETIC_TRAIN, number, len(golden.RUNS)) as callback:
+            yield callback
 
-    made = golden.measure(threads, watching)
+    made = golden.measure(threads, make_callback)
     difference = golden.difference(entry, made) if entry else None
     if difference:
         raise CifarError(

@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar.evaluation import Probabilities
+from cifar.metrics.classification import Probabilities
 
 INPUT, OUTPUT = "image", "probabilities"
 
@@ -46,7 +46,7 @@ class Loaded(Protocol):
         """Probabilities, float32 (N, 10), in host memory, of uint8 images (N, 32, 32, 3)."""
 
 
-class Room(Protocol):
+class FormatModule(Protocol):
     """What a format's module offers."""
 
     def write(self, source: Source, path: Path) -> None:
@@ -65,7 +65,7 @@ class Format:
 
     Attributes:
         suffix: how its files end.
-        module: the module here that knows it.
+        module_name: the module here that knows it.
         runtime: the distribution that runs it.
         providers: what must really run it, by device; a device that is not named cannot run it.
         precision: of its weights; int8 computes in integers too.
@@ -73,16 +73,16 @@ class Format:
     """
 
     suffix: str
-    module: str
+    module_name: str
     runtime: str
     providers: dict[str, str]
     precision: str = "float32"
     max_drop: float | None = None
 
     @property
-    def room(self) -> Room:
+    def module(self) -> FormatModule:
         """The format's module, imported when first asked for: a runtime is heavy."""
-        return cast(Room, importlib.import_module(f"cifar.formats.{self.module}"))
+        return cast(FormatModule, importlib.import_module(f"cifar.formats.{self.module_name}"))
 
 
 _TENSORFLOW = {"cpu": "CPU", "gpu": "GPU"}
@@ -97,5 +97,5 @@ FORMATS: dict[str, Format] = {
     "onnx": Format(".onnx", "onnx", "onnxruntime", _ONNX_RUNTIME),
     "onnx-int8": Format(".int8.onnx", "onnx_int8", "onnxruntime", _ONNX_RUNTIME, "int8", 1.0),
 }
-EQUAL = tuple(name for name, form in FORMATS.items() if form.max_drop is None)
+FLOAT32_FORMATS = tuple(name for name, form in FORMATS.items() if form.max_drop is None)
 """The formats whose files must answer as the Keras model does; written where none is named."""

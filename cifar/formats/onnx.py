@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import machine
 from cifar.errors import UsageError, printable
-from cifar.evaluation import Probabilities
 from cifar.formats import FORMATS, INPUT, OUTPUT, Loaded, Source
 from cifar.formats.graph import serving
+from cifar.metrics.classification import Probabilities
+from cifar.system import hardware
 
 OPSET = 18
 
@@ -30,7 +30,7 @@ def convert(source: Source) -> Any:
     serve = serving(source.model).serve
     signature = [tf.TensorSpec((None, 32, 32, 3), tf.uint8, name=INPUT)]
     tf2onnx.utils.INTERNAL_NAME = 1  # else its names count what this process has converted, as the doc_string does
-    with machine.quiet(show_failure=False):
+    with hardware.quiet(show_failure=False):
         proto, _ = tf2onnx.convert.from_function(serve, input_signature=signature, opset=OPSET)
     _make_constant(proto, serve.get_concrete_function())
     for end in (*proto.graph.input, *proto.graph.output):
@@ -68,7 +68,7 @@ def start(path: Path, threads: int, device: str = "cpu") -> tuple[Any, int, str]
     options.intra_op_num_threads = threads
     asked = FORMATS["onnx"].providers[device]
     provider = asked if asked in onnxruntime.get_available_providers() else "CPUExecutionProvider"
-    with machine.count_threads() as started:
+    with hardware.count_threads() as started:
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
     return session, 1 + started(), str(session.get_providers()[0])
 

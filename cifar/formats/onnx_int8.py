@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import machine
 from cifar.formats import INPUT, Source
 from cifar.formats.onnx import convert, examine, load, read_metadata, save
+from cifar.system import hardware
 
 __all__ = ["examine", "load", "read_metadata", "write"]
 
@@ -33,7 +33,7 @@ def write(source: Source, path: Path) -> None:
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
             return next(self._batches, None)
 
-    with tempfile.TemporaryDirectory() as scratch, machine.quiet(show_failure=False):
+    with tempfile.TemporaryDirectory() as scratch, hardware.quiet(show_failure=False):
         names = ("converted", "prepared", "quantised")
         converted, prepared, quantised = (str(Path(scratch, f"{name}.onnx")) for name in names)
         onnx.save(convert(source), converted)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import environment, machine
-from cifar.evaluation import Probabilities
 from cifar.formats import INPUT, OUTPUT, Loaded, Source
 from cifar.formats.graph import serving
+from cifar.metrics.classification import Probabilities
+from cifar.system import environment, hardware
 
 METADATA_FILE = Path("assets.extra", "cifar.json")
 
@@ -25,7 +25,7 @@ def write(source: Source, path: Path, dtype: str = "uint8") -> None:
 
     module = serving(source.model, dtype)
     try:
-        with machine.quiet():
+        with hardware.quiet():
             tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
     except tf.errors.OpError as error:
         raise OSError(None, error.message, str(path)) from error

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import machine
-from cifar.evaluation import Probabilities
 from cifar.formats import Loaded, Source, saved_model
+from cifar.metrics.classification import Probabilities
+from cifar.system import hardware
 
 METADATA_NAME = "cifar.json"
 
@@ -36,7 +36,7 @@ def convert(source: Source, path: Path, adjust: Callable[[Any], None], dtype: st
         saved_model.write(source, Path(scratch, "model"), dtype)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(scratch, "model")))
         adjust(converter)
-        with machine.quiet(show_failure=False):
+        with hardware.quiet(show_failure=False):
             content = converter.convert()
     path.write_bytes(_with_metadata(content, source.metadata))
 
@@ -45,7 +45,7 @@ def start(path: Path, threads: int) -> tuple[Any, int, str]:
     """LiteRT's interpreter of a file, its tensors allocated; how many threads compute, and what computes."""
     from ai_edge_litert.interpreter import Interpreter
 
-    with machine.count_threads() as started, machine.quiet():
+    with hardware.count_threads() as started, hardware.quiet():
         interpreter = Interpreter(str(path), num_threads=threads)
         interpreter.allocate_tensors()
     operations = {operation["op_name"] for operation in interpreter._get_ops_details()}

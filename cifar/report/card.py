@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cifar.manifest import Line
-from cifar.report.result import Result
-from cifar.report.section import markdown_table
+from cifar.analysis.finished_run import Result
+from cifar.formats.manifest import ManifestEntry
+from cifar.report.table import markdown_table
 from cifar.report.tables import data_caption
 
 WORST = 5  # confusions named
@@ -49,7 +49,7 @@ trains it again. SHA-256 of its weights:
 FILES = ("file", "precision", "bytes>", "test accuracy>", "change>", "same class>")
 
 
-def markdown(result: Result, lines: Sequence[Line]) -> str:
+def markdown(result: Result, lines: Sequence[ManifestEntry]) -> str:
     """The card of a finished run's exports.
 
     Args:
@@ -77,7 +77,7 @@ def markdown(result: Result, lines: Sequence[Line]) -> str:
     )
 
 
-def _file(line: Line, accuracy: float) -> tuple[str, ...]:
+def _file(line: ManifestEntry, accuracy: float) -> tuple[str, ...]:
     return (
         f"`{line.file}`",
         line.precision,

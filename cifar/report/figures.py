@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar import files
-from cifar.evaluation import PICKS
+from cifar.analysis.finished_run import Result
+from cifar.analysis.summary import Group, Summary
+from cifar.metrics.classification import PICKS
 from cifar.recipes import POLICIES
-from cifar.report.result import Result
-from cifar.report.summary import Group, Summary
 from cifar.report.tables import data_caption
+from cifar.system import files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,30 +70,30 @@ def draw_all(
     written = []
     groups = summary.groups if networks else []
     if len(groups) > 1 and _common(groups):
-        with files.held(folder):
+        with files.locked_dir(folder):
             files.write(folder / "curves.png", _png(overview(groups), histories=histories(groups)))
         written.append(folder / "curves.png")
     for group in groups:
-        written += _draw(group.firsts(), group.results, folder, f"{group.name}-", pick, images)
+        written += _draw(group.first_seed_results(), group.results, folder, f"{group.name}-", pick, images)
     for result in summary.results:
         written += _draw([result], [result], result.run.path / "figures", "", pick, images)
     return written
 
 
 def _draw(
-    firsts: Sequence[Result],
+    first_seed_results: Sequence[Result],
     everyone: Sequence[Result],
     folder: Path,
     prefix: str,
     pick: str,
     images: dict[str, NDArray[np.uint8]],
 ) -> list[Path]:
-    drawn = {"curves": curves(everyone), "confusion": confusion(firsts)}
-    mine = firsts[0].pictures(images)
+    drawn = {"curves": curves(everyone), "confusion": confusion(first_seed_results)}
+    mine = first_seed_results[0].pictures(images)
     if mine is not None:
-        drawn["misclassified"] = misclassified(firsts, mine, pick)
+        drawn["misclassified"] = misclassified(first_seed_results, mine, pick)
     contents = {folder / f"{prefix}{name}.png": _png(figure) for name, figure in drawn.items()}
-    with files.held(folder):
+    with files.locked_dir(folder):
         for path, content in contents.items():
             files.write(path, content)
     return list(contents)

@@ -8,21 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from cifar.recipes import Recipe
-from cifar.records import Epoch, Timing
+from cifar.runs.schemas import Epoch, Timing
 
 
-class Silent:
-    """A Watch that says nothing."""
-
-    def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
-        """Say nothing."""
-
-    def epoch(self, line: Epoch, timing: Timing) -> None:
-        """Say nothing."""
-
-
-class Watcher:
-    """A Watch of one run: a bar for the epoch under way where there is a terminal, and a line for every epoch.
+class ProgressCallback:
+    """A Callback of one run: a bar for the epoch under way where there is a terminal, and a line for every epoch.
 
     Args:
         console: on stderr.
@@ -45,7 +35,7 @@ class Watcher:
         self._task = self._bar.add_task("", total=images, figures="starting", visible=console.is_terminal)
         self._started, self._done = time.perf_counter(), 0
 
-    def __enter__(self) -> "Watcher":
+    def __enter__(self) -> "ProgressCallback":
         if self._console.is_terminal:
             self._bar.start()
         self._console.print(self._title, style="bold", highlight=False, markup=False)

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cifar.evaluation import PICKS
-from cifar.records import Proof
-from cifar.report.gains import Claim, Gain
-from cifar.report.result import Result
-from cifar.report.section import Section
-from cifar.report.summary import Average, Exported, Group, Summary, Versus
-from cifar.statistics import Interval, Mean
+from cifar.analysis.finished_run import Result
+from cifar.analysis.gains import Claim, Gain
+from cifar.analysis.summary import Average, BackendComparison, Exported, Group, Summary
+from cifar.metrics.classification import PICKS
+from cifar.metrics.statistics import Interval, Mean
+from cifar.report.table import Section
+from cifar.runs.schemas import Verification
 
 
 def data_caption(metrics: dict[str, Any]) -> str:
@@ -25,7 +25,7 @@ def sections(summary: Summary, pick: str) -> Iterator[Section]:
     """All of a report's tables, in order."""
     for group in summary.groups:
         yield from figures_of(group)
-        for result in group.firsts():
+        for result in group.first_seed_results():
             yield misclassified(result, pick)
     if between := summary.between_backends():
         yield backends(between)
@@ -47,9 +47,11 @@ def _figures_of(group: Group) -> Iterator[Section]:
         yield claims(group.claims())
     if exported := group.exported():
         yield exports(exported, caption)
-    proven = [(result.run.path.name, proof) for result in group.results for proof in result.proofs]
+    proven = [
+        (result.run.path.name, verification) for result in group.results for verification in result.verifications
+    ]
     if proven:
-        yield proofs(proven)
+        yield verifications(proven)
 
 
 def results(found: Sequence[Result]) -> Section:
@@ -61,7 +63,7 @@ def results(found: Sequence[Result]) -> Section:
             str(result.seed),
             f"{result.scores.accuracy:.1%}",
             _span(result.scores.interval),
-            f"{result.late('test_accuracy'):.1%}" if len(result.history) >= 5 else "-",
+            f"{result.mean_last_epochs('test_accuracy'):.1%}" if len(result.history) >= 5 else "-",
             f"{result.metrics['train_accuracy_clean']:.1%}",
             f"{result.scores.loss:.3f}",
             f"{result.scores.ece:.3f}",
@@ -108,8 +110,8 @@ def gains(found: Sequence[Gain], caption: str) -> Section:
             f"{gain.difference * 100:+.1f}",
             _signed(gain.interval),
             "-" if gain.p_value is None else f"{gain.p_value:.1g}",
-            f"{gain.late_difference * 100:+.1f}",
-            _signed(gain.late_interval),
+            f"{gain.mean_last_epochs_difference * 100:+.1f}",
+            _signed(gain.mean_last_epochs_interval),
         )
         for gain in found
     ]
@@ -122,7 +124,7 @@ def gains(found: Sequence[Gain], caption: str) -> Section:
     return Section("What augmentation buys", columns, rows, explained + caption)
 
 
-def backends(found: Sequence[Versus]) -> Section:
+def backends(found: Sequence[BackendComparison]) -> Section:
     """The same recipes on two backends."""
     rows = [
         (
@@ -178,13 +180,17 @@ def exports(found: Sequence[Exported], caption: str) -> Section:
     return Section("Exported formats", columns, rows, explained + caption)
 
 
-def proofs(found: Sequence[tuple[str, Proof]]) -> Section:
+def verifications(found: Sequence[tuple[str, Verification]]) -> Section:
     """What `cifar verify` found, by the run's name."""
     rows = [
-        (name, proof.rung, f"{proof.result}: {proof.words}. {proof.verified[:10]}, {_commit(proof.commit)}")
-        for name, proof in found
+        (
+            name,
+            verification.check,
+            f"{verification.result}: {verification.message}. {verification.verified[:10]}, {_commit(verification.commit)}",
+        )
+        for name, verification in found
     ]
-    return Section("Proof", ("run", "rung<", "found"), rows)
+    return Section("Verification", ("run", "rung<", "found"), rows)
 
 
 def misclassified(result: Result, pick: str) -> Section:

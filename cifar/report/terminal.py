@@ -10,12 +10,12 @@ from rich.console import Console, Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from cifar.analysis.finished_run import Result
+from cifar.analysis.summary import Summary
 from cifar.errors import printable
-from cifar.evaluation import PICKS
+from cifar.metrics.classification import PICKS
 from cifar.report import tables
-from cifar.report.result import Result
-from cifar.report.section import Section
-from cifar.report.summary import Summary
+from cifar.report.table import Section
 
 WIDE = 80  # characters of a terminal that tables are laid out for
 WIDTH, HEIGHT = 15, 16  # of a picture in the terminal, in half-block pixels
@@ -88,7 +88,7 @@ def show(console: Console, summary: Summary, pick: str, images: dict[str, NDArra
     for group in summary.groups:
         for section in tables.figures_of(group):
             console.print(rendered(section), "")
-        for result in group.firsts():
+        for result in group.first_seed_results():
             mine = result.pictures(images)
             if mine is not None and _has_colours(console):
                 _show_pictures(console, result, pick, mine)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group
 
-from cifar import files, results
+from cifar.compare import results
+from cifar.compare.results import Result, Row
 from cifar.errors import UsageError
 from cifar.report.terminal import table
-from cifar.results import Result, Row
+from cifar.system import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -127,7 +128,7 @@ def draw(trend: Trend, path: Path) -> None:
     Raises:
         cifar.errors.StorageError: it cannot be written.
     """
-    with files.aside(path) as scratch:
+    with files.atomic_replace(path) as scratch:
         figure(trend).savefig(scratch, dpi=110, metadata={"Software": None})
 
 

@@ -2,10 +2,10 @@
 
 from rich.console import Group
 
-from cifar.regression.verdict import WORDS, Comparison, Verdict
-from cifar.report.section import Section, markdown_table
+from cifar.compare.results import parts
+from cifar.compare.verdict import OUTCOMES, Comparison, Verdict
+from cifar.report.table import Section, markdown_table
 from cifar.report.terminal import rendered
-from cifar.results import parts
 
 TIMES = ("row", "base>", "head>", "change>", "95 %>", "verdict")
 OTHERS = ("row", "of", "base>", "head>", "verdict")
@@ -14,13 +14,13 @@ HIDDEN = {"time": ("not comparable",)}  # words that are worth no line, by quant
 
 def title(comparison: Comparison) -> str:
     """How many of what, in a line."""
-    counts = ", ".join(f"{comparison.count(word)} {word}" for word in WORDS if comparison.count(word))
+    counts = ", ".join(f"{comparison.count(outcome)} {outcome}" for outcome in OUTCOMES if comparison.count(outcome))
     return f"Verdicts: {counts or 'nothing to compare'}"
 
 
 def shown(comparison: Comparison) -> list[Verdict]:
     """The verdicts that are worth a line."""
-    return [found for found in comparison.verdicts if found.word not in HIDDEN.get(found.quantity, ("unchanged",))]
+    return [found for found in comparison.verdicts if found.outcome not in HIDDEN.get(found.quantity, ("unchanged",))]
 
 
 def sections(comparison: Comparison) -> list[Section]:
@@ -45,25 +45,25 @@ def _time_cells(verdict: Verdict) -> tuple[str, ...]:
         _value(verdict, verdict.head),
         f"x {verdict.change:.2f}",
         f"{low:.2f} to {high:.2f}",
-        verdict.word,
+        verdict.outcome,
     )
 
 
 def _other_cells(verdict: Verdict) -> tuple[str, ...]:
     values = (_value(verdict, verdict.base), _value(verdict, verdict.head))
-    return " ".join(parts(verdict.row)), verdict.quantity, *values, verdict.word
+    return " ".join(parts(verdict.row)), verdict.quantity, *values, verdict.outcome
 
 
 def notes(comparison: Comparison) -> list[str]:
     """What must be said under the table."""
     said = []
-    unchanged = [found for found in comparison.verdicts if found.quantity != "time" and found.word == "unchanged"]
+    unchanged = [found for found in comparison.verdicts if found.quantity != "time" and found.outcome == "unchanged"]
     if unchanged:
         said.append(f"{len(unchanged)} accuracies, agreements, sizes and digests are unchanged.")
-    if comparison.elsewhere:
-        said.append(f"Times are not comparable: {comparison.elsewhere}.")
-    for reason in dict.fromkeys(verdict.reason for verdict in shown(comparison) if verdict.word != "unchanged"):
-        if reason and reason != comparison.elsewhere:
+    if comparison.machine_mismatch:
+        said.append(f"Times are not comparable: {comparison.machine_mismatch}.")
+    for reason in dict.fromkeys(verdict.reason for verdict in shown(comparison) if verdict.outcome != "unchanged"):
+        if reason and reason != comparison.machine_mismatch:
             rows = [_short(verdict.row) for verdict in shown(comparison) if verdict.reason == reason]
             said.append(f"{', '.join(dict.fromkeys(rows))}: {reason}.")
     for kind, noise in comparison.noise.items():

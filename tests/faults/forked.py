@@ -13,7 +13,7 @@ from conftest import isolated
 PATIENCE = 240.0  # seconds for whatever is waited for
 FORKING = multiprocessing.get_context("forkserver")
 if sys.platform == "linux":  # elsewhere a process that has loaded them cannot be forked: each loads them itself
-    FORKING.set_forkserver_preload(["tensorflow", "keras", "matplotlib.figure", "cifar.suite", "cifar.cli"])
+    FORKING.set_forkserver_preload(["tensorflow", "keras", "matplotlib.figure", "cifar.training.sweep", "cifar.cli"])
 
 
 class Forked:

@@ -35,7 +35,7 @@ from archives import (
     unlike_uint8,
 )
 
-from cifar import archive, pickles
+from cifar.data import archive, pickles
 from cifar.errors import DataError
 from faults.conftest import Count, Tally
 
@@ -48,7 +48,7 @@ Lines = set[tuple[str, int]]
 def _small_and_published(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches, of which the sound ones are the published."""
     monkeypatch.setattr(archive, "BATCH", SMALL)
-    monkeypatch.setattr(archive, "LARGEST_FILE", 1 << 20)
+    monkeypatch.setattr(archive, "MAX_FILE_BYTES", 1 << 20)
     for name, content in SOUND.items():
         monkeypatch.setitem(archive.FILES_MD5, name, hashlib.md5(content).hexdigest())
 

@@ -16,14 +16,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_dataset import closed_address
 
-from cifar import cli, dataset, download, environment, exporting, manifest, networks, training
-from cifar.dataset import Dataset
+from cifar import cli, export, networks
+from cifar.data import dataset, download
+from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
-from cifar.formats import FORMATS
+from cifar.formats import FORMATS, manifest
 from cifar.recipes import POLICIES, recipe
-from cifar.records import Identity
 from cifar.report import figures
-from cifar.run import Run, claim
+from cifar.runs.run import Run, locked_run
+from cifar.runs.schemas import Identity
+from cifar.system import environment
+from cifar.training import loop
 from faults.conftest import Count, Tally
 
 RUN = "runs/tinynet.build-none-s0"
@@ -93,7 +96,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, small: Dataset) -> Iterator[P
         patch.chdir(path)
         patch.syspath_prepend(path)
         (run,) = train_here([recipe("tinynet:build", "none", epochs=1, dataset="synthetic")], small, path / "runs")
-        exporting.export([run], small, ["tflite"])
+        export.export_runs([run], small, ["tflite"])
         for name in ("CIFAR10_DIR", "CIFAR10_URL"):
             patch.delenv(name, raising=False)
         for name in ("HOME", "XDG_CACHE_HOME", "KERAS_HOME"):
@@ -103,10 +106,10 @@ def home(tmp_path_factory: pytest.TempPathFactory, small: Dataset) -> Iterator[P
         patch.setattr(environment, "configure", lambda *_, **__: None)
         patch.setattr(networks, "_reference", lambda _: network)
         patch.setattr(sys.modules["tinynet"], "build", lambda: network)
-        patch.setattr(training, "build_afresh", networks.build)  # clearing Keras's session takes a second
-        patch.setattr(training, "train", lambda *_: None)
-        patch.setattr(exporting, "export", lambda runs, *_, **__: manifest.read(runs[0].path / "exports"))
-        patch.setattr(exporting, "load_keras", lambda _: networks.build("tinynet:build"))
+        patch.setattr(loop, "build_with_fresh_names", networks.build)  # clearing Keras's session takes a second
+        patch.setattr(loop, "train", lambda *_: None)
+        patch.setattr(export, "export", lambda runs, *_, **__: manifest.read(runs[0].path / "exports"))
+        patch.setattr(export, "load_keras", lambda _: networks.build("tinynet:build"))
         patch.setattr(figures, "draw_all", lambda *_, **__: [Path("none")])
         yield path
 
@@ -220,7 +223,7 @@ def test_any_recipe_is_a_run_or_refused(tmp_path: Path, count: Count, tally: Tal
             assert "/" not in Run(place).recipe.name
             outcome = "read"
         tally(f"recipes {outcome}")
-        with contextlib.suppress(UsageError), claim(tmp_path / "runs", IDENTITY) as run:
+        with contextlib.suppress(UsageError), locked_run(tmp_path / "runs", IDENTITY) as run:
             assert run.identity == IDENTITY
         assert (place / "recipe.json").read_bytes() == content
         for path in (tmp_path / "runs").iterdir():

@@ -24,7 +24,7 @@ from test_dataset import (
     tar,
 )
 
-from cifar import archive, download
+from cifar.data import archive, download
 from cifar.errors import NotFoundError
 from faults.conftest import Count, Tally
 
@@ -212,7 +212,7 @@ def test_no_more_is_kept_on_disk_than_the_published_archive_has(site: Site, monk
     publish(monkeypatch, tar())
     largest = 0
 
-    def watching(handler: BaseHTTPRequestHandler) -> None:
+    def make_callback(handler: BaseHTTPRequestHandler) -> None:
         nonlocal largest
         begins(handler, None)
 
@@ -224,7 +224,7 @@ def test_no_more_is_kept_on_disk_than_the_published_archive_has(site: Site, monk
 
         until_closed(handler, piece, 0.001)
 
-    outcome, _ = fetched(site, watching)
+    outcome, _ = fetched(site, make_callback)
     assert "not the published one" in outcome
     assert largest <= len(tar()) + 4096
     assert archive.ARCHIVE in outcome

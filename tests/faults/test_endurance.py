@@ -22,11 +22,11 @@ from pathlib import Path
 import psutil
 from cifar import dataset, environment, suite
 from cifar.recipes import recipe
-from cifar.report.progress import Silent
+from cifar.report.progress import SilentCallback
 
 process, memory, files = psutil.Process(), [], []
 
-class Sampling(Silent):
+class Sampling(SilentCallback):
     def epoch(self, *_):
         memory.append(process.memory_info().rss)
         files.append(process.num_fds())

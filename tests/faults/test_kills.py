@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from cifar import archive, download
+from cifar.data import archive, download
 from faults import whole
 from faults.conftest import Count, Tally
 from faults.forked import PATIENCE, Forked, cifar

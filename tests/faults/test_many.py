@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import train_here
 
-from cifar import dataset
+from cifar.data import dataset
 from cifar.recipes import recipe
 from faults import whole
 from faults.conftest import Tally

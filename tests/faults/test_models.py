@@ -17,14 +17,15 @@ import psutil
 import pytest
 from conftest import ROOT, TINY, train_here
 
-from cifar import exporting, manifest
-from cifar.dataset import Dataset
+from cifar import export
+from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
-from cifar.evaluation import CLASSES
-from cifar.formats import FORMATS, onnx
-from cifar.formats.answering import NoAnswerError, answer, answers
+from cifar.formats import FORMATS, manifest, onnx
+from cifar.inference.prediction import InferenceError, answer, answers
+from cifar.metrics.classification import CLASSES
 from cifar.recipes import recipe
-from cifar.run import Run
+from cifar.runs.keras_model import load_keras
+from cifar.runs.run import Run
 from faults.conftest import Count, Tally
 
 LIMIT = 60.0  # seconds for a file: many times what a sound one takes on a busy machine
@@ -45,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def run(home: Path, small: Dataset) -> Run:
     (made,) = train_here([recipe("tinynet:build", "none", epochs=1, dataset="synthetic")], small, home / "runs")
-    exporting.export([made], small, FORMATS, max_drop=100)
+    export.export_runs([made], small, FORMATS, max_drop=100)
     return made
 
 
@@ -142,14 +143,14 @@ def test_a_damaged_export_is_refused_by_its_digest_or_run_apart(
         path = folder / original.name
         shutil.copytree(original, path) if original.is_dir() else shutil.copy(original, path)
         shutil.copy(original.parent / manifest.NAME, folder)
-        line = manifest.vouch(path)
+        line = manifest.verify_checksum(path)
         assert line
         assert line.format == name
         damages.append(damage_model(path, others, random.Random(number)))
         with pytest.raises(UsageError, match="its SHA-256 differs"):
-            manifest.vouch(path)
+            manifest.verify_checksum(path)
         (folder / manifest.NAME).unlink()
-        assert manifest.vouch(path) is None
+        assert manifest.verify_checksum(path) is None
         paths.append(path)
     before = tree(tmp_path) | tree(home)
     started = time.monotonic()
@@ -158,7 +159,7 @@ def test_a_damaged_export_is_refused_by_its_digest_or_run_apart(
     assert tree(tmp_path) | tree(home) == before
     for path, damage, each in zip(paths, damages, found, strict=True):
         tally("damaged models refused by their digest")
-        if isinstance(each, NoAnswerError):
+        if isinstance(each, InferenceError):
             assert path.name in sentence(each), damage
             ended = any(words in str(each) for words in ("signal", "within"))
             tally(
@@ -172,12 +173,12 @@ def test_a_damaged_export_is_refused_by_its_digest_or_run_apart(
 def test_a_file_that_is_not_listed_or_not_there(run: Run, tmp_path: Path) -> None:
     shutil.copy(run.path / "exports" / manifest.NAME, tmp_path)
     (tmp_path / "other.onnx").write_bytes(b"x")
-    assert manifest.vouch(tmp_path / "other.onnx") is None
+    assert manifest.verify_checksum(tmp_path / "other.onnx") is None
     with pytest.raises(UsageError, match="SHA-256 differs"):
-        manifest.vouch(tmp_path / file_of(run, "onnx").name)
+        manifest.verify_checksum(tmp_path / file_of(run, "onnx").name)
     (tmp_path / manifest.NAME).write_text("{")
     with pytest.raises(UsageError, match="not JSON"):
-        manifest.vouch(tmp_path / "other.onnx")
+        manifest.verify_checksum(tmp_path / "other.onnx")
 
 
 # What a child may do.
@@ -218,7 +219,7 @@ def test_a_file_that_computes_for_ever_is_given_up_and_the_next_one_answered(run
     (expected,) = answer("onnx", [sound], IMAGES, 1, LIMIT)
     limit = 2 + round(4 * (time.monotonic() - started))  # on a busy machine a sound file takes a while too
     first, second, third = answers("onnx", [sound, endless(tmp_path / "endless.onnx"), sound], IMAGES, 1, limit)
-    assert isinstance(second, NoAnswerError)
+    assert isinstance(second, InferenceError)
     assert sentence(second) == f"onnxruntime cannot run endless.onnx: no answer within {limit} s."
     np.testing.assert_array_equal(first, expected)
     np.testing.assert_array_equal(third, expected)
@@ -240,7 +241,7 @@ def test_a_crash_is_told_and_the_next_file_answered(run: Run, tmp_path: Path) ->
     answering_processes()[0].send_signal(11)
     asking.join(2 * LIMIT)
     crash, after = found
-    assert isinstance(crash, NoAnswerError)
+    assert isinstance(crash, InferenceError)
     assert sentence(crash) == "onnxruntime cannot run endless.onnx: it was ended by signal 11."
     assert isinstance(after, np.ndarray)
 
@@ -258,17 +259,17 @@ def test_an_answer_of_another_shape_is_none(shape: tuple[int, ...], tmp_path: Pa
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     (tmp_path / "fixed.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(NoAnswerError, match="cannot run fixed"):
+    with pytest.raises(InferenceError, match="cannot run fixed"):
         answer("onnx", [tmp_path / "fixed.onnx"], IMAGES, 1, LIMIT)
 
 
 def test_what_a_runtime_says_is_one_line_without_control_characters(tmp_path: Path) -> None:
     path = tmp_path / "x\x1b[31m\ny.tflite"
     path.write_bytes(b"no model")
-    with pytest.raises(NoAnswerError) as caught:
+    with pytest.raises(InferenceError) as caught:
         answer("tflite", [path], IMAGES, 1, LIMIT)
     assert len(str(caught.value)) < 600
-    with pytest.raises(NoAnswerError, match="not an ONNX file"):
+    with pytest.raises(InferenceError, match="not an ONNX file"):
         answer("onnx", [tmp_path / "absent.onnx"], IMAGES, 1, LIMIT)
 
 
@@ -336,15 +337,15 @@ import shutil, sys
 from pathlib import Path
 from cifar import environment, exporting, networks
 from cifar.errors import UsageError
-from cifar.run import Run
+from cifar.runs.run import Run
 
 environment.configure(1)
-networks.build_afresh = networks.build  # clearing Keras's session for each takes longer than all the rest
+networks.build_with_fresh_names = networks.build  # clearing Keras's session for each takes longer than all the rest
 run = Run(Path(sys.argv[1]))
 for path in sys.argv[2:]:
     shutil.copy(path, run.path / "model.keras")
     try:
-        exporting.load_keras(run)
+        load_keras(run)
     except UsageError as error:
         print("refused", repr(str(error)), flush=True)
     else:
@@ -413,7 +414,7 @@ def test_code_in_a_keras_file_is_not_run(place: Path, tmp_path: Path) -> None:
     keras.models.load_model(tmp_path / "hostile.keras", safe_mode=False)
     assert mark.exists(), "the payload is a dud"
     mark.unlink()
-    exporting.load_keras(Run(place))  # only the weights of the file are read
+    load_keras(Run(place))  # only the weights of the file are read
     assert not mark.exists()
 
 
@@ -422,7 +423,7 @@ def test_code_in_a_keras_file_is_not_run(place: Path, tmp_path: Path) -> None:
 )
 def test_the_configuration_in_a_keras_file_does_not_matter(config: bytes, place: Path) -> None:
     repacked(place / "model.keras", lambda members: members.update({"config.json": config, "metadata.json": config}))
-    exporting.load_keras(Run(place))
+    load_keras(Run(place))
 
 
 def test_keras_is_nowhere_told_to_run_code_in_files() -> None:
@@ -438,5 +439,5 @@ def test_a_keras_file_writes_nothing_outside(place: Path, tmp_path: Path) -> Non
     repacked(place / "model.keras", lambda members: members.update(dict.fromkeys(names, b"evil")))
     before = tree(tmp_path.parent)
     with contextlib.suppress(UsageError):
-        exporting.load_keras(Run(place))
+        load_keras(Run(place))
     assert tree(tmp_path.parent) == before

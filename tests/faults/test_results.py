@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 from conftest import TINY, train_here
 
-from cifar import cli, evaluation, exporting, files, manifest, training
-from cifar.dataset import Dataset
+from cifar import cli, export
+from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
+from cifar.formats import manifest
+from cifar.metrics import classification
 from cifar.recipes import recipe
 from cifar.report import figures
-from cifar.run import Run
+from cifar.runs.run import Run
+from cifar.system import files
+from cifar.training import loop
 from faults.conftest import Count, Tally
 
 NAMES = ("none-s0", "shift-flip-s0")  # the one that is damaged, and its sound partner
@@ -43,7 +47,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory, small: Dataset) -> Path:
         patch.syspath_prepend(home)
         wanted = [recipe("tinynet:build", name, epochs=2, dataset="synthetic") for name in ("none", "shift-flip")]
         runs = train_here(wanted, small, home / "runs")
-        exporting.export(runs[:1], small, ["tflite"])
+        export.export_runs(runs[:1], small, ["tflite"])
     return home / "runs"
 
 
@@ -55,7 +59,7 @@ def damaged(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("cifar.dataset.draw_synthetic", lambda: small)
+    monkeypatch.setattr("cifar.data.dataset.draw_synthetic", lambda: small)
     monkeypatch.chdir(tmp_path / "home")
     return tmp_path / "home" / "runs"
 
@@ -214,12 +218,12 @@ DAMAGES = [
 
 
 def redigest(run: Path) -> None:
-    """Let metrics.json vouch for the files as they are: what the digests would tell has to be seen else."""
+    """Let metrics.json verify_checksum for the files as they are: what the digests would tell has to be seen else."""
     with contextlib.suppress(Exception):  # what cannot be read has no digest
         metrics = json.loads((run / "metrics.json").read_text())
         metrics["history_sha256"] = files.sha256(run / "history.jsonl")
         with (run / "predictions.npz").open("rb") as stream, np.load(stream) as arrays:
-            metrics["probabilities_sha256"] = evaluation.sha256(arrays["probabilities"])
+            metrics["probabilities_sha256"] = classification.sha256(arrays["probabilities"])
         (run / "metrics.json").write_text(json.dumps(metrics))
 
 
@@ -283,7 +287,7 @@ def test_a_damaged_run_gives_an_answer_or_one_sentence(
             read_or_refused(lambda: Run(run).environment)
             read_or_refused(lambda: Run(run).timing)
             if (run / "environment.json").exists():  # a run that goes on looks where it was begun
-                read_or_refused(lambda: training._record_environment(Run(run), small))
+                read_or_refused(lambda: loop._record_environment(Run(run), small))
         except BaseException:
             print(f"case {number}: {damage.__name__} of {name}")
             raise
@@ -327,7 +331,7 @@ def test_a_run_that_does_not_say_under_what_it_was_begun_does_not_go_on(damaged:
     del content["settings"]["TF_ENABLE_ONEDNN_OPTS"]
     path.write_text(json.dumps(content))
     with pytest.raises(UsageError, match="TF_ENABLE_ONEDNN_OPTS was not said, is 1"):
-        training._record_environment(Run(run_of(damaged)), small)
+        loop._record_environment(Run(run_of(damaged)), small)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +369,7 @@ def test_a_file_that_metrics_were_not_written_beside_is_named(name: str, damaged
         with np.load(run / name) as arrays:
             probabilities, labels = arrays["probabilities"], arrays["labels"]
         np.savez(run / name, probabilities=probabilities * np.float32(0.999), labels=labels)
-    from cifar.report.result import Result
+    from cifar.analysis.finished_run import Result
 
     with pytest.raises(UsageError, match=f"{name}: not the one that metrics.json was written beside"):
         Result(Run(run))

@@ -10,7 +10,7 @@ from typing import Any
 
 from test_regression import result, steady
 
-from cifar import regression, results
+from cifar.compare import compare_results, results
 from cifar.errors import CifarError
 from cifar.report import verdicts
 from faults.conftest import Count, Tally
@@ -27,7 +27,7 @@ COLUMNS: dict[str, Any] = {
     "agreement": 1.0,
     "file_bytes": 100,
     "parameters": 10,
-    "hits": "AAAA",
+    "correct_mask": "AAAA",
 }
 
 
@@ -62,7 +62,7 @@ def test_a_damaged_result_is_compared_or_refused_in_a_sentence(tmp_path: Path, c
         try:
             head = results.read(tmp_path / "damaged.json")
             for pair in ((base, head), (head, base), (head, head)):
-                found = regression.compare(*pair)
+                found = compare_results(*pair)
                 verdicts.markdown(found)
                 json.dumps(found.facts())
             tally("damaged results of the benchmarks compared")

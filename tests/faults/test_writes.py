@@ -22,15 +22,18 @@ from unittest.mock import patch
 import pytest
 from conftest import TINY, isolated, train_here
 
-from cifar import dataset, download, exporting, files
-from cifar.dataset import Dataset
+from cifar import export
+from cifar.analysis import summary
+from cifar.data import dataset, download
+from cifar.data.dataset import Dataset
 from cifar.errors import StorageError
-from cifar.evaluation import Probabilities
-from cifar.formats import answering
-from cifar.formats.answering import NoAnswerError
+from cifar.inference import prediction
+from cifar.inference.prediction import InferenceError
+from cifar.metrics.classification import Probabilities
 from cifar.recipes import recipe
-from cifar.report import figures, summary
-from cifar.run import Run
+from cifar.report import figures
+from cifar.runs.run import Run
+from cifar.system import files
 from faults import whole
 from faults.conftest import Count, Tally
 
@@ -123,7 +126,7 @@ def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def ready_answers(untouched: "Untouched") -> Iterator[None]:
     """Exports are believed to answer as they did before any write failed: asking them takes seconds."""
-    with patch.object(answering, "answers", lambda name, *_: untouched.answers[name]):
+    with patch.object(prediction, "answers", lambda name, *_: untouched.answers[name]):
         yield
 
 
@@ -135,7 +138,7 @@ def training(runs: Path, data: Dataset) -> None:
 
 
 def exports(runs: Path, data: Dataset) -> None:
-    exporting.export([Run(runs / NAME)], data, FORMATS)
+    export.export_runs([Run(runs / NAME)], data, FORMATS)
 
 
 def report(runs: Path, data: Dataset) -> None:
@@ -148,21 +151,21 @@ class Untouched:
 
     runs: Path
     writes: dict[Work, int]
-    answers: dict[str, list[Probabilities | NoAnswerError]]
+    answers: dict[str, list[Probabilities | InferenceError]]
 
 
 @pytest.fixture(scope="module")
 def untouched(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Untouched:
     runs = tmp_path_factory.mktemp("untouched")
     writes, answers = {}, {}
-    ask = answering.answers
+    ask = prediction.answers
 
-    def keeping(name: str, *arguments: Any) -> list[Probabilities | NoAnswerError]:
+    def keeping(name: str, *arguments: Any) -> list[Probabilities | InferenceError]:
         return answers.setdefault(name, list(ask(name, *arguments)))
 
     for work in (training, exports, report):
         counting = FailingOnce(0, "")
-        with patch.object(files, "aside", counting), patch.object(answering, "answers", keeping):
+        with patch.object(files, "aside", counting), patch.object(prediction, "answers", keeping):
             work(runs, data)
         writes[work] = len(counting.targets)
     assert writes[training] == 2 + 2 * 3 + 3  # two at the start, three after each epoch, three at the end
@@ -254,7 +257,7 @@ def test_an_answer_that_does_not_fit_is_a_failure_to_write(
     limited = partial(subprocess.Popen, preexec_fn=lambda: no_larger_than(2_000))
     named = pytest.raises(StorageError, match=r"^/.*cifar-answer-.*npy: cannot be written: .")
     with patch.object(subprocess, "Popen", limited), named:
-        exporting.export([Run(runs / NAME)], data, ["onnx"])
+        export.export_runs([Run(runs / NAME)], data, ["onnx"])
     assert whole.outcome(runs / NAME) == whole.outcome(untouched.runs / NAME)
 
 

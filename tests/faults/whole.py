@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cifar import evaluation, files, manifest
-from cifar.run import Run
+from cifar.formats import manifest
+from cifar.metrics import classification
+from cifar.runs.run import Run
+from cifar.system import files
 
 NAMES = {
     "recipe.json", "environment.json", "history.jsonl", "timing.jsonl", "checkpoint.npz", "diverged.json",
@@ -53,7 +55,7 @@ def _check_checkpoint(path: Path) -> None:
 def _check_results(run: Run) -> None:
     assert len(run.history) == run.recipe.epochs
     assert run.metrics["history_sha256"] == files.sha256(run.path / "history.jsonl")
-    assert run.metrics["probabilities_sha256"] == evaluation.sha256(run.predictions()[0])
+    assert run.metrics["probabilities_sha256"] == classification.sha256(run.predictions()[0])
     assert (run.path / "model.keras").exists()
 
 

@@ -1,0 +1,1 @@
+"""Finished runs as results: scores, augmentation gain, claims, averages over seeds."""

@@ -1,0 +1,99 @@
+"""Taking samples, and what may be said from how many of them."""
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+MIN_SAMPLES = {50: 64, 90: 130, 99: 662}
+"""Samples from which a percentile is printed (MLPerf's early-stopping rule for tail latencies)."""
+
+WINDOW = 5  # calls compared with the calls before them
+STEADY = 0.05  # relative change of a window's median below which a case is steady
+WARM_UP_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a case took.
+
+    Attributes:
+        seconds: of each call, in order.
+        warm_up: calls before them.
+        steady: whether the warm-up ended because the times no longer changed.
+        cores_busy: processor time of this process over the time that passed, while the samples were taken.
+    """
+
+    seconds: list[float]
+    warm_up: int
+    steady: bool
+    cores_busy: float
+
+
+def sample(call: Callable[[], object], budget: float, processes: int = 1) -> Samples:
+    """Time a call: warmed up, without garbage collection, at least 64 times.
+
+    Sampling ends with enough samples for every percentile; after `budget` seconds if there are enough for p90; after
+    three times that if there are enough for p50. Where several processes share a case, each takes its part of
+    samples and seconds.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        warm_up, steady = _warm_up(call)
+        seconds: list[float] = []
+        started, busy = time.perf_counter(), time.process_time()
+        while not _enough(processes * len(seconds), processes * (time.perf_counter() - started), budget):
+            before = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - before)
+        cores_busy = (time.process_time() - busy) / (time.perf_counter() - started)
+    finally:
+        gc.enable()
+    return Samples(seconds, warm_up, steady, cores_busy)
+
+
+def _warm_up(call: Callable[[], object]) -> tuple[int, bool]:
+    """Call until two windows in a row have nearly the same median; how many calls, and whether that was reached."""
+    started, previous, calls = time.perf_counter(), float("inf"), 0
+    while True:
+        window = []
+        for _ in range(WINDOW):
+            before = time.perf_counter()
+            call()
+            window.append(time.perf_counter() - before)
+        calls += WINDOW
+        median = float(np.median(window))
+        if abs(median - previous) <= STEADY * median:
+            return calls, True
+        if time.perf_counter() - started > WARM_UP_SECONDS:
+            return calls, False
+        previous = median
+
+
+def _enough(n: int, elapsed: float, budget: float) -> bool:
+    return n >= MIN_SAMPLES[99] or (n >= MIN_SAMPLES[50] and elapsed > budget * (1 if n >= MIN_SAMPLES[90] else 3))
+
+
+def percentile(seconds: Sequence[float], percent: int) -> float | None:
+    """A percentile of MIN_SAMPLES, in seconds; None where there are too few samples to tell it."""
+    if len(seconds) < MIN_SAMPLES[percent]:
+        return None
+    return float(np.percentile(seconds, percent))
+
+
+class Replay:
+    """A timer that hands samples taken elsewhere to pytest-benchmark: it reads 0, then the sample, and so on."""
+
+    def __init__(self) -> None:
+        self._readings: Iterator[float] = iter(())
+
+    def feed(self, seconds: Sequence[float]) -> None:
+        """Replay these samples from here on."""
+        self._readings = (preprocessing for sample in seconds for preprocessing in (0.0, sample))
+
+    def __call__(self) -> float:
+        """The next preprocessing, in seconds."""
+        return next(self._readings)

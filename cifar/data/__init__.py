@@ -1,0 +1,1 @@
+"""The data sets: found, downloaded or drawn, checked, augmented."""

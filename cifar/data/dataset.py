@@ -1,0 +1,177 @@
+"""The data set as arrays: found, downloaded or drawn, and checked."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar.data import archive, synthetic
+from cifar.data.download import Note, cache, fetch
+from cifar.errors import DataError, NotFoundError, UsageError
+
+TRAIN, TEST = 50_000, 10_000  # images of cifar10
+SYNTHETIC_TRAIN, SYNTHETIC_TEST = 4_000, 1_000
+NOT_OF_SYNTHETIC = "--data-dir says where cifar10 is; it cannot go with synthetic data."
+
+Name = Literal["cifar10", "synthetic"]
+NAMES: tuple[Name, ...] = get_args(Name)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels.
+
+    Attributes:
+        name: `cifar10` or `synthetic`.
+        official: whether every byte is the published one; None for synthetic data.
+        class_names: the ten names, in label order.
+        x_train, x_test: uint8, (N, 32, 32, 3), RGB.
+        y_train, y_test: uint8, (N,).
+    """
+
+    name: Name
+    official: bool | None
+    class_names: tuple[str, ...]
+    x_train: NDArray[np.uint8]
+    y_train: NDArray[np.uint8]
+    x_test: NDArray[np.uint8]
+    y_test: NDArray[np.uint8]
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the bytes of training images, training labels, test images, test labels."""
+        digest = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def head(self, n: int | None) -> "Dataset":
+        """The same data with only the first n training images (all for None). The test set stays whole."""
+        return replace(self, x_train=self.x_train[:n], y_train=self.y_train[:n])
+
+    def facts(self) -> dict[str, Any]:
+        """What a result must say of its data."""
+        return {
+            "name": self.name,
+            "official": self.official,
+            "sha256": self.sha256,
+            "n_train": len(self.x_train),
+            "n_test": len(self.x_test),
+        }
+
+
+def load(choice: str, data_dir: Path | None, note: Note) -> Dataset:
+    """Load the data set that `--data` names.
+
+    Args:
+        choice: `cifar10`, `synthetic`, or `auto`: cifar10 where it is or can be fetched, else synthetic.
+        data_dir: where the user says that cifar10 is (else CIFAR10_DIR).
+        note: is told, in a sentence, whatever the user has to know.
+
+    Raises:
+        UsageError: a place was named for data that are drawn.
+        DataError: cifar10 was asked for or named and is not to be had, or it is damaged.
+    """
+    if choice == "synthetic":
+        if data_dir is not None:
+            raise UsageError(NOT_OF_SYNTHETIC)
+        return draw_synthetic()
+    try:
+        return load_cifar10(data_dir, note)
+    except NotFoundError as error:
+        if choice == "cifar10":
+            raise
+        note(f"CIFAR-10 is not to be had. {error}")
+        return draw_synthetic()
+
+
+def draw_synthetic(n_train: int = SYNTHETIC_TRAIN, n_test: int = SYNTHETIC_TEST, seed: int = 0) -> Dataset:
+    """Draw the synthetic data set (see cifar.data.synthetic)."""
+    x_train, y_train = synthetic.draw(n_train, seed, split=0)
+    x_test, y_test = synthetic.draw(n_test, seed, split=1)
+    return Dataset("synthetic", None, synthetic.CLASS_NAMES, x_train, y_train, x_test, y_test)
+
+
+def by_name(name: str, data_dir: Path | None, note: Note, download: bool = True) -> Dataset:
+    """The data set of that name in NAMES: drawn, or found as load_cifar10 finds it, with its errors."""
+    return draw_synthetic() if name == "synthetic" else load_cifar10(data_dir, note, download)
+
+
+def load_cifar10(data_dir: Path | None, note: Note, download: bool = True) -> Dataset:
+    """Read cifar10 from the place named, else the project's cache, else Keras's cache, else from the network.
+
+    A copy that is not the published one is used only where the user named it, and said so.
+
+    Raises:
+        NotFoundError: there is none.
+        DataError: the one named is damaged.
+    """
+    named = data_dir or (Path(os.environ["CIFAR10_DIR"]) if os.environ.get("CIFAR10_DIR") else None)
+    if named is not None:
+        dataset = _read(named_copy(named), note)
+        if not dataset.official:
+            note(
+                f"{named} is not the published CIFAR-10, bit for bit; going on because it was named. "
+                f"Its digest: {dataset.sha256}"
+            )
+        return dataset
+    for path in cached_copies():
+        try:
+            dataset = _read(path, note)
+        except DataError as error:
+            note(f"Passed over a damaged copy. {error}")
+            continue
+        if dataset.official:
+            return dataset
+        note(f"{path} is not the published CIFAR-10 and was passed over; name it with --data-dir to use it.")
+    if not download:
+        raise NotFoundError("cifar10 is not on this machine; --data-dir or CIFAR10_DIR say where a copy is.")
+    return _read(fetch(note), note)
+
+
+def named_copy(place: Path) -> Path:
+    """Return the data's own path for a place that the user named: its folder, its archive, or what holds either.
+
+    Raises:
+        DataError: there is no such place, or nothing of CIFAR-10 in it.
+    """
+    try:
+        if place.is_file():
+            return place
+        for path in (place / archive.FOLDER, place / archive.ARCHIVE):
+            if path.exists():
+                return path
+        if any((place / name).exists() for name in archive.FILES_MD5):
+            return place
+        found = "no such folder" if not place.exists() else "neither"
+    except OSError as error:  # a place that may not be looked into
+        found = error.strerror or f"{error}"
+    raise DataError(f"{place}: expected {archive.FOLDER}/ or {archive.ARCHIVE} there, found {found}.")
+
+
+def cached_copies() -> Iterator[Path]:
+    """The copies on this machine that nobody named: the project's cache, then Keras's."""
+    keras_home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets"
+    for path in (
+        cache() / archive.ARCHIVE,
+        keras_home / archive.FOLDER,
+        keras_home / "cifar-10-batches-py-target" / archive.FOLDER,
+        keras_home / f"{archive.FOLDER}.tar.gz",
+    ):
+        if path.exists():
+            yield path
+
+
+def _read(path: Path, note: Note) -> Dataset:
+    """Read a copy of cifar10 and assert that it is all there. Takes seconds: every byte is checked."""
+    note(f"Reading {path}")
+    (x_train, y_train), (x_test, y_test), official = archive.read(path)
+    if (len(x_train), len(x_test)) != (TRAIN, TEST):
+        raise DataError(f"{path}: expected {TRAIN}/{TEST} images, found {len(x_train)}/{len(x_test)}.")
+    return Dataset("cifar10", official, archive.CLASS_NAMES, x_train, y_train, x_test, y_test)

@@ -1,0 +1,1 @@
+"""Running model files, ours or not, in their own runtimes."""

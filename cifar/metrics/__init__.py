@@ -1,0 +1,1 @@
+"""Scores of predictions, and the statistics of scores and times."""

@@ -1,0 +1,20 @@
+"""The networks: a name becomes a Keras model."""
+
+from cifar.networks.builder import build, build_with_fresh_names, parameters, predictor
+from cifar.networks.catalog import NETWORKS, Network, check_name
+from cifar.networks.digests import architecture_sha256, weights_sha256
+from cifar.networks.operations import multiply_adds, training_flop
+
+__all__ = [
+    "NETWORKS",
+    "Network",
+    "architecture_sha256",
+    "build",
+    "build_with_fresh_names",
+    "check_name",
+    "multiply_adds",
+    "parameters",
+    "predictor",
+    "training_flop",
+    "weights_sha256",
+]

@@ -1,0 +1,1 @@
+"""Run folders: what is on disk of a training."""

@@ -1,0 +1,154 @@
+"""What a run folder's JSON files hold."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cifar.recipes import Recipe
+from cifar.system.json_files import Count, Share, Size
+
+FORMAT_VERSION = 1
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+ClassName = Annotated[str, Field(pattern="^[a-z ]{1,40}$")]
+
+
+class Identity(BaseModel):
+    """What makes two runs the same run: recipe.json.
+
+    Attributes:
+        format_version: of the whole run folder.
+        recipe: what is trained.
+        recipe_sha256: of the recipe as it was written; tells a changed file.
+        data_sha256: digest of the whole data set.
+        network_sha256: digest of the network's configuration; a user's own network can change under its name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    recipe: Recipe
+    recipe_sha256: str
+    data_sha256: str
+    network_sha256: str
+
+    @classmethod
+    def of(cls, recipe: Recipe, data_sha256: str, network_sha256: str) -> "Identity":
+        """The identity of a recipe on some data."""
+        return cls(
+            recipe=recipe,
+            recipe_sha256=recipe.sha256,
+            data_sha256=data_sha256,
+            network_sha256=network_sha256,
+        )
+
+    def differences(self, asked: "Identity") -> list[str]:
+        """What differs from what was asked, in message."""
+        ours, theirs = _flat(self), _flat(asked)
+        return [
+            f"{name} is {ours[name]} there, {theirs[name]} was asked" for name in ours if ours[name] != theirs[name]
+        ]
+
+
+def _flat(identity: Identity) -> dict[str, Any]:
+    fields = identity.model_dump(exclude={"recipe"})
+    recipe = identity.recipe.model_dump()
+    policy = recipe.pop("policy")
+    return {
+        **recipe,
+        "augment": policy.pop("name"),
+        **{f"augment {k}": v for k, v in policy.items()},
+        **fields,
+    }
+
+
+class Epoch(BaseModel):
+    """A line of history.jsonl. Training figures are running means over the epoch's images, None if diverged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    epoch: Count
+    loss: Size | None
+    accuracy: Share | None
+    test_loss: Size | None
+    test_accuracy: Share | None
+    weights_sha256: str
+
+
+class Timing(BaseModel):
+    """A line of timing.jsonl."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    epoch: Count
+    train_seconds: float
+    score_seconds: float
+    images_per_second: float
+
+
+class Metrics(BaseModel):
+    """The final scores of a run: metrics.json. It has gained fields within a format version: unknown ones pass.
+
+    Attributes:
+        network, augment, seed, epochs, threads: of the recipe.
+        dataset, official, data_sha256: of the data; n_train, n_test: how many images of it were used.
+        accuracy: correct / n_test, with its 95 % interval; the rest of the scores as in evaluation.Scores.
+        per_class: accuracy by class name, in label order.
+        train_accuracy_clean, train_loss_clean: on the training images as they are, after the last epoch.
+        probabilities_sha256, history_sha256: of predictions.npz's probabilities and of history.jsonl.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    format_version: int
+    network: str
+    augment: str
+    seed: Count
+    epochs: Count
+    dataset: Literal["cifar10", "synthetic"]
+    official: bool | None
+    data_sha256: Digest
+    n_train: Count
+    n_test: Count
+    correct: Count
+    accuracy: Share
+    accuracy_interval: tuple[Share, Share]
+    accuracy_mean_last_5_epochs: Share | None
+    loss: Size
+    per_class: dict[ClassName, Share] = Field(min_length=10, max_length=10)
+    ece: Share
+    train_accuracy_clean: Share
+    train_loss_clean: Size
+    parameters: Count
+    weights_sha256: Digest
+    probabilities_sha256: Digest
+    history_sha256: Digest
+    images_per_second: float
+    train_seconds: float
+    peak_memory_bytes: Count
+    threads: Count
+
+
+class Verification(BaseModel):
+    """A line of verify.jsonl: one check of proof that was tried on a run.
+
+    Attributes:
+        check: which.
+        result: `equal`, `different`, or `distance` under other conditions, where equality is not claimed.
+        message: what was compared, the first difference, or how far off.
+        figures: the same in numbers.
+        epochs: how many were trained again; None where that is not the question.
+        verified: when, ISO 8601.
+        commit: of the code that verified.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    check: str
+    result: Literal["equal", "different", "distance"]
+    message: str
+    figures: dict[str, Any]
+    epochs: int | None
+    verified: str
+    commit: str | None

@@ -1,0 +1,1 @@
+"""This machine and its files: environment, hardware, atomic writes, JSON, child processes."""

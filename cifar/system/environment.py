@@ -1,0 +1,239 @@
+"""WHERE it ran: settings made before the framework starts, and the facts that stand beside every result."""
+
+import datetime
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from cifar.errors import UsageError, one_of
+from cifar.system import hardware
+
+BackendName = Literal["tensorflow", "jax"]
+FORMAT_VERSION = 1
+PACKAGES = ("tensorflow", "keras", "numpy", "onnx", "tf2onnx", "onnxruntime", "ai-edge-litert")
+TRAINING_STEP = 2  # counts up whenever a step's arithmetic changes: it then gives other weights
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What decides how a Keras backend computes.
+
+    Attributes:
+        name: as people write it.
+        packages: whose versions decide a run's bits.
+        settings: environment variables, set before it starts, and recorded.
+        decisive: those of them of which a user's other choice is refused, never overridden in silence.
+        on_gpu: what is set otherwise if it is to use a GPU.
+        facts: what else is recorded of it.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    settings: dict[str, str]
+    decisive: tuple[str, ...]
+    on_gpu: dict[str, str]
+    facts: dict[str, Any]
+
+    def on(self, device: str) -> dict[str, str]:
+        """The settings on `cpu` or `gpu`."""
+        return {**self.settings, **(self.on_gpu if device == "gpu" else {})}
+
+
+BACKENDS: dict[BackendName, Backend] = {
+    "tensorflow": Backend(
+        name="TensorFlow",
+        packages=("tensorflow", "keras", "numpy"),
+        settings={
+            "KERAS_BACKEND": "tensorflow",
+            "TF_ENABLE_ONEDNN_OPTS": "1",  # other kernels give other weights
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "CUDA_VISIBLE_DEVICES": "-1",
+        },
+        decisive=("TF_ENABLE_ONEDNN_OPTS",),
+        on_gpu={"CUDA_VISIBLE_DEVICES": "0"},
+        facts={"op_determinism": True, "jit_compile": False, "training_step": TRAINING_STEP},
+    ),
+    "jax": Backend(
+        name="JAX",
+        packages=("jax", "jaxlib", "keras", "numpy"),
+        settings={
+            "KERAS_BACKEND": "jax",
+            "XLA_FLAGS": "--xla_gpu_deterministic_ops=true",
+            "JAX_DEFAULT_MATMUL_PRECISION": "highest",  # float32 where a GPU would take TensorFloat-32
+            "JAX_PLATFORMS": "cpu",
+            "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",  # else Python goes on beside the threads that were asked for
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # Keras loads TensorFlow too, which would take all of a GPU's memory
+        },
+        decisive=("XLA_FLAGS", "JAX_DEFAULT_MATMUL_PRECISION"),
+        on_gpu={"JAX_PLATFORMS": "cuda"},
+        facts={"jit_compile": True, "training_step": TRAINING_STEP},
+    ),
+}
+_devices: dict[str, str] = {}  # by backend, where this process has started it
+
+
+def requested_backend() -> BackendName:
+    """The Keras backend that KERAS_BACKEND names for training; TensorFlow where it names none.
+
+    Raises:
+        UsageError: it is not one of BACKENDS.
+    """
+    asked = one_of("backend for KERAS_BACKEND", os.environ.get("KERAS_BACKEND") or "tensorflow", BACKENDS)
+    return next(name for name in BACKENDS if name == asked)
+
+
+def configure(threads: int, device: str = "cpu", backend: BackendName = "tensorflow") -> None:
+    """Start a backend with `threads` threads and deterministic operations. Call it before any of its operations.
+
+    Args:
+        threads: for each operation.
+        device: `cpu` or `gpu`.
+        backend: one of BACKENDS, whatever KERAS_BACKEND says.
+
+    Raises:
+        UsageError: this process already runs another backend or another number of threads, the user's environment
+            asks for other arithmetic, the backend is not installed, or it sees no such device.
+    """
+    chosen = BACKENDS[backend]
+    for name in chosen.decisive:
+        asked = os.environ.get(name, chosen.settings[name])
+        if asked != chosen.settings[name]:
+            raise UsageError(
+                f"{name}={asked} is set, and runs are made under {name}={chosen.settings[name]} alone: unset it."
+            )
+    if "keras" in sys.modules and sys.modules["keras"].backend.backend() != backend:
+        raise UsageError(f"Keras already runs in this process, not on {chosen.name}.")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ.update(chosen.on(device))
+    if device == "gpu" and visible not in (None, "-1"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible  # which of them, the user has said
+    {"tensorflow": _start_tensorflow, "jax": _start_jax}[backend](threads, device)
+    _devices[backend] = device
+
+
+def _start_tensorflow(threads: int, device: str) -> None:
+    with hardware.quiet():
+        import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError as error:
+        raise UsageError(f"TensorFlow already runs in this process, not with {threads} threads.") from error
+    tf.config.experimental.enable_op_determinism()
+    with hardware.quiet():
+        devices = tf.config.list_logical_devices()  # they are looked for once, and say so past every log level
+    if device.upper() not in {found.device_type for found in devices}:
+        raise UsageError(f"TensorFlow sees no {device.upper()} here.")
+
+
+def _start_jax(threads: int, device: str) -> None:
+    os.environ["NPROC"] = str(threads)  # the size of its pool of threads
+    with hardware.quiet():
+        try:
+            import jax
+            import keras
+        except ImportError as error:
+            raise UsageError("JAX is not installed: install this package with its extra `jax`.") from error
+        try:
+            jax.devices()
+        except (RuntimeError, AssertionError) as error:  # the second where it has no plugin for the platform
+            raise UsageError(f"JAX sees no {device.upper()} here.") from error
+        keras.utils.set_random_seed(0)  # imports TensorFlow where it is installed, which speaks past every log level
+
+
+def device_of(tensor: Any) -> str:
+    """Where a tensor of TensorFlow or an array of JAX lies: `CPU` or `GPU`."""
+    if hasattr(tensor, "devices"):
+        (device,) = tensor.devices()
+        return str(device.platform).upper()
+    return str(tensor.device).rsplit(":", 2)[-2]
+
+
+def threads_of(backend: BackendName) -> int:
+    """How many threads a started backend has; JAX was told so when it made them, and does not tell."""
+    if backend == "jax":
+        return int(os.environ["NPROC"])
+    import tensorflow as tf
+
+    return int(tf.config.threading.get_intra_op_parallelism_threads())
+
+
+def facts(threads: int, backend: BackendName = "tensorflow") -> dict[str, Any]:
+    """The machine, the versions and the settings of this process, ready for JSON."""
+    import psutil
+
+    chosen = BACKENDS[backend]
+    device = _devices.get(backend, "cpu")
+    packages = dict.fromkeys((*PACKAGES, *chosen.packages))
+    return {
+        "format_version": FORMAT_VERSION,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in packages},
+        "cpu": {
+            "model": hardware.cpu()["model"],
+            "architecture": platform.machine(),
+            "instruction_sets": hardware.cpu()["instruction_sets"],
+            "cores": psutil.cpu_count(logical=False),
+            "logical_cores": psutil.cpu_count(),
+            "memory_bytes": psutil.virtual_memory().total,
+        },
+        "gpu": hardware.gpu(),
+        "device": device,
+        "threads": threads,
+        "settings": {**chosen.on(device), **chosen.facts},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # JAX trains without TensorFlow
+        return None
+
+
+def describe(threads: int, backend: BackendName) -> str:
+    """What trains where, in a sentence."""
+    here = facts(threads, backend)
+    versions = f"{BACKENDS[backend].name} {here['packages'][backend]}"
+    if here["device"] == "cpu":
+        return f"Trained by {versions} on the CPU ({here['cpu']['model']}), {threads} threads."
+    return f"Trained by {versions} on the GPU ({(hardware.gpu() or {}).get('model', 'unknown')})."
+
+
+def key(environment: dict[str, Any]) -> dict[str, Any]:
+    """The part of the facts that decides a run's bits, beside its recipe and its data; None for what is not said."""
+    settings = environment["settings"]
+    backend = BACKENDS[settings.get("KERAS_BACKEND", "tensorflow")]
+    versions = {name: environment["packages"].get(name) for name in backend.packages}
+    gpu = {"gpu": (environment["gpu"] or {}).get("model")} if environment.get("device") == "gpu" else {}
+    return {**versions, "instruction sets": environment["cpu"].get("instruction_sets"), **gpu, **settings}
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout this package lies in, with `-dirty` where files differ; None outside of one."""
+
+    def git(*arguments: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != Path(__file__).parent.parent.resolve():
+            return None  # installed inside somebody else's checkout
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,1 @@
+"""Training: the loop, its step on each backend, checkpoints, sweeps over recipes."""
