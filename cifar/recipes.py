@@ -1,7 +1,9 @@
 """WHAT is trained: augmentation policies, recipes and profiles, all of them data."""
 
 import hashlib
+import itertools
 import json
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cifar.errors import one_of
 from cifar.system.environment import BackendName
 
-NETWORK = r"^[\w.-]+(:[\w.]+)?\Z"  # its name becomes part of names of files
+NETWORK_PATTERN = r"^[\w.-]+(:[\w.]+)?\Z"  # a pattern without slashes: the name becomes part of file names
 MAX_EPOCHS, MAX_THREADS = 2**31 - 1, 1024
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 
@@ -18,7 +20,7 @@ class Policy(BaseModel):
     """An augmentation policy: how far each transform may go.
 
     Attributes:
-        name: what `--augment` calls it.
+        name: as `--augment` takes it.
         horizontal_flip: mirror left and right, for half of the images.
         vertical_flip: mirror top and bottom, for half of the images.
         shift: largest shift along each axis, as a fraction of height and width.
@@ -50,7 +52,7 @@ POLICIES: dict[str, Policy] = {
 
 
 class Recipe(BaseModel):
-    """Everything that decides a run's weights, but for the data's bytes and the versions it ran on.
+    """Everything that decides a run's weights, except the bytes of the data and the environment.
 
     Attributes:
         network: a reference network's name, or `module:function`.
@@ -61,14 +63,14 @@ class Recipe(BaseModel):
         batch_size: images per update.
         epochs: how often every training image is seen.
         learning_rate: of RMSprop, constant (Keras's default).
-        threads: of the arithmetic. Another count gives other weights (sums are split elsewhere), so it is
-            fixed here and not taken from the machine.
-        backend: the Keras backend. Another one draws other initial weights and dropout masks: another run.
+        threads: of every operation. Another count gives other weights (sums are split at other places), so it is
+            part of the recipe and not taken from the machine.
+        backend: the Keras backend. Another backend draws other initial weights and dropout masks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", regex_engine="python-re")
 
-    network: str = Field(pattern=NETWORK)
+    network: str = Field(pattern=NETWORK_PATTERN)
     policy: Policy
     seed: int = Field(0, ge=0, lt=2**32)
     dataset: Literal["cifar10", "synthetic"] = "cifar10"
@@ -81,7 +83,7 @@ class Recipe(BaseModel):
 
     @property
     def name(self) -> str:
-        """NETWORK-AUGMENT-sSEED, the run folder's name."""
+        """NETWORK_PATTERN-AUGMENT-sSEED, the run folder's name."""
         return f"{self.network.replace(':', '.')}-{self.policy.name}-s{self.seed}"
 
     @property
@@ -105,7 +107,7 @@ TRAINING: dict[str, Training] = {
 
 
 class Profile(BaseModel):
-    """How much of the full recipe is run. None leaves what the network's recipe says."""
+    """How much of the full recipe is run. None: as much as the network's full recipe has."""
 
     train_images: int | None = None
     batch_size: int | None = None
@@ -131,19 +133,68 @@ def recipe(
 ) -> Recipe:
     """Return the recipe of a network under a policy and a profile.
 
+    Args:
+        network: a reference network's name, or `module:function`.
+        augment: a name of POLICIES.
+        seed: of the recipe.
+        profile: a name of PROFILES.
+        epochs: instead of the profile's.
+        dataset: of the recipe.
+        threads: of the recipe.
+        backend: of the recipe.
+
     Raises:
         UsageError: unknown policy or profile.
     """
-    chosen = PROFILES[one_of("profile", profile, PROFILES)]
+    limits = PROFILES[one_of("profile", profile, PROFILES)]
     full = TRAINING.get(network, Training())
+    if epochs is None:
+        epochs = limits.epochs or full.epochs
     return Recipe(
         network=network,
         policy=POLICIES[one_of("augmentation policy", augment, POLICIES)],
         seed=seed,
         dataset=dataset,
-        train_images=chosen.train_images,
-        batch_size=chosen.batch_size or full.batch_size,
-        epochs=epochs if epochs is not None else chosen.epochs or full.epochs,
+        train_images=limits.train_images,
+        batch_size=limits.batch_size or full.batch_size,
+        epochs=epochs,
         threads=threads,
         backend=backend,
     )
+
+
+def grid(
+    networks: Iterable[str],
+    policies: Iterable[str],
+    seeds: Iterable[int],
+    *,
+    profile: str = "quick",
+    epochs: int | None = None,
+    dataset: Literal["cifar10", "synthetic"] = "cifar10",
+    threads: int = 2,
+    backend: BackendName = "tensorflow",
+) -> list[Recipe]:
+    """Return a recipe for every combination, each once: all networks and policies of a seed before the next seed.
+
+    `cifar train` trains such a list in its order. Networks, policies and seeds that occur twice count once; the other
+    arguments are those of `recipe`.
+
+    Raises:
+        UsageError: unknown policy or profile.
+    """
+    recipes = []
+    combinations = itertools.product(dict.fromkeys(seeds), dict.fromkeys(networks), dict.fromkeys(policies))
+    for seed, network, policy in combinations:
+        recipes.append(
+            recipe(
+                network,
+                policy,
+                seed=seed,
+                profile=profile,
+                epochs=epochs,
+                dataset=dataset,
+                threads=threads,
+                backend=backend,
+            )
+        )
+    return recipes

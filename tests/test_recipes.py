@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cifar.errors import UsageError
-from cifar.recipes import POLICIES, TRAINING, Policy, Recipe, recipe
+from cifar.recipes import POLICIES, TRAINING, Policy, Recipe, grid, recipe
 
 COUNTS = st.integers(1, 2**31 - 1)
 ANY_POLICY = st.builds(
@@ -51,10 +51,10 @@ OTHER_POLICY = {"name": "other", "horizontal_flip": True, "vertical_flip": True,
 
 @settings(deadline=None, max_examples=100)
 @given(ANY_RECIPE)
-def test_a_recipe_comes_back_from_its_json(made):
-    again = Recipe.model_validate_json(made.model_dump_json())
-    assert again == made
-    assert again.sha256 == made.sha256
+def test_a_recipe_survives_a_round_trip_through_json(original):
+    parsed = Recipe.model_validate_json(original.model_dump_json())
+    assert parsed == original
+    assert parsed.sha256 == original.sha256
 
 
 def test_the_digest_changes_with_any_field():
@@ -63,7 +63,7 @@ def test_the_digest_changes_with_any_field():
     policies = [PLAIN.policy.model_copy(update={field: value}) for field, value in OTHER_POLICY.items()]
     changed = [PLAIN.model_copy(update={field: value}) for field, value in OTHER.items() if field != "policy"]
     changed += [PLAIN.model_copy(update={"policy": policy}) for policy in policies]
-    assert len({made.sha256 for made in [PLAIN, *changed]}) == 1 + len(changed)
+    assert len({each.sha256 for each in [PLAIN, *changed]}) == 1 + len(changed)
 
 
 def test_the_digest_is_that_of_the_json_with_sorted_keys():
@@ -92,37 +92,37 @@ def test_the_digest_is_the_same_in_a_fresh_process():
 
 @pytest.mark.parametrize(
     ("network", "batch_size", "epochs"),
-    [("first", 128, 50), ("second", 64, 60), ("third", 256, 40), ("mine:build", 128, 50)],
+    [("first", 128, 50), ("second", 64, 60), ("third", 256, 40), ("my_module:build", 128, 50)],
 )
 def test_the_reference_profile_is_the_networks_own_recipe_on_all_images(network, batch_size, epochs):
-    made = recipe(network, "none", profile="reference")
-    assert (made.network, made.batch_size, made.epochs) == (network, batch_size, epochs)
-    assert made.train_images is None
-    assert made.learning_rate == 0.001
+    actual = recipe(network, "none", profile="reference")
+    assert (actual.network, actual.batch_size, actual.epochs) == (network, batch_size, epochs)
+    assert actual.train_images is None
+    assert actual.learning_rate == 0.001
 
 
-@pytest.mark.parametrize("network", [*TRAINING, "mine:build"])
+@pytest.mark.parametrize("network", [*TRAINING, "my_module:build"])
 def test_the_quick_profile_is_the_same_for_every_network_and_the_default(network):
-    made = recipe(network, "none", profile="quick")
-    assert (made.train_images, made.batch_size, made.epochs) == (10_000, 64, 5)
-    assert made == recipe(network, "none")
+    actual = recipe(network, "none", profile="quick")
+    assert (actual.train_images, actual.batch_size, actual.epochs) == (10_000, 64, 5)
+    assert actual == recipe(network, "none")
 
 
 @pytest.mark.parametrize("profile", ["quick", "reference"])
-def test_epochs_that_were_asked_for_win_over_the_profile(profile):
-    made = recipe("second", "none", profile=profile, epochs=7)
-    assert made.epochs == 7
-    assert made == recipe("second", "none", profile=profile).model_copy(update={"epochs": 7})
+def test_explicit_epochs_take_precedence_over_the_profile(profile):
+    actual = recipe("second", "none", profile=profile, epochs=7)
+    assert actual.epochs == 7
+    assert actual == recipe("second", "none", profile=profile).model_copy(update={"epochs": 7})
 
 
-def test_what_was_asked_for_is_in_the_recipe():
-    made = recipe("third", "shift", seed=9, dataset="synthetic", threads=5)
-    assert (made.network, made.seed, made.dataset, made.threads) == ("third", 9, "synthetic", 5)
-    assert made.policy == Policy(name="shift", shift=0.1)
+def test_every_argument_is_in_the_recipe():
+    actual = recipe("third", "shift", seed=9, dataset="synthetic", threads=5)
+    assert (actual.network, actual.seed, actual.dataset, actual.threads) == ("third", 9, "synthetic", 5)
+    assert actual.policy == Policy(name="shift", shift=0.1)
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_policy_is_found_by_its_own_name_and_does_what_that_says(name):
+def test_a_policy_has_the_name_it_is_listed_under_and_the_transforms_of_that_name(name):
     policy = recipe("first", name).policy
     parts = set() if name == "none" else {"shift", "flip", "rotate", "vertical-flip"}
     if name not in ("none", "all"):
@@ -147,7 +147,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_and_all_valid_ones(argument
     assert valid in str(caught.value)
 
 
-def test_a_name_like_no_other_is_refused_without_a_guess():
+def test_a_name_similar_to_no_other_is_refused_without_a_suggestion():
     with pytest.raises(UsageError, match="Valid: none, ") as caught:
         recipe("first", "xyzzy")
     assert "Did you mean" not in str(caught.value)
@@ -182,7 +182,7 @@ def test_a_recipe_refuses_unknown_fields_and_values_out_of_range(field, value):
 )
 def test_a_policy_refuses_unknown_fields_and_values_out_of_range(field, value):
     with pytest.raises(ValidationError, match=rf"1 validation error for Policy\n{field}\n"):
-        Policy(name="mine", **{field: value})
+        Policy(name="own", **{field: value})
 
 
 @pytest.mark.parametrize(("field", "value"), [("seed", 2**32 - 1), ("epochs", 1), ("train_images", 1)])
@@ -191,14 +191,27 @@ def test_a_recipe_accepts_the_ends_of_a_range(field, value):
 
 
 def test_a_recipe_cannot_be_changed():
-    made = recipe("first", "none")
+    original = recipe("first", "none")
     with pytest.raises(ValidationError, match="frozen"):
-        made.seed = 1
+        original.seed = 1
     with pytest.raises(ValidationError, match="frozen"):
-        made.policy.shift = 0.5
-    assert made == recipe("first", "none")
+        original.policy.shift = 0.5
+    assert original == recipe("first", "none")
 
 
 def test_a_recipe_is_named_after_network_policy_and_seed():
     assert recipe("first", "shift-flip", seed=3).name == "first-shift-flip-s3"
     assert recipe("my.nets:wide", "none").name == "my.nets.wide-none-s0"
+
+
+def test_a_grid_has_every_combination_once_with_all_of_a_seed_before_the_next():
+    combinations = grid(["first", "my_module:build", "first"], ["none", "flip"], [1, 0, 1], epochs=3, threads=4)
+    expected = [
+        recipe(network, policy, seed=seed, epochs=3, threads=4)
+        for seed in (1, 0)
+        for network in ("first", "my_module:build")
+        for policy in ("none", "flip")
+    ]
+    assert combinations == expected
+    with pytest.raises(UsageError, match="Did you mean 'reference'"):
+        grid(["first"], ["none"], [0], profile="referense")

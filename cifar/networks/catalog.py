@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from cifar.errors import UsageError, one_of
-from cifar.recipes import NETWORK
+from cifar.recipes import NETWORK_PATTERN
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def check_name(name: str) -> str:
         UsageError: it is neither.
     """
     if ":" in name:
-        if not re.match(NETWORK, name):
+        if not re.match(NETWORK_PATTERN, name):
             raise UsageError(f"There is no network {name!r}. Your own is module:function.")
         return name
     return one_of("network", name, NETWORKS, also=", or your own as module:function")
