@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from cifar import __version__
-from cifar.cli import compare, data, evaluate, export, networks, report, train, verify
+from cifar.cli import compare, data, evaluate, export, networks, report, runs, train, verify
 from cifar.cli.output import stderr
 from cifar.errors import CifarError, StorageError, UsageError, printable
 
@@ -27,7 +27,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command(cls=export.Command)(export.export)
 app.command()(report.report)
-app.command()(report.runs)
+app.command()(runs.runs)
 app.command()(verify.verify)
 app.command()(compare.compare)
 app.command()(networks.networks)

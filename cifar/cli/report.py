@@ -1,17 +1,13 @@
-"""`cifar report` and `cifar runs`: what is in run folders."""
+"""`cifar report`: accuracies, augmentation gain, figures and claims of finished runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
 from cifar.errors import NotFoundError, UsageError, one_of
 
-if TYPE_CHECKING:
-    from cifar.runs.run import Run
-
-RunsArgument = Annotated[Path, typer.Argument(help="A folder of runs, or one run.", metavar="RUNS")]
 HISTORY = Path("bench", "history")  # of this project: a result per release
 
 
@@ -104,42 +100,3 @@ def _report_runs(folder: Path, pick: str, data_dir: Path | None, markdown: Path 
         return
     terminal.show(stdout, whole, pick, images)
     note(f"{len(drawn)} figures, the first: {drawn[0]}")
-
-
-def runs(folder: RunsArgument = Path("runs"), as_json: Json = False) -> None:
-    """List the runs in a folder, finished or not.
-
-    Example: cifar runs runs
-    """
-    from cifar.report import terminal
-    from cifar.runs.run import runs_in
-
-    found = runs_in(folder)
-    if as_json:
-        write_json({"runs": [_facts(run) for run in found]})
-        return
-    rows = [
-        (
-            run.path.name,
-            run.status,
-            run.recipe.dataset,
-            f"{len(run.history)}/{run.recipe.epochs}",
-            f"{run.metrics['accuracy']:.1%}" if run.finished else "-",
-        )
-        for run in found
-    ]
-    stdout.print(terminal.table(str(folder), ("run", "status", "data", "epochs>", "test>"), rows))
-
-
-def _facts(run: "Run") -> dict[str, Any]:
-    return {
-        "path": str(run.path),
-        "status": run.status,
-        "network": run.recipe.network,
-        "augment": run.recipe.policy.name,
-        "seed": run.recipe.seed,
-        "dataset": run.recipe.dataset,
-        "epochs_done": len(run.history),
-        "epochs": run.recipe.epochs,
-        "accuracy": run.metrics["accuracy"] if run.finished else None,
-    }

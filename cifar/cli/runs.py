@@ -1,0 +1,52 @@
+"""`cifar runs`: the runs in a folder and how far each has come."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cifar.cli.output import Json, stdout, write_json
+
+if TYPE_CHECKING:
+    from cifar.runs.run import Run
+
+RunsArgument = Annotated[Path, typer.Argument(help="A folder of runs, or one run.", metavar="RUNS")]
+
+
+def runs(folder: RunsArgument = Path("runs"), as_json: Json = False) -> None:
+    """List the runs in a folder, finished or not.
+
+    Example: cifar runs runs
+    """
+    from cifar.report import terminal
+    from cifar.runs.run import runs_in
+
+    found = runs_in(folder)
+    if as_json:
+        write_json({"runs": [_facts(run) for run in found]})
+        return
+    rows = [
+        (
+            run.path.name,
+            run.status,
+            run.recipe.dataset,
+            f"{len(run.history)}/{run.recipe.epochs}",
+            f"{run.metrics.accuracy:.1%}" if run.finished else "-",
+        )
+        for run in found
+    ]
+    stdout.print(terminal.table(str(folder), ("run", "status", "data", "epochs>", "test>"), rows))
+
+
+def _facts(run: "Run") -> dict[str, Any]:
+    return {
+        "path": str(run.path),
+        "status": run.status,
+        "network": run.recipe.network,
+        "augment": run.recipe.policy.name,
+        "seed": run.recipe.seed,
+        "dataset": run.recipe.dataset,
+        "epochs_done": len(run.history),
+        "epochs": run.recipe.epochs,
+        "accuracy": run.metrics.accuracy if run.finished else None,
+    }
