@@ -111,8 +111,8 @@ def file_metadata(run: Run, dataset: Dataset, precision: str) -> dict[str, str]:
         "augment": run.recipe.policy.name,
         "seed": str(run.recipe.seed),
         "recipe": run.recipe.model_dump_json(),
-        "weights_sha256": metrics["weights_sha256"],
-        "accuracy": json.dumps(metrics["accuracy"]),
+        "weights_sha256": metrics.weights_sha256,
+        "accuracy": json.dumps(metrics.accuracy),
         "dataset": dataset.name,
         "official": json.dumps(dataset.official),
         "data_sha256": dataset.sha256,
@@ -166,7 +166,7 @@ def _check_parity(draft: _Draft, answers: Probabilities | InferenceError, max_dr
         )
     else:
         allowed = form.max_drop if max_drop is None else max_drop
-        drop = 100 * (metrics["accuracy"] - accuracy)
+        drop = 100 * (metrics.accuracy - accuracy)
         finite = bool(np.isfinite(answers).all())
         sound = finite and drop <= allowed + 1e-9
         reason = f"it loses {drop:.2f} points of accuracy (at most {allowed:g}; --max-drop)."
@@ -180,10 +180,13 @@ def _check_parity(draft: _Draft, answers: Probabilities | InferenceError, max_dr
         precision=form.precision,
         bytes=files.size(draft.path),
         sha256=files.sha256(draft.path),
-        **{
-            key: metrics[key]
-            for key in ("network", "augment", "seed", "weights_sha256", "dataset", "official", "parameters")
-        },
+        network=metrics.network,
+        augment=metrics.augment,
+        seed=metrics.seed,
+        weights_sha256=metrics.weights_sha256,
+        dataset=metrics.dataset,
+        official=metrics.official,
+        parameters=metrics.parameters,
         data_sha256=draft.run.identity.data_sha256,
         accuracy=accuracy,
         n_test=len(labels),
@@ -244,5 +247,5 @@ def _export_on_tensorflow(runs: Sequence[Path], dataset: Dataset, threads: int) 
 def _exported(run: Run) -> bool:
     """Whether a run's own exports hold all standard formats of its present weights."""
     folder = run.path / "exports"
-    mine = manifest.of_weights(folder, run.metrics["weights_sha256"])
+    mine = manifest.of_weights(folder, run.metrics.weights_sha256)
     return {line.format for line in mine if (folder / line.file).exists()} >= set(FLOAT32_FORMATS)

@@ -81,7 +81,7 @@ def test_its_exports_were_proven_and_it_is_scored_on_tensorflow(trained: Path) -
     assert {line["agreement"] for line in lines} == {1.0}
     done = command(trained, "evaluate", str(run.path), "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["accuracy"] == run.metrics["accuracy"]
+    assert json.loads(done.stdout)["accuracy"] == run.metrics.accuracy
     done = command(trained, "export", str(run.path), "--format", "onnx-int8", "--max-drop", "20", "--to", "int8")
     assert done.returncode == 0, done.stderr
 
@@ -106,8 +106,8 @@ def test_another_backend_is_another_run_and_the_report_compares_them(
     whole = summary.summarise(runs)
     (versus,) = whole.between_backends()
     assert (versus.backend, versus.first.n, versus.second.n, versus.interval) == ("jax", 2, 1, None)
-    assert versus.first.mean == pytest.approx(np.mean([run.metrics["accuracy"] for run in runs[:2]]))
-    assert versus.second.mean == theirs.metrics["accuracy"]
+    assert versus.first.mean == pytest.approx(np.mean([run.metrics.accuracy for run in runs[:2]]))
+    assert versus.second.mean == theirs.metrics.accuracy
     assert len({group.name for group in whole.groups}) == len(whole.groups) == 2
     (table,) = (made for made in tables.sections(whole, "first") if made.title == "Another backend")
     assert table.rows[0][2:4] == ("jax", "2, 1")

@@ -99,13 +99,13 @@ def test_every_format_has_its_rows_and_what_ran_is_what_was_asked(measured: Sess
         asked = "CPU" if row["format"] == "keras" else FORMATS[row["format"]].providers["cpu"]
         assert row["provider_actual"] == asked
         assert 0 < row["cores_busy"] < 1.25
-        assert row["weights_sha256"] == run.metrics["weights_sha256"]
+        assert row["weights_sha256"] == run.metrics.weights_sha256
         assert (row["quality"], row["n_test"]) == ("measured", 1000)
         assert row["accuracy"] == row["correct"] / 1000
         assert unpack_mask(row["correct_mask"], 1000).sum() == row["correct"]
         assert row["parameters"] == 208_794
         if row["precision"] == "float32":
-            assert abs(row["accuracy"] - run.metrics["accuracy"]) <= 0.001
+            assert abs(row["accuracy"] - run.metrics.accuracy) <= 0.001
             assert row["agreement"] >= 0.999
 
 
@@ -302,9 +302,9 @@ def test_a_gain_row_says_what_augmentation_bought(pair: list[Run], tmp_path: Pat
     answer = bench(tmp_path, "--run", pair[0].path, pair[1].path, "-k", "gain", timeout=60)
     (row,) = answer.rows
     plain, augmented = (made.metrics for made in pair)
-    assert row["difference"] == pytest.approx(augmented["accuracy"] - plain["accuracy"])
+    assert row["difference"] == pytest.approx(augmented.accuracy - plain.accuracy)
     assert row["interval"][0] <= row["difference"] <= row["interval"][1]
-    assert row["data"] == [augmented["train_seconds"]]
+    assert row["data"] == [augmented.train_seconds]
     assert row["minutes_to_75_plain"] is None  # three epochs do not get there
 
 

@@ -90,8 +90,8 @@ def test_a_finished_run_is_kept_and_json_stands_alone_on_stdout(trained: Path) -
 def test_evaluate_gives_what_the_run_recorded(trained: Path) -> None:
     answer = json.loads(run_in(trained, "evaluate", "runs/tinynet.build-none-s0", "--json").stdout)
     metrics = Run(trained / "runs/tinynet.build-none-s0").metrics
-    assert answer["accuracy"] == metrics["accuracy"] == answer["recorded_accuracy"]
-    assert (answer["correct"], answer["n_test"]) == (metrics["correct"], 1000)
+    assert answer["accuracy"] == metrics.accuracy == answer["recorded_accuracy"]
+    assert (answer["correct"], answer["n_test"]) == (metrics.correct, 1000)
 
 
 def test_export_to_another_folder(trained: Path, tmp_path: Path) -> None:

@@ -41,10 +41,10 @@ def test_every_format_is_in_place_with_its_line(exported: Path, pair: list[Run])
         width = {"float32": 4, "float16": 2, "int8": 1}[line.precision]
         assert line.bytes == files.size(exported / line.file) > 208_794 * width  # no weight is missing
         assert line.multiply_adds == 6_499_840
-        assert line.weights_sha256 == pair[0].metrics["weights_sha256"]
+        assert line.weights_sha256 == pair[0].metrics.weights_sha256
         assert line.n_test == 100
         if line.precision == "float32":
-            assert (line.agreement, line.accuracy) == (1.0, pair[0].metrics["accuracy"])
+            assert (line.agreement, line.accuracy) == (1.0, pair[0].metrics.accuracy)
             assert 0 <= line.max_difference <= 1e-5
 
 
@@ -141,12 +141,12 @@ def test_a_weight_that_is_off_by_a_hundredth_is_refused_and_nothing_moved(
 def test_a_card_says_what_metrics_and_manifest_say(exported: Path, pair: list[Run]) -> None:
     text = card.markdown(Result(pair[0]), manifest.read(exported))
     metrics = pair[0].metrics
-    assert f"**Test accuracy {metrics['accuracy']:.2%}** ({metrics['correct']} of {metrics['n_test']};" in text
+    assert f"**Test accuracy {metrics.accuracy:.2%}** ({metrics.correct} of {metrics.n_test};" in text
     for line in manifest.read(exported):
         assert f"| `{line.file}` | {line.precision} | {line.bytes:,} | {line.accuracy:.2%} |" in text
         assert line.sha256 in text
         assert f"\ncifar evaluate {line.file}\n" in text
-    for name, share in metrics["per_class"].items():
+    for name, share in metrics.per_class.items():
         assert f"| {name} | {share:.1%} |" in text
     assert "SYNTHETIC DATA" in text
     confusion = Result(pair[0]).scores.confusion

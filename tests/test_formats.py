@@ -62,7 +62,7 @@ def learned(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
     short = {"train_images": TRAIN_IMAGES, "batch_size": 32}
     wanted = recipe("second", "none", seed=SEED, epochs=10, dataset="synthetic").model_copy(update=short)
     (run,) = train_here([wanted], data, tmp_path_factory.mktemp("learned"))
-    assert run.metrics["accuracy"] > 0.25
+    assert run.metrics.accuracy > 0.25
     return run
 
 
@@ -363,7 +363,7 @@ def test_lower_precision_seldom_changes_a_class(lower: Path, learned: Run) -> No
     least = {"float32": 1.0, "float16": 0.995, "int8": 0.95}
     for line in manifest.read(lower):
         assert line.agreement >= least[line.precision], line.format
-        assert abs(line.accuracy - learned.metrics["accuracy"]) <= 1 - line.agreement + 1e-9
+        assert abs(line.accuracy - learned.metrics.accuracy) <= 1 - line.agreement + 1e-9
         assert (line.precision == "float32") == (line.max_difference <= 1e-5)
 
 
@@ -434,7 +434,7 @@ def test_the_limit_of_a_drop(
         assert contents(tmp_path) == {}
         return
     (line,) = export.export_runs([learned], data, [name], tmp_path, max_drop=max_drop)
-    assert line.accuracy == pytest.approx(learned.metrics["accuracy"] - lost / 1000)
+    assert line.accuracy == pytest.approx(learned.metrics.accuracy - lost / 1000)
     assert line.agreement == pytest.approx(1 - abs(lost) / 1000)
 
 

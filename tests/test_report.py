@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cifar import export
 from cifar.analysis import summary
-from cifar.analysis.gains import judge
+from cifar.analysis.gains import judge_claims
 from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.formats import manifest
@@ -35,7 +35,7 @@ def printed(whole: summary.Summary, width: int = 80) -> str:
 def test_the_gain_is_the_difference_on_the_same_images(pair: list[Run]) -> None:
     (group,) = summary.summarise(pair).groups
     (gain,) = group.gains()
-    plain, augmented = (run.metrics["accuracy"] for run in pair)
+    plain, augmented = (run.metrics.accuracy for run in pair)
     assert gain.difference == pytest.approx(augmented - plain)
     correct_mask = [(p.argmax(axis=1) == labels) for p, labels in (run.predictions() for run in pair)]
     assert gain.p_value == statistics.paired_difference(*correct_mask).p_value
@@ -51,7 +51,7 @@ def test_over_seeds_the_gain_is_the_mean_of_the_paired_differences(small: Datase
     ]
     runs = train_here(wanted, small, tmp_path)
     (gain,) = summary.summarise(runs).groups[0].gains()
-    accuracy = {(run.recipe.policy.name, run.recipe.seed): run.metrics["accuracy"] for run in runs}
+    accuracy = {(run.recipe.policy.name, run.recipe.seed): run.metrics.accuracy for run in runs}
     differences = [accuracy["shift-flip", seed] - accuracy["none", seed] for seed in (0, 1)]
     assert gain.seeds == [0, 1]
     assert gain.difference == pytest.approx(np.mean(differences))
@@ -73,9 +73,9 @@ def test_an_average_is_over_all_seeds_of_a_policy(pair: list[Run], small: Datase
     (plain, flip) = whole.groups[0].averages()
     late = [np.mean([line.test_accuracy for line in run.history[-5:]]) for run in runs]
     assert (plain.augment, plain.seeds, flip.augment, flip.seeds) == ("none", [0, 1], "flip", [0])
-    assert plain.test == statistics.mean([run.metrics["accuracy"] for run in runs[:2]])
+    assert plain.test == statistics.mean([run.metrics.accuracy for run in runs[:2]])
     assert plain.late == statistics.mean([float(value) for value in late[:2]])
-    assert plain.train == pytest.approx(np.mean([run.metrics["train_accuracy_clean"] for run in runs[:2]]))
+    assert plain.train == pytest.approx(np.mean([run.metrics.train_accuracy_clean for run in runs[:2]]))
     assert flip.late.interval is None
     assert plain.test.interval is not None
     reach = (plain.test.interval[1] - plain.test.mean) * 100
@@ -94,7 +94,7 @@ def test_what_a_format_costs_is_what_its_manifest_says(pair: list[Run], small: D
         lines["other.onnx"] = other.model_copy(update={"accuracy": 0.0, "agreement": 0.0})
     (onnx, int8) = summary.summarise(runs).groups[0].exported()
     changes = [
-        line.accuracy - run.metrics["accuracy"]
+        line.accuracy - run.metrics.accuracy
         for run in runs
         for line in manifest.read(run.path / "exports")
         if line.file == f"{run.path.name}.int8.onnx"
@@ -120,7 +120,7 @@ def judged(pair: list[Run], plain: dict[str, float], augmented: dict[str, float]
         result.run.identity = result.run.identity.model_copy(
             update={"recipe": result.run.recipe.model_copy(update={"epochs": 20})}
         )
-        result.metrics = {**result.metrics, "train_accuracy_clean": line["accuracy"] + 0.2}
+        result.metrics = result.metrics.model_copy(update={"train_accuracy_clean": line["accuracy"] + 0.2})
     return [claim.verdict for claim in whole.groups[0].claims()]
 
 
@@ -138,9 +138,9 @@ def stand_in(gap: float, accuracy: float, clean: float = 0.5) -> Any:
     late = {"test_accuracy": accuracy, "accuracy": clean}
     return SimpleNamespace(
         loss_gap=gap,
-        late=late.get,
+        mean_last_epochs=late.get,
         scores=SimpleNamespace(accuracy=accuracy),
-        metrics={"train_accuracy_clean": clean},
+        metrics=SimpleNamespace(train_accuracy_clean=clean),
         run=SimpleNamespace(recipe=SimpleNamespace(epochs=50)),
         seed=0,
     )
@@ -161,7 +161,7 @@ def test_of_several_seeds_the_interval_decides_every_claim(
         (stand_in(gap, 0.55), stand_in(other, accuracy))
         for gap, other, accuracy in zip(gaps, narrowed, accuracies, strict=True)
     ]
-    claims = judge("first", "flip", pairs)
+    claims = judge_claims("first", "flip", pairs)
     assert [claim.verdict for claim in claims[:3]] == expected
     low, high = statistics.mean([a - b for a, b in zip(gaps, narrowed, strict=True)]).interval or (0, 0)
     assert f"95 % {low:+.3f} to {high:+.3f} (3 seeds)" in claims[1].figures
@@ -223,8 +223,7 @@ def test_columns_move_together_before_a_word_is_cut() -> None:
     ("official", "words"), [(True, "Data: CIFAR-10 (sha"), (False, "not bit for bit the published one")]
 )
 def test_a_caption_says_whether_the_data_is_the_published_one(official: bool, words: str) -> None:
-    metrics = {"dataset": "cifar10", "official": official, "data_sha256": "a" * 64, "n_test": 10_000}
-    assert words in tables.data_caption(metrics)
+    assert words in tables.data_caption("cifar10", official, "a" * 64, 10_000)
 
 
 def test_the_ten_pictures_are_wrong_and_the_most_confident(pair: list[Run]) -> None:
@@ -316,7 +315,8 @@ def test_groups_that_differ_in_threads_alone_have_figures_of_their_own(small: Da
 def test_the_overview_names_all_data(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
     other = train_here([recipe("first", "none", epochs=1, dataset="synthetic")], small, tmp_path)
     whole = summary.summarise([*pair, *other])
-    whole.groups[0].results[0].metrics |= {"dataset": "cifar10", "official": True}
+    result = whole.groups[0].results[0]
+    result.metrics = result.metrics.model_copy(update={"dataset": "cifar10", "official": True})
     text = figures.overview(whole.groups).get_supxlabel()
     assert "Data: CIFAR-10 (" in text
     assert "SYNTHETIC DATA" in text
@@ -329,7 +329,8 @@ def _within(inner: Any, outer: Any) -> bool:
 def test_no_text_of_a_figure_is_cut_or_overprinted(pair: list[Run], small: Dataset) -> None:
     (group,) = summary.summarise(pair).groups
     result = group.results[0]
-    result.metrics |= {"dataset": "cifar10", "official": False}  # the longest caption
+    longest_caption = {"dataset": "cifar10", "official": False}
+    result.metrics = result.metrics.model_copy(update=longest_caption)
     for figure in (
         figures.confusion([result]),
         figures.curves([result]),
@@ -357,7 +358,7 @@ def test_sections_as_markdown_have_a_cell_for_every_column(pair: list[Run]) -> N
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert len(blocks) == text.count("## ") == 5
     assert all(line.count("|") == block[0].count("|") for block in blocks for line in block)
-    accuracy = pair[0].metrics["accuracy"]
+    accuracy = pair[0].metrics.accuracy
     assert f"| second | none | 0 | {accuracy:.1%} |" in text
     assert "--:" in blocks[0][1]
     assert table.markdown([table.Section("a", ("b", "c>", "d<"), [("1", "2", "3")], "*")]) == (

@@ -86,8 +86,8 @@ def test_a_reference_run_is_whole_and_has_the_reference_recipe(name: str) -> Non
     result = Result(RUNS[name])  # raises unless its files belong together
     mine = result.run.recipe
     assert mine == recipe(mine.network, mine.policy.name, seed=mine.seed, profile="reference", dataset="cifar10")
-    assert result.metrics["n_train"] == dataset.TRAIN
-    assert result.metrics["n_test"] == dataset.TEST
+    assert result.metrics.n_train == dataset.TRAIN
+    assert result.metrics.n_test == dataset.TEST
     assert {line.format for line in result.exported} == set(FORMATS)
 
 
@@ -138,7 +138,7 @@ def _explained() -> list[str]:
     jumps = [np.abs(np.diff([100 * line.test_accuracy for line in result.history[-31:]])) for result in seconds]
     medians, largest = [np.median(jump) for jump in jumps], [jump.max() for jump in jumps]
     int8 = [
-        100 * (result.metrics["accuracy"] - line.accuracy)
+        100 * (result.metrics.accuracy - line.accuracy)
         for result in seconds
         for line in result.exported
         if line.precision == "int8"

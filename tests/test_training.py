@@ -52,7 +52,7 @@ def facts(run: Run) -> tuple[str, bytes, list[bytes]]:
     """All that must be equal to the bit: weights, history, predictions."""
     probabilities, labels = run.predictions()
     history = (run.path / "history.jsonl").read_bytes()
-    return run.metrics["weights_sha256"], history, [probabilities.tobytes(), labels.tobytes()]
+    return run.metrics.weights_sha256, history, [probabilities.tobytes(), labels.tobytes()]
 
 
 def test_the_same_recipe_gives_the_same_run_and_another_seed_another(tmp_path: Path, small: Dataset) -> None:
@@ -222,12 +222,12 @@ def test_metrics_say_what_the_files_hold(pair: list[Run], small: Dataset) -> Non
     for run in pair:
         probabilities, labels = run.predictions()
         assert (labels == small.y_test).all()
-        assert (probabilities.argmax(axis=1) == labels).mean() == run.metrics["accuracy"]
-        assert run.metrics["n_test"] == len(labels) == 100
-        assert run.metrics["loss"] == pytest.approx(classification.cross_entropy(probabilities, labels))
-        assert run.metrics["weights_sha256"] == run.history[-1].weights_sha256
-        assert run.metrics["accuracy"] == run.history[-1].test_accuracy
-        assert (run.metrics["dataset"], run.metrics["official"]) == ("synthetic", None)
+        assert (probabilities.argmax(axis=1) == labels).mean() == run.metrics.accuracy
+        assert run.metrics.n_test == len(labels) == 100
+        assert run.metrics.loss == pytest.approx(classification.cross_entropy(probabilities, labels))
+        assert run.metrics.weights_sha256 == run.history[-1].weights_sha256
+        assert run.metrics.accuracy == run.history[-1].test_accuracy
+        assert (run.metrics.dataset, run.metrics.official) == ("synthetic", None)
 
 
 def test_clean_training_accuracy_is_that_of_the_final_weights_on_unchanged_images(
@@ -238,7 +238,7 @@ def test_clean_training_accuracy_is_that_of_the_final_weights_on_unchanged_image
     for run in pair:
         model = keras.models.load_model(run.path / "model.keras")
         answers = networks.predictor(model)(small.x_train).argmax(axis=1)
-        assert (answers == small.y_train).mean() == run.metrics["train_accuracy_clean"]
+        assert (answers == small.y_train).mean() == run.metrics.train_accuracy_clean
 
 
 LOADS = """

@@ -47,9 +47,9 @@ class Result:
     def _check_predictions(self) -> None:
         """Raise UsageError unless predictions.npz is the one that metrics.json scores."""
         for name, found in (("n_test", self.scores.n), ("accuracy", self.scores.accuracy)):
-            if found != self.metrics[name]:
+            if found != getattr(self.metrics, name):
                 raise UsageError(
-                    f"{self.run.path}: predictions.npz gives {name} {found}, metrics.json says {self.metrics[name]}."
+                    f"{self.run.path}: predictions.npz gives {name} {found}, metrics.json says {getattr(self.metrics, name)}."
                 )
         self._check_digest("predictions.npz", "probabilities_sha256", classification.sha256(self.probabilities))
 
@@ -66,7 +66,7 @@ class Result:
 
     def _check_digest(self, name: str, field: str, found: str) -> None:
         """Raise UsageError if metrics.json holds another digest of a file."""
-        if self.metrics[field] != found:
+        if getattr(self.metrics, field) != found:
             raise UsageError(f"{self.run.path / name}: not the one that metrics.json was written beside.")
 
     @property
@@ -87,13 +87,13 @@ class Result:
 
     def pictures(self, images: dict[str, NDArray[np.uint8]]) -> NDArray[np.uint8] | None:
         """Its test images, (N, 32, 32, 3), from test images by data digest; None where its own are not there."""
-        mine = images.get(self.metrics["data_sha256"])
+        mine = images.get(self.metrics.data_sha256)
         return mine if mine is not None and len(mine) == self.scores.n else None
 
     @cached_property
     def exported(self) -> list[ManifestEntry]:
         """What its folder's manifest says of files with these weights, whether they are still there or not."""
-        return manifest.of_weights(self.run.path / "exports", self.metrics["weights_sha256"])
+        return manifest.of_weights(self.run.path / "exports", self.metrics.weights_sha256)
 
     @cached_property
     def correct_mask(self) -> Any:
@@ -111,7 +111,7 @@ class Result:
 
     def misclassified(self, pick: str) -> list[dict[str, Any]]:
         """The ten pictures that a rule of classification.PICKS chooses."""
-        names = list(self.metrics["per_class"])
+        names = list(self.metrics.per_class)
         return [
             {
                 "index": int(i),
@@ -126,7 +126,7 @@ class Result:
         """The result ready for JSON."""
         return {
             "path": str(self.run.path),
-            **self.metrics,
+            **self.metrics.model_dump(),
             "batch_size": self.run.recipe.batch_size,
             "verified": [verification.model_dump() for verification in self.verifications],
             "confusion": self.scores.confusion.tolist(),

@@ -171,4 +171,4 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _clean(result: Result) -> float:
-    return float(result.metrics["train_accuracy_clean"])
+    return result.metrics.train_accuracy_clean

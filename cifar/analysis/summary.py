@@ -198,7 +198,7 @@ def _names(groups: dict[Hashable, list[Result]]) -> list[str]:
     for comparison_key, results in groups.items():
         stem = results[0].network.replace(":", ".").replace(" ", "-")
         recipe = results[0].run.recipe
-        longer = f"{stem}-{recipe.dataset}-{results[0].metrics['n_train']}x{recipe.epochs}"
+        longer = f"{stem}-{recipe.dataset}-{results[0].metrics.n_train}x{recipe.epochs}"
         digest = hashlib.sha256(repr(comparison_key).encode()).hexdigest()[:6]
         spellings.append((stem, longer, f"{longer}-{digest}"))
     names = []
@@ -233,7 +233,7 @@ def _average(network: str, results: Sequence[Result]) -> Average:
         seeds=[result.seed for result in results],
         test=mean([result.scores.accuracy for result in results]),
         late=mean([result.mean_last_epochs("test_accuracy") for result in results]),
-        train=mean([result.metrics["train_accuracy_clean"] for result in results]).mean,
+        train=mean([result.metrics.train_accuracy_clean for result in results]).mean,
     )
 
 

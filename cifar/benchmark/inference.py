@@ -227,7 +227,7 @@ class Inference:
         line = model.lines.get("saved-model" if case.format in IN_KERAS else case.format)
         if line:
             return {"accuracy": line.accuracy, "agreement": line.agreement}
-        return {"accuracy": model.run.metrics["accuracy"] if model.run else None, "agreement": 1.0}
+        return {"accuracy": model.run.metrics.accuracy if model.run else None, "agreement": 1.0}
 
     def _keras_classes(self, model: Model) -> NDArray[np.int64] | None:
         """The top classes that a model's Keras form gives for its test set; None where it has no such form."""

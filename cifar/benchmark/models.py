@@ -90,7 +90,7 @@ class Model:
             self.run = Run(Path(path))
         if self.run is not None:
             self.paths[KERAS] = self.paths[KERAS_JAX] = self.run.path
-            weights = self.run.metrics["weights_sha256"]
+            weights = self.run.metrics.weights_sha256
             self._take(self.run.path / "exports", weights)
             missing = [name for name in FORMATS if name in formats and name not in self.lines]
             if missing:
@@ -108,11 +108,11 @@ class Model:
         """What was trained, on which data, with which weights."""
         if self.external:
             found = data(self.external.data)
-            facts = {"dataset": self.external.data, "official": None, "data_sha256": None}
+            facts: dict[str, Any] = {"dataset": self.external.data, "official": None, "data_sha256": None}
             facts |= {"official": found.official, "data_sha256": found.sha256} if found else {}
             return {**dict.fromkeys(FACTS), **facts}
-        known = self.run.metrics if self.run else next(iter(self.lines.values())).model_dump()
-        return {key: known[key] for key in FACTS}
+        known = self.run.metrics if self.run else next(iter(self.lines.values()))
+        return {key: getattr(known, key) for key in FACTS}
 
     @property
     def own_bytes(self) -> int | None:
@@ -125,7 +125,7 @@ class Model:
     def parameters(self) -> int | None:
         """Of the network; None where nobody has counted them."""
         if self.run:
-            return int(self.run.metrics["parameters"])
+            return self.run.metrics.parameters
         return next((line.parameters for line in self.lines.values()), None)
 
     @property
@@ -161,7 +161,7 @@ def choose(runs: Sequence[Path]) -> list[Model]:
     if runs:
         found = [run for folder in runs for run in runs_in(folder)]
         for run in found:
-            run.metrics  # noqa: B018 - fails here if the run is not finished
+            run.require_finished()
         names = _names([run.path for run in found])
         return [Model(name, f"run {run.path}", run) for name, run in zip(names, found, strict=True)]
     return _released(RELEASED) or [Model("stand-in", _stand_in_in_words())]

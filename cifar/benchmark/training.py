@@ -145,11 +145,11 @@ def gain(group: Group, gain: Gain) -> tuple[list[float], Row]:
     """Seconds that each augmented run was trained for, and what it bought."""
     augmented = [result for result in group.results if result.augment == gain.augment and result.seed in gain.seeds]
     plain = [result for result in group.results if result.augment == "none" and result.seed in gain.seeds]
-    return [result.metrics["train_seconds"] for result in augmented], {
+    return [result.metrics.train_seconds for result in augmented], {
         "kind": "gain",
         "model": gain.network,
         **{key: value for key, value in asdict(gain).items() if key != "network"},
-        **{key: augmented[0].metrics[key] for key in ("dataset", "official", "data_sha256", "n_test", "threads")},
+        **augmented[0].metrics.model_dump(include={"dataset", "official", "data_sha256", "n_test", "threads"}),
         "minutes_to_75_plain": _minutes(plain),
         "minutes_to_75_augmented": _minutes(augmented),
     }

@@ -65,16 +65,16 @@ def _evaluate_run(path: Path, data_dir: DataDir, as_json: bool) -> None:
         model = load_keras(run)
         probabilities = classification.predict(networks.predictor(model), data.x_test)
     scores = classification.score(probabilities, data.y_test)
-    if scores.accuracy != metrics["accuracy"]:
-        note(f"The run recorded {metrics['accuracy']:.2%}; here it is {scores.accuracy:.2%}.")
-    keep = ("network", "augment", "seed", "weights_sha256", "dataset", "official", "data_sha256")
+    if scores.accuracy != metrics.accuracy:
+        note(f"The run recorded {metrics.accuracy:.2%}; here it is {scores.accuracy:.2%}.")
+    keep = {"network", "augment", "seed", "weights_sha256", "dataset", "official", "data_sha256"}
     facts = {
         "path": str(path),
-        **{key: metrics[key] for key in keep},
-        "recorded_accuracy": metrics["accuracy"],
+        **metrics.model_dump(include=keep),
+        "recorded_accuracy": metrics.accuracy,
         "probabilities_sha256": classification.sha256(probabilities),
     }
-    _answer(path, facts, scores, data, tables.data_caption(metrics), as_json)
+    _answer(path, facts, scores, data, tables.caption_of(metrics), as_json)
 
 
 def _evaluate_file(
@@ -119,7 +119,7 @@ def _evaluate_file(
         "probabilities_sha256": classification.sha256(scored.probabilities),
     }
     vouched = "Its manifest vouches for the file." if scored.line else "No manifest vouches for the file."
-    caption = f"{tables.data_caption({**known, 'n_test': len(data.x_test)})} {vouched}"
+    caption = f"{tables.data_caption(data.name, data.official, data.sha256, len(data.x_test))} {vouched}"
     _answer(path, facts, classification.score(scored.probabilities, data.y_test), data, caption, as_json)
 
 

@@ -70,7 +70,7 @@ def export(
     asked = FORMATS if "all" in (formats or ()) else formats or FLOAT32_FORMATS
     names = [one_of("format", name, FORMATS, also=", or all") for name in dict.fromkeys(asked)]
     run = Run(path)
-    run.metrics  # noqa: B018 - fails here if the run is not finished
+    run.require_finished()
     data = data_of(run, data_dir)
     with stderr.status("Exporting, and checking every file in its own runtime"):
         environment.configure(run.recipe.threads)
@@ -91,7 +91,7 @@ def _write_card(run: "Run", folder: Path) -> None:
     from cifar.report import card
     from cifar.system import files
 
-    mine = manifest.of_weights(folder, run.metrics["weights_sha256"])
+    mine = manifest.of_weights(folder, run.metrics.weights_sha256)
     files.write(folder / f"{run.path.name}.md", card.markdown(Result(run), mine))
 
 
@@ -112,6 +112,6 @@ def _table(run: "Run", lines: "list[ManifestEntry]") -> "Group":
     columns = ("format", "bytes>", "test>", "agreement>", "difference>", "runtime")
     caption = (
         f"On {lines[0].n_test:,} test images, each file in its own runtime. agreement: the same class as the "
-        f"Keras model ({run.metrics['accuracy']:.2%}). difference: the largest of any probability."
+        f"Keras model ({run.metrics.accuracy:.2%}). difference: the largest of any probability."
     )
     return terminal.table(f"Exported: {run.path.name}", columns, rows, caption)

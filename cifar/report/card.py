@@ -7,7 +7,7 @@ import numpy as np
 from cifar.analysis.finished_run import Result
 from cifar.formats.manifest import ManifestEntry
 from cifar.report.table import markdown_table
-from cifar.report.tables import data_caption
+from cifar.report.tables import caption_of
 
 WORST = 5  # confusions named
 CARD = """# {name}
@@ -56,21 +56,21 @@ def markdown(result: Result, lines: Sequence[ManifestEntry]) -> str:
         result: the run.
         lines: of the manifest, those of its files.
     """
-    metrics, late = result.metrics, result.metrics["accuracy_mean_last_5_epochs"]
+    metrics, late = result.metrics, result.metrics.accuracy_mean_last_5_epochs
     low, high = result.scores.interval
     lines = sorted(lines, key=lambda line: line.file)
     return CARD.format(
-        **metrics,
+        **metrics.model_dump(),
         name=result.run.path.name,
         batch_size=result.run.recipe.batch_size,
-        data=data_caption(metrics),
+        data=caption_of(metrics),
         low=low,
         high=high,
         late="" if late is None else f"; mean of the last five epochs {late:.2%}",
-        files=markdown_table(FILES, [_file(line, metrics["accuracy"]) for line in lines]),
+        files=markdown_table(FILES, [_file(line, metrics.accuracy) for line in lines]),
         digests=markdown_table(("file", "SHA-256"), [(f"`{line.file}`", f"`{line.sha256}`") for line in lines]),
         classes=markdown_table(
-            ("class", "test accuracy>"), [(n, f"{share:.1%}") for n, share in metrics["per_class"].items()]
+            ("class", "test accuracy>"), [(n, f"{share:.1%}") for n, share in metrics.per_class.items()]
         ),
         confusions=_confusions(result),
         commands="\n".join(f"cifar evaluate {line.file}" for line in lines),
@@ -90,7 +90,7 @@ def _file(line: ManifestEntry, accuracy: float) -> tuple[str, ...]:
 
 def _confusions(result: Result) -> str:
     """The most frequent wrong answers, in words."""
-    names = list(result.metrics["per_class"])
+    names = list(result.metrics.per_class)
     wrong = result.scores.confusion - np.diag(result.scores.confusion.diagonal())
     places = np.argsort(-wrong, axis=None, kind="stable")[:WORST]
     pairs = [divmod(int(place), len(names)) for place in places]

@@ -15,7 +15,7 @@ from cifar.analysis.finished_run import Result
 from cifar.analysis.summary import Group, Summary
 from cifar.metrics.classification import PICKS
 from cifar.recipes import POLICIES
-from cifar.report.tables import data_caption
+from cifar.report.tables import caption_of
 from cifar.system import files
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _draw(
 
 def histories(groups: Sequence[Group]) -> str:
     """SHA-256 over the histories of some networks: which ones a picture was drawn from, kept in the picture."""
-    digests = [result.metrics["history_sha256"] for group in groups for result in group.results]
+    digests = [result.metrics.history_sha256 for group in groups for result in group.results]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -115,7 +115,7 @@ def overview(groups: Sequence[Group]) -> "Figure":
     """Learning curves of several networks, a column each, of the policies that all of them have."""
     common = _common(groups)
     figure = _curves({group.name: [it for it in group.results if it.augment in common] for group in groups})
-    _foot(figure, " ".join(dict.fromkeys(data_caption(group.results[0].metrics) for group in groups)))
+    _foot(figure, " ".join(dict.fromkeys(caption_of(group.results[0].metrics) for group in groups)))
     return figure
 
 
@@ -204,7 +204,7 @@ def confusion(results: Sequence[Result]) -> "Figure":
 
 def _matrix(panel: "Axes", result: Result) -> None:
     """A confusion matrix, a number in each field that anything went to."""
-    names = list(result.metrics["per_class"])
+    names = list(result.metrics.per_class)
     counts = result.scores.confusion
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -262,8 +262,8 @@ def _head(figure: "Figure", title: str, result: Result, explained: str = "") -> 
     """Title above; below, how it is read, and what it was trained on."""
     recipe = result.run.recipe
     figure.suptitle(title, fontsize=12, fontweight="bold")
-    trained = f"{result.metrics['n_train']:,} training images, {recipe.epochs} epochs, batch {recipe.batch_size}."
-    _foot(figure, f"{explained}{data_caption(result.metrics)} {trained}")
+    trained = f"{result.metrics.n_train:,} training images, {recipe.epochs} epochs, batch {recipe.batch_size}."
+    _foot(figure, f"{explained}{caption_of(result.metrics)} {trained}")
 
 
 def _foot(figure: "Figure", text: str) -> None:

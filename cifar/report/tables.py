@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from cifar.analysis.finished_run import Result
 from cifar.analysis.gains import Claim, Gain
@@ -10,15 +9,22 @@ from cifar.analysis.summary import Average, BackendComparison, Exported, Group, 
 from cifar.metrics.classification import PICKS
 from cifar.metrics.statistics import Interval, Mean
 from cifar.report.table import Section
-from cifar.runs.schemas import Verification
+from cifar.runs.schemas import Metrics, Verification
 
 
-def data_caption(metrics: dict[str, Any]) -> str:
-    """Which data a table's figures are of."""
-    if metrics["dataset"] == "synthetic":
-        return f"SYNTHETIC DATA, not CIFAR-10: {metrics['n_test']:,} drawn test images."
-    whose = "CIFAR-10" if metrics["official"] else "a copy of CIFAR-10 that is not bit for bit the published one"
-    return f"Data: {whose} (sha256 {metrics['data_sha256'][:12]}), {metrics['n_test']:,} test images."
+def caption_of(metrics: Metrics) -> str:
+    """Return a sentence on the test data of a run's scores."""
+    return data_caption(metrics.dataset, metrics.official, metrics.data_sha256, metrics.n_test)
+
+
+def data_caption(name: str, official: bool | None, sha256: str, n_test: int) -> str:
+    """Return a sentence on test data: what it is, whether it is the published one, how many images."""
+    if name == "synthetic":
+        return f"SYNTHETIC DATA, not CIFAR-10: {n_test:,} drawn test images."
+    origin = "CIFAR-10"
+    if not official:
+        origin = "a copy of CIFAR-10 that is not bit for bit the published one"
+    return f"Data: {origin} (sha256 {sha256[:12]}), {n_test:,} test images."
 
 
 def sections(summary: Summary, pick: str) -> Iterator[Section]:
@@ -38,7 +44,7 @@ def figures_of(group: Group) -> Iterator[Section]:
 
 
 def _figures_of(group: Group) -> Iterator[Section]:
-    caption = data_caption(group.results[0].metrics)
+    caption = caption_of(group.results[0].metrics)
     yield results(group.results)
     if any(len(average.seeds) > 1 for average in group.averages()):
         yield averages(group.averages(), caption)
@@ -64,7 +70,7 @@ def results(found: Sequence[Result]) -> Section:
             f"{result.scores.accuracy:.1%}",
             _span(result.scores.interval),
             f"{result.mean_last_epochs('test_accuracy'):.1%}" if len(result.history) >= 5 else "-",
-            f"{result.metrics['train_accuracy_clean']:.1%}",
+            f"{result.metrics.train_accuracy_clean:.1%}",
             f"{result.scores.loss:.3f}",
             f"{result.scores.ece:.3f}",
         )
@@ -73,7 +79,7 @@ def results(found: Sequence[Result]) -> Section:
     columns = ("network", "augment", "seed>", "test>", "95 %>", "last 5>", "train>", "loss>", "ECE>")
     caption = (
         "test: accuracy after the last epoch, with Wilson's interval. last 5: its mean over the last five epochs. "
-        "train: on the clean training images. " + data_caption(found[0].metrics)
+        "train: on the clean training images. " + caption_of(found[0].metrics)
     )
     return Section("Accuracy", columns, rows, caption)
 

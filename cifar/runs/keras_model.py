@@ -26,6 +26,6 @@ def load_keras(run: Run) -> Any:
         model.load_weights(path)
     except Exception as error:  # a damaged zip raises many kinds
         raise UsageError(f"{path}: cannot be loaded: {first_line(error)}") from error
-    if networks.weights_sha256(model) != run.metrics["weights_sha256"]:
+    if networks.weights_sha256(model) != run.metrics.weights_sha256:
         raise UsageError(f"{path}: its weights are not those that metrics.json scored.")
     return model

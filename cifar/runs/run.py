@@ -14,6 +14,7 @@ verify.jsonl      a line per proof that was tried on it
 import contextlib
 import json
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +63,21 @@ class Run:
         """Where it ran."""
         return read_json(self.path / "environment.json")
 
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """The final scores, every field of records.Metrics.
+    def require_finished(self) -> None:
+        """Raise UsageError unless the run is finished."""
+        if not self.finished:
+            raise UsageError(f"{self.path}: this run is {self.status}; it has no results yet.")
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """The final scores, read once: a finished run does not change.
 
         Raises:
             UsageError: the run is not finished, or the file is damaged.
         """
-        if not self.finished:
-            raise UsageError(f"{self.path}: this run is {self.status}; it has no results yet.")
+        self.require_finished()
         path = self.path / "metrics.json"
-        return parse(Metrics, read_json(path), path).model_dump()
+        return parse(Metrics, read_json(path), path)
 
     @property
     def history(self) -> list[Epoch]:

@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from cifar.metrics import classification
 from cifar.networks import architecture_sha256, build_with_fresh_names, weights_sha256
 from cifar.recipes import Recipe
 from cifar.runs.run import Run
-from cifar.runs.schemas import FORMAT_VERSION, Epoch, Timing
+from cifar.runs.schemas import FORMAT_VERSION, Epoch, Metrics, Timing
 from cifar.system import environment, files, hardware
 from cifar.training import backends, checkpoint
 from cifar.training.backends import DivergedError, EpochTrainer
@@ -147,40 +148,48 @@ def _finish(run: Run, model: Any, used: Dataset, dataset: Dataset, progress: Pro
     buffer = io.BytesIO()
     np.savez_compressed(buffer, probabilities=probabilities, labels=used.y_test)
     files.write(run.path / "predictions.npz", buffer.getvalue())
-    settled = progress.timing[1:] or progress.timing  # the first epoch holds the compilation
-    last = progress.history[-5:]
-    run.write_json(
-        "metrics.json",
-        {
-            "format_version": FORMAT_VERSION,
-            "network": run.recipe.network,
-            "augment": run.recipe.policy.name,
-            "seed": run.recipe.seed,
-            "epochs": run.recipe.epochs,
-            "dataset": dataset.name,
-            "official": dataset.official,
-            "data_sha256": dataset.sha256,
-            "n_train": len(used.x_train),
-            "n_test": scores.n,
-            "correct": scores.correct,
-            "accuracy": scores.accuracy,
-            "accuracy_interval": scores.interval,
-            "accuracy_mean_last_5_epochs": float(np.mean([line.test_accuracy for line in last]))
-            if len(last) == 5
-            else None,
-            "loss": scores.loss,
-            "per_class": dict(zip(dataset.class_names, scores.per_class, strict=True)),
-            "ece": scores.ece,
-            "train_accuracy_clean": clean.accuracy,
-            "train_loss_clean": clean.loss,
-            "parameters": int(model.count_params()),
-            "weights_sha256": weights_sha256(model),
-            "probabilities_sha256": classification.sha256(probabilities),
-            "history_sha256": files.sha256(run.path / "history.jsonl"),
-            "images_per_second": float(np.median([line.images_per_second for line in settled])),
-            "train_seconds": sum(line.train_seconds for line in progress.timing),
-            "peak_memory_bytes": hardware.peak_memory(),
-            "threads": run.recipe.threads,
-        },
+    metrics = Metrics(
+        format_version=FORMAT_VERSION,
+        network=run.recipe.network,
+        augment=run.recipe.policy.name,
+        seed=run.recipe.seed,
+        epochs=run.recipe.epochs,
+        dataset=dataset.name,
+        official=dataset.official,
+        data_sha256=dataset.sha256,
+        n_train=len(used.x_train),
+        n_test=scores.n,
+        correct=scores.correct,
+        accuracy=scores.accuracy,
+        accuracy_interval=scores.interval,
+        accuracy_mean_last_5_epochs=_mean_accuracy_of_last_epochs(progress.history),
+        loss=scores.loss,
+        per_class=dict(zip(dataset.class_names, scores.per_class, strict=True)),
+        ece=scores.ece,
+        train_accuracy_clean=clean.accuracy,
+        train_loss_clean=clean.loss,
+        parameters=int(model.count_params()),
+        weights_sha256=weights_sha256(model),
+        probabilities_sha256=classification.sha256(probabilities),
+        history_sha256=files.sha256(run.path / "history.jsonl"),
+        images_per_second=_median_images_per_second(progress.timing),
+        train_seconds=sum(line.train_seconds for line in progress.timing),
+        peak_memory_bytes=hardware.peak_memory(),
+        threads=run.recipe.threads,
     )
+    run.write_json("metrics.json", metrics.model_dump())
     checkpoint.remove(run)
+
+
+def _mean_accuracy_of_last_epochs(history: Sequence[Epoch]) -> float | None:
+    """Mean test accuracy of the last five epochs; None if there are fewer."""
+    last = history[-5:]
+    if len(last) < 5:
+        return None
+    return float(np.mean([line.test_accuracy for line in last]))
+
+
+def _median_images_per_second(timing: Sequence[Timing]) -> float:
+    """Median over the epochs without the first, which contains the compilation."""
+    settled = timing[1:] or timing
+    return float(np.median([line.images_per_second for line in settled]))

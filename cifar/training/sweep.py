@@ -29,7 +29,7 @@ class RecipeResult:
         asked = {"network": self.recipe.network, "augment": self.recipe.policy.name, "seed": self.recipe.seed}
         if self.run is None:
             return {"path": None, **asked, "status": "busy"}
-        scores = self.run.metrics if self.run.finished else {}
+        scores = self.run.metrics.model_dump() if self.run.finished else {}
         return {"path": str(self.run.path), **asked, "status": self.run.status, **scores}
 
 

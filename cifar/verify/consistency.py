@@ -27,7 +27,7 @@ def changed_history(run: Run) -> str | None:
     """Whether a finished run's history.jsonl is another than the one that metrics.json was written beside."""
     if not run.finished:
         return None
-    there, here = run.metrics["history_sha256"], files.sha256(run.path / "history.jsonl")
+    there, here = run.metrics.history_sha256, files.sha256(run.path / "history.jsonl")
     if there == here:
         return None
     return f"history.jsonl was changed after the run: its SHA-256 was {short(there)}, is {short(here)}"
@@ -37,7 +37,7 @@ def probabilities_sha256(run: Run) -> str:
     """Digest of a finished run's predictions; the recorded one where they are not kept."""
     if (run.path / "predictions.npz").exists():
         return classification.sha256(run.predictions()[0])
-    return str(run.metrics["probabilities_sha256"])
+    return run.metrics.probabilities_sha256
 
 
 def _claims(run: Run) -> Iterator[tuple[str, Any, Any]]:
@@ -57,15 +57,15 @@ def _claims_of_finished(run: Run) -> Iterator[tuple[str, Any, Any]]:
     metrics, history = run.metrics, run.history
     yield "history.jsonl: the number of epochs", run.recipe.epochs, len(history)
     last = history[-1]
-    yield "history.jsonl: the last weights", metrics["weights_sha256"], last.weights_sha256
-    yield "history.jsonl: the last test accuracy", metrics["accuracy"], last.test_accuracy
-    yield "history.jsonl: the last test loss", metrics["loss"], last.test_loss
+    yield "history.jsonl: the last weights", metrics.weights_sha256, last.weights_sha256
+    yield "history.jsonl: the last test accuracy", metrics.accuracy, last.test_accuracy
+    yield "history.jsonl: the last test loss", metrics.loss, last.test_loss
     if (run.path / "predictions.npz").exists():
         probabilities, labels = run.predictions()
-        yield "predictions.npz: its digest", metrics["probabilities_sha256"], classification.sha256(probabilities)
+        yield "predictions.npz: its digest", metrics.probabilities_sha256, classification.sha256(probabilities)
         yield (
             "predictions.npz: the right ones",
-            metrics["correct"],
+            metrics.correct,
             classification.score(probabilities, labels).correct,
         )
     if (run.path / "model.keras").exists():

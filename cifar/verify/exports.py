@@ -21,7 +21,7 @@ def check(run: Run, data: Dataset, options: CheckOptions) -> CheckResult:
         UsageError: the run is not finished.
         cifar.export.ParityError: a format cannot be exported at all.
     """
-    run.metrics  # noqa: B018 - fails here if the run is not finished
+    run.require_finished()
     with tempfile.TemporaryDirectory(prefix="cifar-verify-") as scratch:
         one, two = (Path(scratch, name) for name in ("one", "two"))
         for folder in (one, two):

@@ -85,7 +85,7 @@ def _compare_ends(run: Run, again: Run, epochs: int) -> None:
     if run.finished and epochs == len(run.history):
         ours, theirs = run.metrics, again.metrics
         for name in ("correct", "loss", "ece", "train_accuracy_clean", "train_loss_clean", "per_class"):
-            there, here = ours[name], theirs[name]
+            there, here = getattr(ours, name), getattr(theirs, name)
             if there != here:
                 raise DifferenceError(f"{name} is {short(there)} in metrics.json, {short(here)} here")
         if consistency.probabilities_sha256(run) != consistency.probabilities_sha256(again):

@@ -54,8 +54,8 @@ def _check_checkpoint(path: Path) -> None:
 
 def _check_results(run: Run) -> None:
     assert len(run.history) == run.recipe.epochs
-    assert run.metrics["history_sha256"] == files.sha256(run.path / "history.jsonl")
-    assert run.metrics["probabilities_sha256"] == classification.sha256(run.predictions()[0])
+    assert run.metrics.history_sha256 == files.sha256(run.path / "history.jsonl")
+    assert run.metrics.probabilities_sha256 == classification.sha256(run.predictions()[0])
     assert (run.path / "model.keras").exists()
 
 
@@ -72,7 +72,7 @@ def trained(path: Path) -> dict[str, Any]:
     probabilities, labels = run.predictions()
     return {
         "names": {file.name for file in path.iterdir() if file.is_file()},
-        "weights": run.metrics["weights_sha256"],
+        "weights": run.metrics.weights_sha256,
         "history": (path / "history.jsonl").read_bytes(),
         "predictions": (probabilities.tobytes(), labels.tobytes()),
     }
