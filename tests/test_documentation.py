@@ -94,7 +94,7 @@ def test_the_table_of_networks_is_the_code() -> None:
         (row,) = re.findall(rf"^\| `{name}` \| (.*) \|$", README, flags=re.MULTILINE)
         filters, parameters, batch, epochs, _ = (cell.strip() for cell in row.split("|"))
         assert filters == ", ".join(map(str, network.filters))
-        assert parameters == f"{networks.parameters(name):,}"
+        assert parameters == f"{networks.count_parameters(name):,}"
         assert (int(batch), int(epochs)) == (TRAINING[name].batch_size, TRAINING[name].epochs)
 
 

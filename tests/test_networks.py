@@ -25,7 +25,7 @@ TOTAL = {"first": 276_138, "second": 208_794, "third": 554_794}
 def test_every_layer_has_the_parameters_of_the_table(name: str) -> None:
     model = networks.build(name)
     assert [layer.count_params() for layer in model.layers if layer.count_params()] == PARAMETERS[name]
-    assert model.count_params() == TOTAL[name] == networks.parameters(name)
+    assert model.count_params() == TOTAL[name] == networks.count_parameters(name)
 
 
 def test_every_layer_of_first_has_the_shape_of_the_table() -> None:
@@ -73,30 +73,35 @@ def test_the_digest_tells_weights_apart_and_survives_a_file(tmp_path: Path) -> N
     assert networks.weights_sha256(model) != digest
 
 
+def test_a_label_names_a_network_and_its_filters() -> None:
+    assert networks.label("first") == networks.NETWORKS["first"].label == "first (32-64-64)"
+    assert networks.label("my_module:build") == "my_module:build"
+
+
 @pytest.mark.usefixtures("tiny")
 def test_a_users_function_is_a_network() -> None:
     assert networks.build("tinynet:build").output_shape == (None, 10)
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "message"),
     [
         ("frist", "Did you mean 'first'?"),
         ("nosuchmodule:build", "cannot import 'nosuchmodule'"),
         ("tinynet:absent", "has no function 'absent'"),
         ("tinynet:nothing", "expected a Keras model, the function returned NoneType"),
-        ("tinynet:wide", "gives (None, 11), expected (None, 10)"),
+        ("tinynet:wide", "returns (None, 11), expected (None, 10)"),
         ("tinynet:logits", "end with softmax"),
         ("tinynet:shapeless", "begin it with keras.Input"),
         ("tinynet:subclassed", "begin it with keras.Input"),
         ("tinynet:unsaveable", "the model cannot be saved"),
-        ("tinynet:choosy", "cannot answer for two images"),
+        ("tinynet:choosy", "cannot predict two images"),
         ("tinynet:failing", "out of ideas"),
     ],
 )
 @pytest.mark.usefixtures("tiny")
-def test_what_is_not_a_network_is_refused_in_one_sentence(name: str, words: str) -> None:
+def test_what_is_not_a_network_is_refused_in_one_sentence(name: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         networks.build(name)
-    assert words in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)

@@ -1,7 +1,7 @@
 """The networks: a name becomes a Keras model."""
 
-from cifar.networks.builder import build, build_with_fresh_names, parameters, predictor
-from cifar.networks.catalog import NETWORKS, Network, check_name
+from cifar.networks.builder import build, build_with_fresh_names, count_parameters, predictor
+from cifar.networks.catalog import NETWORKS, Network, check_name, label
 from cifar.networks.digests import architecture_sha256, weights_sha256
 from cifar.networks.operations import multiply_adds, training_flop
 
@@ -12,8 +12,9 @@ __all__ = [
     "build",
     "build_with_fresh_names",
     "check_name",
+    "count_parameters",
+    "label",
     "multiply_adds",
-    "parameters",
     "predictor",
     "training_flop",
     "weights_sha256",

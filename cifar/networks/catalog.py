@@ -9,17 +9,39 @@ from cifar.recipes import NETWORK_PATTERN
 
 @dataclass(frozen=True)
 class Network:
-    """A reference network: filters of its three stages, and where its figures come from."""
+    """A reference network.
 
+    Attributes:
+        name: as `--network` takes it.
+        filters: of the convolutions in each of its three stages.
+        origin: where its figures come from.
+    """
+
+    name: str
     filters: tuple[int, int, int]
     origin: str
 
+    @property
+    def label(self) -> str:
+        """The name and the filters for people to read: `first (32-64-64)`."""
+        return f"{self.name} ({'-'.join(map(str, self.filters))})"
+
 
 NETWORKS: dict[str, Network] = {
-    "first": Network((32, 64, 64), "published, with its 50 epochs; batch size our choice"),
-    "second": Network((16, 32, 64), "published; batch size and epochs our choice"),
-    "third": Network((32, 64, 128), "our choice throughout: the published text names no third network's figures"),
+    network.name: network
+    for network in (
+        Network("first", (32, 64, 64), "published, with its 50 epochs; batch size our choice"),
+        Network("second", (16, 32, 64), "published; batch size and epochs our choice"),
+        Network("third", (32, 64, 128), "our choice throughout: the published text names no third network's figures"),
+    )
 }
+
+
+def label(name: str) -> str:
+    """Return the label of a reference network; a user's own network is its own label."""
+    if name in NETWORKS:
+        return NETWORKS[name].label
+    return name
 
 
 def check_name(name: str) -> str:

@@ -7,18 +7,20 @@ import numpy as np
 
 
 def weights_sha256(model: Any) -> str:
-    """SHA-256 over path, dtype, shape and bytes of every weight of a Keras model, in the model's order.
+    """Return the SHA-256 over path, dtype, shape and bytes of every weight of a Keras model, in the model's order.
 
-    The path is the one inside the model: Keras puts the model's own name before it, and not after loading.
+    Each path is relative to the model: Keras puts the name of a new model before it, but not that of a loaded one.
     """
-    digest, prefix = hashlib.sha256(), f"{model.name}/"
+    digest = hashlib.sha256()
+    prefix = f"{model.name}/"
     for weight in model.weights:
         value = np.ascontiguousarray(weight.numpy())
-        digest.update(f"{weight.path.removeprefix(prefix)}\0{value.dtype.str}\0{value.shape}\0".encode())
+        path = weight.path.removeprefix(prefix)
+        digest.update(f"{path}\0{value.dtype.str}\0{value.shape}\0".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()
 
 
 def architecture_sha256(model: Any) -> str:
-    """SHA-256 of an uncompiled Keras model's configuration; two models that differ in a layer differ in it."""
+    """Return the SHA-256 of an uncompiled Keras model's configuration: of every layer and its settings."""
     return hashlib.sha256(model.to_json(sort_keys=True).encode()).hexdigest()

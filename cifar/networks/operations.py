@@ -1,36 +1,56 @@
 """How much arithmetic a network takes."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 
 def multiply_adds(model: Any) -> int | None:
-    """Multiply-adds for one image, of those layers of a Keras model that have a kernel (convolutions, dense layers).
+    """Return the multiply-adds for one image in the layers of a Keras model that have a kernel (convolutions, dense).
 
-    None where a layer is used twice, or a matrix of weights is another kind of layer's (a nested model's, say).
+    None if a layer is used twice, or another kind of layer (a nested model, for example) has a matrix of weights.
     """
     counts = _multiply_adds_by_layer(model)
-    return sum(counts) if counts else None
+    if not counts:
+        return None
+    return sum(counts)
 
 
 def training_flop(model: Any) -> int | None:
-    """Floating-point operations of a training step for one image; None as above.
+    """Return the floating-point operations of a training step for one image; None as for `multiply_adds`.
 
-    Forward, and backward for kernels and for inputs: two operations per multiply-add each; but the first layer's
-    input needs no gradient.
+    Two operations per multiply-add, for each of forward, gradient of the kernels and gradient of the inputs; the
+    first layer's input needs no gradient.
     """
     counts = _multiply_adds_by_layer(model)
-    return 6 * sum(counts) - 2 * counts[0] if counts else None
+    if not counts:
+        return None
+    return 6 * sum(counts) - 2 * counts[0]
 
 
-def _multiply_adds_by_layer(model: Any) -> list[int] | None:
-    import keras
+def _multiply_adds_by_layer(model: Any) -> list[int]:
+    """Return the multiply-adds of each layer with a kernel; an empty list if that is not all of the arithmetic."""
     from keras import layers
 
     counted = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv2D)
-    kernels = [layer for layer in model.layers if isinstance(layer, counted)]
+    kernel_layers = [layer for layer in model.layers if isinstance(layer, counted)]
+    if not _each_used_once(model, kernel_layers) or not _hold_every_matrix(model, kernel_layers):
+        return []
+    counts = []
+    for layer in kernel_layers:
+        positions = math.prod(layer.output.shape[1:-1])
+        counts.append(int(math.prod(layer.kernel.shape) * positions))
+    return counts
+
+
+def _each_used_once(model: Any, kernel_layers: Sequence[Any]) -> bool:
+    import keras
+
+    return isinstance(model, keras.Sequential) or all(len(layer._inbound_nodes) == 1 for layer in kernel_layers)
+
+
+def _hold_every_matrix(model: Any, kernel_layers: Sequence[Any]) -> bool:
+    """Whether every weight of the model with more than one dimension is the kernel of one of these layers."""
     matrices = {id(weight) for weight in model.weights if len(weight.shape) > 1}
-    once = isinstance(model, keras.Sequential) or all(len(layer._inbound_nodes) == 1 for layer in kernels)
-    if not once or matrices != {id(layer.kernel) for layer in kernels}:
-        return None
-    return [int(math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])) for layer in kernels]
+    kernels = {id(layer.kernel) for layer in kernel_layers}
+    return matrices == kernels
