@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifar.cli.output import Json, note, stdout, write_json
+from cifar.cli.options import Json
+from cifar.cli.output import note, stdout, write_json
 from cifar.errors import CifarError, UsageError
 
 if TYPE_CHECKING:

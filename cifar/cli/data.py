@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cifar.cli.output import DataDir, Json, note, stdout, write_json
+from cifar.cli.options import DataDir, Json
+from cifar.cli.output import note, stdout, write_json
 from cifar.errors import UsageError
 
 app = typer.Typer(help="Find, fetch and check CIFAR-10.", no_args_is_help=True, rich_markup_mode=None)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
+from cifar.cli.options import DataDir, Json
+from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import UsageError, one_of
 
 if TYPE_CHECKING:

@@ -1,14 +1,14 @@
 """`cifar export`: write a run's model in other formats."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from cifar.cli.evaluate import data_of
-from cifar.cli.output import DataDir, Json, RunArgument, note, stderr, stdout, write_json
-from cifar.errors import one_of
+from cifar.cli.options import DataDir, Formats, Json, RunArgument
+from cifar.cli.output import note, stderr, stdout, write_json
+from cifar.formats import FLOAT32_FORMATS
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -17,32 +17,12 @@ if TYPE_CHECKING:
     from cifar.runs.run import Run
 
 
-class Command(TyperCommand):
-    """Lets several formats follow one --format."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put --format before each of them, then parse."""
-        from cifar.formats import FORMATS
-
-        spelled: list[str] = []
-        for word in args:
-            follows = len(spelled) > 1 and spelled[-2] == "--format" and word in (*FORMATS, "all")
-            spelled += ["--format", word] if follows else [word]
-        return super().parse_args(ctx, spelled)
+DEFAULT_FORMATS = list(FLOAT32_FORMATS)
 
 
 def export(
     path: RunArgument,
-    formats: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            help="One or several of saved-model, tflite, tflite-float16, tflite-int8, onnx, onnx-int8, or all. "
-            "Default: those of float32.",
-            metavar="NAME...",
-            show_default=False,
-        ),
-    ] = None,
+    formats: Formats = DEFAULT_FORMATS,
     max_drop: Annotated[
         float | None,
         typer.Option(
@@ -60,21 +40,18 @@ def export(
 
     A float32 file must equal the Keras model; a float16 or int8 file may lose little accuracy.
 
-    Example: cifar export runs/first-none-s0 --format onnx onnx-int8 --to models
+    Example: cifar export runs/first-none-s0 --format onnx,onnx-int8 --to models
     """
     from cifar import export
-    from cifar.formats import FLOAT32_FORMATS, FORMATS
     from cifar.runs.run import Run
     from cifar.system import environment
 
-    asked = FORMATS if "all" in (formats or ()) else formats or FLOAT32_FORMATS
-    names = [one_of("format", name, FORMATS, also=", or all") for name in dict.fromkeys(asked)]
     run = Run(path)
     run.require_finished()
     data = data_of(run, data_dir)
     with stderr.status("Exporting, and checking every file in its own runtime"):
         environment.configure(run.recipe.threads)
-        lines = export.export_runs([run], data, names, to, run.recipe.threads, max_drop)
+        lines = export.export_runs([run], data, formats, to, run.recipe.threads, max_drop)
     if card:
         _write_card(run, to or run.path / "exports")
     if as_json:

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cifar.cli.output import Json, stderr, stdout, write_json
+from cifar.cli.options import Json
+from cifar.cli.output import stderr, stdout, write_json
 
 
 def networks(

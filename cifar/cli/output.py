@@ -1,8 +1,7 @@
-"""What the commands share: their options and where their words go."""
+"""Where the commands print: results on stdout, notes and progress on stderr."""
 
 import json
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -12,23 +11,12 @@ from cifar.errors import printable
 stderr = Console(stderr=True)
 stdout = Console()
 
-Json = Annotated[bool, typer.Option("--json", help="JSON alone on stdout.")]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        help="Where cifar10 is: cifar-10-batches-py/, its parent, or the archive.",
-        metavar="DIR",
-    ),
-]
-RunArgument = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN", show_default=False)]
-
 
 def note(text: str) -> None:
-    """Tell the user something on stderr."""
+    """Print a note on stderr."""
     stderr.print(f"note: {printable(text)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def write_json(content: Any) -> None:
-    """Print an answer as JSON."""
+    """Print a result as JSON on stdout."""
     typer.echo(json.dumps(content, indent=2))

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
+from cifar.cli.options import DataDir, Json
+from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import NotFoundError, UsageError, one_of
 
 HISTORY = Path("bench", "history")  # of this project: a result per release

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar.cli.output import Json, stdout, write_json
+from cifar.cli.options import Json
+from cifar.cli.output import stdout, write_json
 
 if TYPE_CHECKING:
     from cifar.runs.run import Run

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar.cli.evaluate import data_of
-from cifar.cli.output import DataDir, Json, note, stderr, stdout, write_json
+from cifar.cli.options import DataDir, Json
+from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import CifarError, UsageError, one_of
 
 if TYPE_CHECKING:
