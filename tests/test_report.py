@@ -21,6 +21,7 @@ from cifar.formats import manifest
 from cifar.metrics import statistics
 from cifar.recipes import recipe
 from cifar.report import figures, table, tables, terminal
+from cifar.report.table import Table, render
 from cifar.runs.run import Run
 from cifar.runs.schemas import Epoch
 
@@ -210,7 +211,7 @@ def test_columns_move_together_before_a_word_is_cut() -> None:
     def lines(word: str) -> list[str]:
         console = Console(file=io.StringIO(), width=80)
         console.print(
-            terminal.table("", ("a<", "b>", "c"), [(word, "2", "more words than can stand in a line " * 3)])
+            render(Table("", ("a<", "b>", "c"), [(word, "2", "more words than can stand in a line " * 3)]))
         )
         return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
@@ -361,6 +362,6 @@ def test_sections_as_markdown_have_a_cell_for_every_column(pair: list[Run]) -> N
     accuracy = pair[0].metrics.accuracy
     assert f"| second | none | 0 | {accuracy:.1%} |" in text
     assert "--:" in blocks[0][1]
-    assert table.markdown([table.Section("a", ("b", "c>", "d<"), [("1", "2", "3")], "*")]) == (
+    assert table.markdown([Table("a", ("b", "c>", "d<"), [("1", "2", "3")], ["*"])]) == (
         "## a\n\n| b | c | d |\n| :-- | --: | :-- |\n| 1 | 2 | 3 |\n\n\\*\n"
     )

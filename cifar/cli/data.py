@@ -20,7 +20,7 @@ def info(as_json: Json = False) -> None:
     Example: cifar data info
     """
     from cifar.data import dataset, download
-    from cifar.report import terminal
+    from cifar.report.table import Table, render
 
     named = os.environ.get("CIFAR10_DIR")
     places = [("CIFAR10_DIR", Path(named))] if named else []
@@ -35,7 +35,7 @@ def info(as_json: Json = False) -> None:
         write_json(facts)
         return
     rows = [(place, "there" if path.exists() else "missing", str(path)) for place, path in places]
-    stdout.print(terminal.table("Copies of CIFAR-10", ("named by", "is", "path"), rows or [("-", "none", "-")]))
+    stdout.print(render(Table("Copies of CIFAR-10", ("named by", "is", "path"), rows or [("-", "none", "-")])))
     note(f"Fetched to {download.cache()} from {download.PUBLISHED_URL}, then from CIFAR10_URL if that is set.")
 
 
@@ -66,7 +66,7 @@ def verify(
     Example: cifar data verify data
     """
     from cifar.data import dataset
-    from cifar.report import terminal
+    from cifar.report.table import Table, render
 
     if place and data_dir:
         raise UsageError(f"Two places are named, {place} and --data-dir {data_dir}: name the one to be checked.")
@@ -76,4 +76,4 @@ def verify(
         write_json(facts)
         return
     rows = [(key.replace("_", " "), f"{value}") for key, value in facts.items()]
-    stdout.print(terminal.table("CIFAR-10 is whole", ("fact", "value"), rows))
+    stdout.print(render(Table("CIFAR-10 is whole", ("fact", "value"), rows)))

@@ -128,7 +128,7 @@ def _answer(
     path: Path, facts: dict[str, Any], scores: "Scores", data: "Dataset", caption: str, as_json: bool
 ) -> None:
     """Print scores, as a table or as JSON."""
-    from cifar.report import terminal
+    from cifar.report.table import Table, render
 
     per_class = dict(zip(data.class_names, scores.per_class, strict=True))
     if as_json:
@@ -152,7 +152,7 @@ def _answer(
         f"{scores.correct:,} of {scores.n:,} right; 95 % interval {low:.1%} to {high:.1%} (Wilson). "
         f"Loss {scores.loss:.4f}, calibration error {scores.ece:.4f}. {caption}"
     )
-    stdout.print(terminal.table(f"{path}", ("class", "accuracy>"), rows, text))
+    stdout.print(render(Table(f"{path}", ("class", "accuracy>"), rows, [text])))
 
 
 def data_of(run: "Run", data_dir: DataDir) -> "Dataset":

@@ -73,7 +73,7 @@ def _write_card(run: "Run", folder: Path) -> None:
 
 
 def _table(run: "Run", lines: "list[ManifestEntry]") -> "Group":
-    from cifar.report import terminal
+    from cifar.report.table import Table, render
 
     rows = [
         (
@@ -91,4 +91,4 @@ def _table(run: "Run", lines: "list[ManifestEntry]") -> "Group":
         f"On {lines[0].n_test:,} test images, each file in its own runtime. agreement: the same class as the "
         f"Keras model ({run.metrics.accuracy:.2%}). difference: the largest of any probability."
     )
-    return terminal.table(f"Exported: {run.path.name}", columns, rows, caption)
+    return render(Table(f"Exported: {run.path.name}", columns, rows, [caption]))

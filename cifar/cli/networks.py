@@ -39,7 +39,7 @@ def networks(
 def _list(models: dict[str, Any]) -> None:
     from cifar import networks as rooms
     from cifar.recipes import TRAINING
-    from cifar.report import terminal
+    from cifar.report.table import Table, render
 
     rows = [
         (
@@ -52,7 +52,7 @@ def _list(models: dict[str, Any]) -> None:
         for name, model in models.items()
     ]
     columns = ("network", "filters", "parameters>", "batch>", "epochs>")
-    stdout.print(terminal.table("Reference networks", columns, rows))
+    stdout.print(render(Table("Reference networks", columns, rows)))
     for name in models:
         stdout.print(f"{name}: {_origin(name)}.", highlight=False)
 

@@ -19,7 +19,7 @@ def runs(folder: RunsArgument = Path("runs"), as_json: Json = False) -> None:
 
     Example: cifar runs runs
     """
-    from cifar.report import terminal
+    from cifar.report.table import Table, render
     from cifar.runs.run import runs_in
 
     found = runs_in(folder)
@@ -36,7 +36,7 @@ def runs(folder: RunsArgument = Path("runs"), as_json: Json = False) -> None:
         )
         for run in found
     ]
-    stdout.print(terminal.table(str(folder), ("run", "status", "data", "epochs>", "test>"), rows))
+    stdout.print(render(Table(str(folder), ("run", "status", "data", "epochs>", "test>"), rows)))
 
 
 def _facts(run: "Run") -> dict[str, Any]:

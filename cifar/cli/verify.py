@@ -61,7 +61,8 @@ def _verify_run(
     path: Path, checks: list[str], epochs: int | None, threads: int | None, data_dir: DataDir, as_json: bool
 ) -> None:
     from cifar import verify
-    from cifar.report import tables, terminal
+    from cifar.report import tables
+    from cifar.report.table import render
     from cifar.runs.run import Run
     from cifar.system import environment
     from cifar.verify.result import CheckOptions
@@ -83,7 +84,7 @@ def _verify_run(
             {"path": str(path), "equal": not different, "checks": [found.model_dump() for found in verifications]}
         )
     else:
-        stdout.print(terminal.rendered(tables.verifications([(path.name, found) for found in verifications])))
+        stdout.print(render(tables.verifications([(path.name, found) for found in verifications])))
     if different:
         raise CifarError(f"{path}: {different[0].message}.")
 

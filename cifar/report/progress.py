@@ -1,14 +1,57 @@
-"""Progress of training: a live bar in a terminal, plain lines anywhere else."""
+"""Progress: a live bar with the time left in a terminal; elsewhere a line per epoch of a training, else nothing."""
 
 import datetime
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cifar.recipes import Recipe
 from cifar.runs.schemas import Epoch, Timing
+
+
+class Advance(Protocol):
+    """Moves a progress bar by a number of steps."""
+
+    def __call__(self, steps: int = 1) -> None:
+        """Move the bar."""
+        ...
+
+
+def no_progress(steps: int = 1) -> None:
+    """An Advance without a bar."""
+
+
+@contextmanager
+def steps(console: Console, description: str, total: int | None) -> Iterator[Advance]:
+    """Show a bar with the time left while the block runs; nothing unless the console is a terminal.
+
+    Args:
+        console: on stderr.
+        description: what is done, e.g. `Drawing figures`.
+        total: number of steps; None if it is not known beforehand.
+
+    Yields:
+        A function that the block calls after each step, or with a number of steps.
+    """
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=total)
+
+        def advance(steps: int = 1) -> None:
+            bar.advance(task, steps)
+
+        yield advance
 
 
 class ProgressCallback:

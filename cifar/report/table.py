@@ -1,41 +1,102 @@
-"""A table before anything is said of where it is shown."""
+"""A table of texts, and its two renderings: for a terminal or log file, and as Markdown."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+from rich.console import Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from cifar.errors import printable
+
+WIDTH = 80  # characters of a terminal that tables are laid out for
+
 
 @dataclass(frozen=True)
-class Section:
-    """A titled table.
+class Table:
+    """A titled table of texts.
 
     Attributes:
-        title: in a few words.
-        columns: their names, and how they stand: 'name>' to the right and never cut, 'name<' never cut; others fold.
-        rows: of texts.
-        caption: what must be known to read it.
+        title: a few words.
+        columns: headings. `heading>` aligns right and never breaks its texts, `heading<` aligns left and never
+            breaks them; all others align left and break long texts into lines.
+        rows: a text per column. The best value of a column may be marked with a `*` at its end.
+        notes: what a reader must know, a paragraph each, below the table.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    caption: str = ""
+    notes: Sequence[str] = ()
 
 
-def markdown(sections: Iterable[Section]) -> str:
-    """Sections as Markdown, each under a heading of the second order."""
+def heading(column: str) -> str:
+    """Return a column's heading without its alignment."""
+    return column.rstrip("<>")
+
+
+def _never_breaks(column: str) -> bool:
+    return column.endswith(("<", ">"))
+
+
+def render(table: Table, width: int = WIDTH) -> Group:
+    """Return a table as a renderable for a rich console, laid out for `width` characters.
+
+    Texts are shown as they are: a path may look like rich's markup or contain control characters.
+    """
+    blanks_before = 1  # there is always one after a cell
+    if _min_width(table) > width:
+        blanks_before = 0
+    body = RichTable(box=None, pad_edge=False, padding=(0, 1, 0, blanks_before))
+    for column in table.columns:
+        body.add_column(
+            heading(column),
+            justify="right" if column.endswith(">") else "left",
+            no_wrap=_never_breaks(column),
+            overflow="fold",
+        )
+    for row in table.rows:
+        body.add_row(*[Text(printable(cell)) for cell in row])
+    title = Text(printable(table.title), "table.title")
+    notes = [Text(printable(note), "table.caption") for note in table.notes]
+    return Group(title, body, *notes)
+
+
+def _min_width(table: Table) -> int:
+    """Characters that a table takes if no word is broken, with two blanks between columns."""
+    width = 2 * (len(table.columns) - 1)
+    for column, *cells in zip(table.columns, *table.rows, strict=True):
+        texts = [heading(column), *cells]
+        if not _never_breaks(column):
+            texts = " ".join(texts).split()
+        width += max(map(cell_len, texts), default=0)
+    return width
+
+
+def markdown(tables: Iterable[Table]) -> str:
+    """Return tables as Markdown, each under a heading of the second level."""
     blocks = []
-    for section in sections:
-        blocks += [f"## {section.title}", markdown_table(section.columns, section.rows)]
-        blocks += [_escaped(section.caption)] if section.caption else []
+    for table in tables:
+        blocks.append(f"## {table.title}")
+        blocks.append(markdown_table(table.columns, table.rows))
+        for note in table.notes:
+            blocks.append(note.replace("*", "\\*"))
     return "\n\n".join(blocks) + "\n"
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, a line per row; columns named as in a Section."""
-    head = [column.rstrip("<>") for column in columns]
-    rule = ["--:" if column.endswith(">") else ":--" for column in columns]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+    """Return a Markdown table, a line per row; columns as in a Table."""
+    headings, alignments = [], []
+    for column in columns:
+        headings.append(heading(column))
+        alignments.append("--:" if column.endswith(">") else ":--")
+    lines = [_markdown_line(headings), _markdown_line(alignments)]
+    for row in rows:
+        lines.append(_markdown_line(row))
+    return "\n".join(lines)
 
 
-def _escaped(text: str) -> str:
-    return text.replace("*", "\\*")
+def _markdown_line(cells: Sequence[str]) -> str:
+    escaped = [printable(cell).replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"

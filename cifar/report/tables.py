@@ -8,7 +8,7 @@ from cifar.analysis.gains import Claim, Gain
 from cifar.analysis.summary import Average, BackendComparison, Exported, Group, Summary
 from cifar.metrics.classification import PICKS
 from cifar.metrics.statistics import Interval, Mean
-from cifar.report.table import Section
+from cifar.report.table import Table
 from cifar.runs.schemas import Metrics, Verification
 
 
@@ -27,7 +27,7 @@ def data_caption(name: str, official: bool | None, sha256: str, n_test: int) -> 
     return f"Data: {origin} (sha256 {sha256[:12]}), {n_test:,} test images."
 
 
-def sections(summary: Summary, pick: str) -> Iterator[Section]:
+def sections(summary: Summary, pick: str) -> Iterator[Table]:
     """All of a report's tables, in order."""
     for group in summary.groups:
         yield from figures_of(group)
@@ -37,13 +37,13 @@ def sections(summary: Summary, pick: str) -> Iterator[Section]:
         yield backends(between)
 
 
-def figures_of(group: Group) -> Iterator[Section]:
+def figures_of(group: Group) -> Iterator[Table]:
     """The tables of a network's figures: those that have anything to say, each headed by the network."""
     for section in _figures_of(group):
         yield replace(section, title=f"{group.name}: {section.title}")
 
 
-def _figures_of(group: Group) -> Iterator[Section]:
+def _figures_of(group: Group) -> Iterator[Table]:
     caption = caption_of(group.results[0].metrics)
     yield results(group.results)
     if any(len(average.seeds) > 1 for average in group.averages()):
@@ -60,7 +60,7 @@ def _figures_of(group: Group) -> Iterator[Section]:
         yield verifications(proven)
 
 
-def results(found: Sequence[Result]) -> Section:
+def results(found: Sequence[Result]) -> Table:
     """Accuracy of every run."""
     rows = [
         (
@@ -81,10 +81,10 @@ def results(found: Sequence[Result]) -> Section:
         "test: accuracy after the last epoch, with Wilson's interval. last 5: its mean over the last five epochs. "
         "train: on the clean training images. " + caption_of(found[0].metrics)
     )
-    return Section("Accuracy", columns, rows, caption)
+    return Table("Accuracy", columns, rows, [caption])
 
 
-def averages(found: Sequence[Average], caption: str) -> Section:
+def averages(found: Sequence[Average], caption: str) -> Table:
     """Accuracy over seeds."""
     rows = [
         (
@@ -103,11 +103,11 @@ def averages(found: Sequence[Average], caption: str) -> Section:
         "Means over seeds ± half of Student's 95 % interval. test: after the last epoch. last 5: mean over the last "
         "five epochs. train: on the clean training images; gap: its distance to test, in points. "
     )
-    return Section("Accuracy over seeds", columns, rows, explained + caption)
+    return Table("Accuracy over seeds", columns, rows, [explained + caption])
 
 
-def gains(found: Sequence[Gain], caption: str) -> Section:
-    """What augmentation buys."""
+def gains(found: Sequence[Gain], caption: str) -> Table:
+    """Augmentation gain."""
     rows = [
         (
             gain.network,
@@ -127,10 +127,10 @@ def gains(found: Sequence[Gain], caption: str) -> Section:
         "epochs. With several seeds the intervals are over seeds; with one, interval and McNemar's p speak of these "
         "two runs on these images, not of other seeds. "
     )
-    return Section("What augmentation buys", columns, rows, explained + caption)
+    return Table("Augmentation gain", columns, rows, [explained + caption])
 
 
-def backends(found: Sequence[BackendComparison]) -> Section:
+def backends(found: Sequence[BackendComparison]) -> Table:
     """The same recipes on two backends."""
     rows = [
         (
@@ -150,10 +150,10 @@ def backends(found: Sequence[BackendComparison]) -> Section:
         "Test accuracy after the last epoch, in percent, over seeds. Another backend draws other initial weights and "
         "dropout masks: runs are compared as distributions over seeds (Welch's interval)."
     )
-    return Section("Another backend", columns, rows, explained)
+    return Table("Another backend", columns, rows, [explained])
 
 
-def claims(found: Sequence[Claim]) -> Section:
+def claims(found: Sequence[Claim]) -> Table:
     """The claims of the published text."""
     rows = [(claim.network, f"{claim.claim}: {claim.figures}", claim.verdict) for claim in found]
     explained = (
@@ -161,10 +161,10 @@ def claims(found: Sequence[Claim]) -> Section:
         "alone. Training figures are the curve's, running means over an epoch with dropout, unless they are said "
         "to be on clean images."
     )
-    return Section("Claims of the published text", ("network", "claim and figures", "verdict<"), rows, explained)
+    return Table("Claims of the published text", ("network", "claim and figures", "verdict<"), rows, [explained])
 
 
-def exports(found: Sequence[Exported], caption: str) -> Section:
+def exports(found: Sequence[Exported], caption: str) -> Table:
     """What formats cost."""
     rows = [
         (
@@ -183,10 +183,10 @@ def exports(found: Sequence[Exported], caption: str) -> Section:
         "change: points of test accuracy against the Keras model, each file in its own runtime; mean, smallest and "
         "largest over runs. agree: the least share of images with the Keras model's class. "
     )
-    return Section("Exported formats", columns, rows, explained + caption)
+    return Table("Exported formats", columns, rows, [explained + caption])
 
 
-def verifications(found: Sequence[tuple[str, Verification]]) -> Section:
+def verifications(found: Sequence[tuple[str, Verification]]) -> Table:
     """What `cifar verify` found, by the run's name."""
     rows = [
         (
@@ -196,17 +196,17 @@ def verifications(found: Sequence[tuple[str, Verification]]) -> Section:
         )
         for name, verification in found
     ]
-    return Section("Verification", ("run", "rung<", "found"), rows)
+    return Table("Verification", ("run", "check<", "result"), rows)
 
 
-def misclassified(result: Result, pick: str) -> Section:
+def misclassified(result: Result, pick: str) -> Table:
     """The ten misclassified pictures in words."""
     rows = [
         (str(row["index"]), row["true"], row["predicted"], f"{row['confidence']:.1%}")
         for row in result.misclassified(pick)
     ]
     title = f"Misclassified by {result.network} {result.augment} seed {result.seed}, {PICKS[pick][0]}"
-    return Section(title, ("image>", "true", "predicted", "confidence>"), rows)
+    return Table(title, ("image>", "true", "predicted", "confidence>"), rows)
 
 
 def _points(difference: float) -> str:

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.cells import cell_len
-from rich.console import Console, Group, JustifyMethod
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 from cifar.analysis.finished_run import Result
@@ -15,42 +13,10 @@ from cifar.analysis.summary import Summary
 from cifar.errors import printable
 from cifar.metrics.classification import PICKS
 from cifar.report import tables
-from cifar.report.table import Section
+from cifar.report.table import render
 
-WIDE = 80  # characters of a terminal that tables are laid out for
 WIDTH, HEIGHT = 15, 16  # of a picture in the terminal, in half-block pixels
 ACROSS = 5  # pictures side by side in 80 columns
-
-
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> Group:
-    """A plain table; its columns are named as in a Section.
-
-    Texts are shown as they are: a path may look like rich's markup, or hold control characters.
-    """
-    between = 1 if _least_width(columns, rows) <= WIDE else 0  # blanks besides one
-    made = Table(box=None, pad_edge=False, padding=(0, 1, 0, between))
-    for column in columns:
-        justify: JustifyMethod = "right" if column.endswith(">") else "left"
-        made.add_column(column.rstrip("<>"), justify=justify, no_wrap=column.endswith(("<", ">")), overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(printable(cell)) for cell in row))
-    below = [Text(printable(caption), "table.caption")] if caption else []
-    return Group(Text(printable(title), "table.title"), made, *below)
-
-
-def _least_width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Characters that a table takes if no word is cut, with two blanks between columns."""
-    width = 2 * (len(columns) - 1)
-    for name, *cells in zip(columns, *rows, strict=True):
-        texts = [name.rstrip("<>"), *cells]
-        words = texts if name.endswith(("<", ">")) else " ".join(texts).split()
-        width += max(map(cell_len, words), default=0)
-    return width
-
-
-def rendered(section: Section) -> Group:
-    """A section as a table."""
-    return table(section.title, section.columns, section.rows, section.caption)
 
 
 def pictures(images: NDArray[np.uint8], captions: Sequence[tuple[str, str]]) -> Text:
@@ -87,15 +53,15 @@ def show(console: Console, summary: Summary, pick: str, images: dict[str, NDArra
     """
     for group in summary.groups:
         for section in tables.figures_of(group):
-            console.print(rendered(section), "")
+            console.print(render(section), "")
         for result in group.first_seed_results():
             mine = result.pictures(images)
             if mine is not None and _has_colours(console):
                 _show_pictures(console, result, pick, mine)
             else:
-                console.print(rendered(tables.misclassified(result, pick)), "")
+                console.print(render(tables.misclassified(result, pick)), "")
     if between := summary.between_backends():
-        console.print(rendered(tables.backends(between)), "")
+        console.print(render(tables.backends(between)), "")
     for run in summary.unfinished:
         text = printable(f"Not in the report: {run.path} is {run.status}.")
         console.print(text, highlight=False, markup=False, soft_wrap=True)

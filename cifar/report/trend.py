@@ -10,7 +10,7 @@ from rich.console import Group
 from cifar.compare import results
 from cifar.compare.results import Result, Row
 from cifar.errors import UsageError
-from cifar.report.terminal import table
+from cifar.report.table import Table, render
 from cifar.system import files
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def tables(trend: Trend) -> list[Group]:
             for name, values in series.items()
         ]
         if rows:
-            made.append(table(quantity.title, columns, rows))
+            made.append(render(Table(quantity.title, columns, rows)))
     return made
 
 

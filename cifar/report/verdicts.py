@@ -4,8 +4,7 @@ from rich.console import Group
 
 from cifar.compare.results import parts
 from cifar.compare.verdict import OUTCOMES, Comparison, Verdict
-from cifar.report.table import Section, markdown_table
-from cifar.report.terminal import rendered
+from cifar.report.table import Table, markdown_table, render
 
 TIMES = ("row", "base>", "head>", "change>", "95 %>", "verdict")
 OTHERS = ("row", "of", "base>", "head>", "verdict")
@@ -23,16 +22,16 @@ def shown(comparison: Comparison) -> list[Verdict]:
     return [found for found in comparison.verdicts if found.outcome not in HIDDEN.get(found.quantity, ("unchanged",))]
 
 
-def sections(comparison: Comparison) -> list[Section]:
+def sections(comparison: Comparison) -> list[Table]:
     """The tables."""
     verdicts = shown(comparison)
     timed = [verdict for verdict in verdicts if verdict.quantity == "time"]
     made = []
     for test in dict.fromkeys(parts(verdict.row)[0] for verdict in timed):
         rows = [_time_cells(verdict) for verdict in timed if parts(verdict.row)[0] == test]
-        made.append(Section(f"Times: {test}", TIMES, rows))
+        made.append(Table(f"Times: {test}", TIMES, rows))
     others = [_other_cells(verdict) for verdict in verdicts if verdict.quantity != "time"]
-    return [*made, Section("Quality that is not as it was", OTHERS, others)] if others else made
+    return [*made, Table("Quality that is not as it was", OTHERS, others)] if others else made
 
 
 def _time_cells(verdict: Verdict) -> tuple[str, ...]:
@@ -80,7 +79,7 @@ def notes(comparison: Comparison) -> list[str]:
 
 def terminal(comparison: Comparison) -> list[Group | str]:
     """What a terminal shows."""
-    tables = [rendered(section) for section in sections(comparison)]
+    tables = [render(section) for section in sections(comparison)]
     return [*(part for made in tables for part in (made, "")), title(comparison), *notes(comparison)]
 
 
