@@ -1,79 +1,78 @@
 """`cifar networks`: the reference networks, and the layers of one."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from cifar.cli.options import Json
+from cifar.cli.options import Json, NetworkArgument
 from cifar.cli.output import stderr, stdout, write_json
 
 
-def networks(
-    name: Annotated[
-        str | None,
-        typer.Argument(help="first, second, third or module:function.", metavar="NAME", show_default=False),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """List the reference networks, or the layers of one with output shapes and parameters, as Keras prints them.
+def networks(name: NetworkArgument = None, as_json: Json = False) -> None:
+    """List the reference networks, or the layers of one network.
+
+    Of one network it shows every layer with its output shape and parameters, as Keras prints them.
 
     Example: cifar networks first
     """
-    from cifar import networks as rooms
+    from cifar.networks import NETWORKS, build
     from cifar.system import environment
 
-    names = [rooms.check_name(name)] if name else list(rooms.NETWORKS)
+    names = list(NETWORKS)
+    if name:
+        names = [name]
     with stderr.status("Starting TensorFlow"):
         environment.configure(threads=1)
-        models = {each: rooms.build(each) for each in names}
+        models = {network: build(network) for network in names}
     if as_json:
-        write_json({"networks": [_facts(each, model) for each, model in models.items()]})
+        facts = [_facts(network, model) for network, model in models.items()]
+        write_json({"networks": facts})
     elif name:
-        models[name].summary(line_length=76, print_fn=typer.echo)
-        if name in rooms.NETWORKS:
-            typer.echo(f"Where it comes from: {_origin(name)}.")
+        _show_layers(name, models[name])
     else:
-        _list(models)
+        _show_all(models)
 
 
-def _list(models: dict[str, Any]) -> None:
-    from cifar import networks as rooms
+def _show_layers(name: str, model: Any) -> None:
+    from cifar.networks import NETWORKS
+
+    model.summary(line_length=76, print_fn=typer.echo)
+    if name in NETWORKS:
+        typer.echo(f"{NETWORKS[name].label}: {NETWORKS[name].origin}.")
+
+
+def _show_all(models: dict[str, Any]) -> None:
+    from cifar.networks import NETWORKS
     from cifar.recipes import TRAINING
     from cifar.report.table import Table, render
 
-    rows = [
-        (
-            name,
-            ", ".join(map(str, rooms.NETWORKS[name].filters)),
-            f"{model.count_params():,}",
-            str(TRAINING[name].batch_size),
-            str(TRAINING[name].epochs),
-        )
-        for name, model in models.items()
-    ]
-    columns = ("network", "filters", "parameters>", "batch>", "epochs>")
+    rows, origins = [], []
+    for name, model in models.items():
+        label, training = NETWORKS[name].label, TRAINING[name]
+        rows.append((label, f"{model.count_params():,}", str(training.batch_size), str(training.epochs)))
+        origins.append(f"{label}: {NETWORKS[name].origin}.")
+    columns = ("network<", "parameters>", "batch size>", "epochs>")
     stdout.print(render(Table("Reference networks", columns, rows)))
-    for name in models:
-        stdout.print(f"{name}: {_origin(name)}.", highlight=False)
-
-
-def _origin(name: str) -> str:
-    from cifar import networks as rooms
-
-    return rooms.NETWORKS[name].origin
+    for origin in origins:
+        stdout.print(origin, highlight=False)
 
 
 def _facts(name: str, model: Any) -> dict[str, Any]:
+    """Return what --json prints of a network."""
+    from cifar.networks import NETWORKS
     from cifar.recipes import TRAINING
 
-    training = {**TRAINING[name].model_dump(), "origin": _origin(name)} if name in TRAINING else {}
-    layers = [
-        {
-            "name": layer.name,
-            "type": type(layer).__name__,
-            "output_shape": list(layer.output.shape),
-            "parameters": int(layer.count_params()),
-        }
-        for layer in model.layers
-    ]
-    return {"network": name, "parameters": int(model.count_params()), **training, "layers": layers}
+    facts: dict[str, Any] = {"network": name, "parameters": int(model.count_params())}
+    if name in NETWORKS:
+        facts |= {"label": NETWORKS[name].label, **TRAINING[name].model_dump(), "origin": NETWORKS[name].origin}
+    layers = []
+    for layer in model.layers:
+        layers.append(
+            {
+                "name": layer.name,
+                "type": type(layer).__name__,
+                "output_shape": list(layer.output.shape),
+                "parameters": int(layer.count_params()),
+            }
+        )
+    return {**facts, "layers": layers}

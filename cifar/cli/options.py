@@ -32,16 +32,10 @@ def one_name(kind: str, names: Collection[str], *flags: str, **settings: Any) ->
         settings: further arguments of typer.Option.
     """
 
-    def check(value: str | None) -> str | None:
-        if value is None:
-            return None
-        return one_of(kind, value, names)
+    def check(name: str) -> str:
+        return one_of(kind, name, names)
 
-    def complete(incomplete: str) -> list[str]:
-        return _starting_with(incomplete, names)
-
-    settings.setdefault("metavar", "NAME")
-    return typer.Option(*flags, callback=check, autocompletion=complete, **settings)
+    return typer.Option(*flags, **_one_name_settings(names, check), **settings)
 
 
 def name_list(
@@ -80,8 +74,7 @@ def name_list(
     def complete(incomplete: str) -> list[str]:
         return _complete_last(incomplete, valid)
 
-    settings.setdefault("metavar", "NAME,...")
-    return typer.Option(*flags, callback=read, autocompletion=complete, **settings)
+    return typer.Option(*flags, callback=read, autocompletion=complete, metavar="NAME,...", **settings)
 
 
 def split_names(values: Sequence[str], check: Callable[[str], str]) -> list[str]:
@@ -136,6 +129,20 @@ def _check_number_of_seeds(count: int) -> None:
         raise UsageError(f"--seed names {count:,} seeds; one command takes at most {MAX_SEEDS:,}.")
 
 
+def _one_name_settings(names: Collection[str], check: Callable[[str], str]) -> dict[str, Any]:
+    """Return the arguments of typer.Option or typer.Argument for one name that `check` accepts."""
+
+    def check_given(value: str | None) -> str | None:
+        if value is None:
+            return None
+        return check(value)
+
+    def complete(incomplete: str) -> list[str]:
+        return _starting_with(incomplete, names)
+
+    return {"callback": check_given, "autocompletion": complete, "metavar": "NAME"}
+
+
 def _starting_with(start: str, names: Collection[str]) -> list[str]:
     return [name for name in names if name.startswith(start)]
 
@@ -166,6 +173,14 @@ Networks = Annotated[
         "--network",
         check=check_name,
         help=f"{', '.join(NETWORKS)}, or your own as module:function; {SEVERAL}.",
+    ),
+]
+NetworkArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help=f"{', '.join(NETWORKS)}, or your own as module:function.",
+        show_default=False,
+        **_one_name_settings(NETWORKS, check_name),
     ),
 ]
 Policies = Annotated[

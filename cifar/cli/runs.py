@@ -22,24 +22,18 @@ def runs(folder: RunsArgument = Path("runs"), as_json: Json = False) -> None:
     from cifar.report.table import Table, render
     from cifar.runs.run import runs_in
 
-    found = runs_in(folder)
+    facts = [_facts(run) for run in runs_in(folder)]
     if as_json:
-        write_json({"runs": [_facts(run) for run in found]})
+        write_json({"runs": facts})
         return
-    rows = [
-        (
-            run.path.name,
-            run.status,
-            run.recipe.dataset,
-            f"{len(run.history)}/{run.recipe.epochs}",
-            f"{run.metrics.accuracy:.1%}" if run.finished else "-",
-        )
-        for run in found
-    ]
+    rows = [_row(fact) for fact in facts]
     stdout.print(render(Table(str(folder), ("run", "status", "data", "epochs>", "test>"), rows)))
 
 
 def _facts(run: "Run") -> dict[str, Any]:
+    accuracy = None
+    if run.finished:
+        accuracy = run.metrics.accuracy
     return {
         "path": str(run.path),
         "status": run.status,
@@ -49,5 +43,13 @@ def _facts(run: "Run") -> dict[str, Any]:
         "dataset": run.recipe.dataset,
         "epochs_done": len(run.history),
         "epochs": run.recipe.epochs,
-        "accuracy": run.metrics.accuracy if run.finished else None,
+        "accuracy": accuracy,
     }
+
+
+def _row(facts: dict[str, Any]) -> tuple[str, ...]:
+    epochs = f"{facts['epochs_done']}/{facts['epochs']}"
+    accuracy = "-"
+    if facts["accuracy"] is not None:
+        accuracy = f"{facts['accuracy']:.1%}"
+    return Path(facts["path"]).name, facts["status"], facts["dataset"], epochs, accuracy
