@@ -1,0 +1,47 @@
+"""Ctrl-C: end within two seconds, even while native code holds the main thread."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cifar.cli.output import stderr
+
+MAX_WAIT = 1.5  # seconds for Python to handle Ctrl-C itself; then the process is ended
+EXIT_CODE = 130
+
+
+@contextmanager
+def resumable(runs: Path) -> Iterator[None]:
+    """Let Ctrl-C end the process within two seconds while the block runs, and say how to go on.
+
+    Python handles a signal only between two bytecodes, so a thread waits for it, too, and ends the process.
+    """
+    message = f"\nInterrupted. Finished epochs are kept in {runs}; the same command continues from there."
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    announced = threading.Event()
+
+    def end_process() -> None:
+        with receiver:
+            if receiver.recv(1):
+                time.sleep(MAX_WAIT)
+                if not announced.is_set():
+                    os.write(2, f"{message}\n".encode())
+                os._exit(EXIT_CODE)
+
+    previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=end_process, daemon=True).start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        announced.set()
+        stderr.print(message, highlight=False, soft_wrap=True)
+        os._exit(EXIT_CODE)  # the frameworks take seconds to shut down
+    finally:
+        signal.set_wakeup_fd(previous)
+        sender.close()
