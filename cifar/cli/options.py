@@ -35,7 +35,8 @@ def one_name(kind: str, names: Collection[str], *flags: str, **settings: Any) ->
     def check(name: str) -> str:
         return one_of(kind, name, names)
 
-    return typer.Option(*flags, **_one_name_settings(names, check), **settings)
+    settings.update(_one_name_settings(names, check))
+    return typer.Option(*flags, **settings)
 
 
 def name_list(
