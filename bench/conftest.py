@@ -16,6 +16,7 @@ from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.tables import Result
 from cifar.benchmark.timing import Replay
 from cifar.benchmark.training import Training
+from cifar.compare import results
 from cifar.data import dataset
 from cifar.errors import CifarError, one_of
 from cifar.inference import scoring
@@ -73,10 +74,10 @@ def _external_models(config: pytest.Config) -> list[models.Model]:
     if not paths:
         return []
     range_, mean, std, labels = (config.getoption(name, None) for name in ("input_range", "mean", "std", "labels"))
-    order = tuple(scoring.class_order(labels)) if labels else None
+    order = tuple(scoring.parse_class_order(labels)) if labels else None
     data = one_of("data set", config.getoption("data"), dataset.NAMES)
     return models.external_models(
-        paths, models.ExternalModelOptions(scoring.parse_preprocessing(range_, mean, std), order, data)
+        paths, models.ExternalModelOptions(parse_preprocessing(range_, mean, std), order, data)
     )
 
 
@@ -168,6 +169,7 @@ def _machine(session: Session) -> dict[str, Any]:
     """Where and under what this session measures."""
     return {
         **environment.facts(grid.ALL_THREADS),
+        "format_version": results.FORMAT_VERSION,
         "matrix_peak": {
             str(threads): {"product": peak.product, "flops": peak.flops, "steady": peak.steady}
             for threads, peak in session.peaks.items()

@@ -11,7 +11,7 @@ from cifar.errors import UsageError
 from cifar.report import trend
 
 MACHINE = {
-    "format_version": 1,
+    "format_version": 2,
     "packages": {},
     "cpu": {"model": "a cpu", "logical_cores": 2},
     "gpu": None,
@@ -32,7 +32,7 @@ def release(folder: Path, name: str, accuracy: float, **training: float) -> None
     if training:
         rows.append({"name": "test_training[first-none-cifar]", "kind": "training", **training})
     folder.mkdir(exist_ok=True)
-    content = {"format_version": 1, "machine": MACHINE, "rows": rows, "missing": []}
+    content = {"format_version": 2, "machine": MACHINE, "rows": rows, "missing": []}
     (folder / f"{name}.json").write_text(json.dumps(content))
 
 
@@ -73,7 +73,7 @@ def test_a_folder_without_results_is_refused(tmp_path: Path, folder: str, words:
 
 def test_results_without_a_row_to_follow_are_refused(tmp_path: Path) -> None:
     content = {
-        "format_version": 1,
+        "format_version": 2,
         "machine": MACHINE,
         "rows": [{"name": "test_augmentation[flip]", "kind": "augmentation"}],
     }

@@ -1,4 +1,4 @@
-"""The smallest differences that matter, and the file that says so."""
+"""The smallest differences that matter, and the file that states them."""
 
 import fnmatch
 import tomllib
@@ -12,7 +12,12 @@ from cifar.system.json_files import parse
 
 
 class RowLimits(BaseModel):
-    """The smallest differences that matter."""
+    """The smallest differences of a row that matter.
+
+    Attributes:
+        time: relative.
+        accuracy: in percentage points.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,27 +26,28 @@ class RowLimits(BaseModel):
 
 
 class Limits(RowLimits):
-    """A limits file.
+    """A limits file: the limits of all rows, and exceptions.
 
     Attributes:
-        time: relative.
-        accuracy: in points.
-        rows: other limits for the rows whose name fits a pattern (`*` stands for anything); the first that fits.
+        rows: limits of the rows whose name matches a pattern (`*` matches anything); the first match counts.
     """
 
     format_version: Literal[1] = 1
     rows: dict[str, RowLimits] = {}
 
-    def of(self, row: str) -> RowLimits:
+    def for_row(self, name: str) -> RowLimits:
         """The limits of a row."""
-        return next((limits for pattern, limits in self.rows.items() if fnmatch.fnmatchcase(row, pattern)), self)
+        for pattern, row_limits in self.rows.items():
+            if fnmatch.fnmatchcase(name, pattern):
+                return row_limits
+        return self
 
 
 def read_limits(path: Path) -> Limits:
     """Read a limits file, TOML.
 
     Raises:
-        UsageError: it is not there, or not such a file.
+        UsageError: the file does not exist or is not a limits file.
     """
     try:
         content = tomllib.loads(path.read_text())

@@ -1,7 +1,7 @@
-"""Results of the benchmarks as they lie on disk: rows with their samples, and the machine that gave them.
+"""Benchmark results on disk: rows with their samples, and the machine that measured them.
 
-Two forms are read: what `--benchmark-json` writes (pytest-benchmark's, every sample in it), and report.json of
-`--report-to` (the same rows without samples).
+Two forms are read: the file of `--benchmark-json` (written by pytest-benchmark, with every sample), and the
+report.json of `--report-to` (the same rows without samples).
 """
 
 from dataclasses import dataclass
@@ -18,16 +18,15 @@ from cifar.system import environment
 from cifar.system.environment import BackendName
 from cifar.system.json_files import Count, Share, Size, check_version, parse, read_json
 
-FORMAT_VERSION = 1
-LARGEST = 64 << 20  # bytes: a full grid with every sample has a few megabytes
-SHORTEST, LONGEST = 1e-12, 1e9  # seconds: nothing that was measured lies outside
-BLOCKS = 3  # into which the samples of a row without repetitions are cut
-
+FORMAT_VERSION = 2
+MAX_BYTES = 64 << 20  # a full grid with every sample takes a few megabytes
+MIN_SECONDS, MAX_SECONDS = 1e-12, 1e9  # every measured time lies between them
+N_BLOCKS = 3  # into which the samples of a row without repetitions are split
 
 Rate = Annotated[float, Field(gt=0, lt=1e30)]
 
 
-class _Peak(BaseModel):
+class _MatrixPeak(BaseModel):
     flops: list[Rate]
 
 
@@ -38,7 +37,7 @@ class _Settings(BaseModel):
 
 
 class Machine(BaseModel):
-    """The part of the machine's facts that is read."""
+    """The machine of a benchmark result, as far as comparisons need it."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -47,136 +46,165 @@ class Machine(BaseModel):
     cpu: dict[str, Any]
     gpu: dict[str, str] | None
     settings: _Settings
-    matrix_peak: dict[str, _Peak] = {}
+    matrix_peak: dict[str, _MatrixPeak] = {}
     commit: str | None = None
     started: str = ""
 
 
-def parts(row: str) -> tuple[str, str]:
-    """Test and case of a row's name: test_latency[first-onnx-b1-t1-cpu] gives latency, first-onnx-b1-t1-cpu."""
-    test, _, case = row.removeprefix("test_").removesuffix("]").partition("[")
-    return test.replace("_", " "), case
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a result.
+class Columns(BaseModel):
+    """The columns of a row that comparisons and trends need; other columns of the file are ignored.
 
     Attributes:
-        name: as pytest names it.
-        facts: the columns.
-        samples: seconds, in the order in which they were taken; empty where they were not kept.
+        kind: `inference`, `cold_start`, `training`, `first-step`, `augmentation` or `gain`.
+        repeats: samples of each repetition (process, round or session); None where nothing was repeated.
+        correct_mask: which test images are classified correctly, packed by `classification.pack_mask`.
+        agreement: share of images with the same top class as the Keras model.
     """
 
-    name: str
-    facts: dict[str, Any]
-    samples: NDArray[np.float64]
-
-    @property
-    def kind(self) -> str:
-        """`inference`, `start`, `training`, `first-step`, `augmentation` or `gain`."""
-        return str(self.facts["kind"])
-
-    @property
-    def repeated(self) -> bool:
-        """Whether it was measured more than once: by several processes, or in several rounds."""
-        repeats = self.facts["repeats"] or []
-        return len(repeats) > 1 and sum(repeats) == len(self.samples)
-
-    @cached_property
-    def repetitions(self) -> list[NDArray[np.float64]]:
-        """The samples of each repetition; of one that was not repeated, blocks of its samples."""
-        if self.repeated:
-            return np.split(self.samples, np.cumsum(self.facts["repeats"])[:-1])
-        return [block for block in np.array_split(self.samples, BLOCKS) if len(block)]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A result.
-
-    Attributes:
-        path: its file.
-        machine: where it was measured.
-        brand: the processor's name as pytest-benchmark found it; None where it did not say.
-        rows: by name.
-    """
-
-    path: Path
-    machine: Machine
-    brand: str | None
-    rows: dict[str, Row]
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """What decides a training's bits, but for the threads."""
-        return environment.key(self.machine.model_dump())
-
-    def peak(self, threads: int | None) -> float | None:
-        """The median of the measured matrix peaks at a number of threads, in FLOP/s; None if there is none."""
-        measured = self.machine.matrix_peak.get(str(threads))
-        return float(np.median(measured.flops)) if measured and measured.flops else None
-
-
-def read(path: Path) -> Result:
-    """Read a result.
-
-    Raises:
-        UsageError: it is not there, not a result of ours, or of a newer format.
-    """
-    content = read_json(path, LARGEST)
-    if "benchmarks" in content:
-        info = content.get("machine_info")
-        machine = info.get("cifar") if isinstance(info, dict) else None
-        cpu = info.get("cpu") if isinstance(info, dict) else None
-        brand = cpu.get("brand_raw") if isinstance(cpu, dict) else None
-        rows = content["benchmarks"]
-    else:
-        machine, brand, rows = content.get("machine"), None, content.get("rows")
-    if not isinstance(machine, dict) or not isinstance(rows, list):
-        raise UsageError(f"{path}: not a result of these benchmarks: it lacks the facts of their machine or rows.")
-    for versioned in (machine, {**machine, **content}):  # report.json has one of its own
-        check_version(versioned, path, FORMAT_VERSION)
-    facts = parse(Machine, machine, path)
-    made = [_row(row, path) for row in rows]
-    return Result(path, facts, brand if isinstance(brand, str) else None, {row.name: row for row in made})
-
-
-class _Stats(BaseModel):
-    data: list[float] = []
-
-
-class _Facts(BaseModel):
-    """The columns that are reckoned with; others are carried along."""
-
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     kind: str
     repeats: list[PositiveInt] | None = None
-    accuracy: Share | None = None
-    agreement: Share | None = None
+    network: str | None = None
+    augment: str | None = None
+    seed: Count | None = None
+    threads: Count | None = None
+    device: str | None = None
+    batch: Count | None = None
+    data_sha256: str | None = None
+    weights_sha256: str | None = None
     n_test: Count | None = None
+    accuracy: Share | None = None
+    correct_mask: str | None = None
+    agreement: Share | None = None
     file_bytes: Count | None = None
     parameters: Count | None = None
     p50_ms: Size | None = None
     images_per_second: Size | None = None
 
 
+@dataclass(frozen=True)
+class BenchmarkRow:
+    """A row of a benchmark result.
+
+    Attributes:
+        name: the name of its pytest case.
+        columns: its figures and settings.
+        samples: (N,) float64, seconds, in the order of measurement; empty where they were not kept.
+    """
+
+    name: str
+    columns: Columns
+    samples: NDArray[np.float64]
+
+    @property
+    def _repeats(self) -> list[int]:
+        return self.columns.repeats or []
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether it was measured several times, by several processes or in several rounds."""
+        return len(self._repeats) > 1 and sum(self._repeats) == len(self.samples)
+
+    @cached_property
+    def repetitions(self) -> list[NDArray[np.float64]]:
+        """The samples of each repetition; of a row that was not repeated, N_BLOCKS blocks of its samples."""
+        if self.is_repeated:
+            ends = np.cumsum(self._repeats)
+            return np.split(self.samples, ends[:-1])
+        blocks = np.array_split(self.samples, N_BLOCKS)
+        return [block for block in blocks if len(block)]
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """A benchmark result.
+
+    Attributes:
+        path: its file.
+        machine: the machine that measured it.
+        cpu_brand: the processor's name as pytest-benchmark reports it; None where it is not known.
+        rows: by name.
+    """
+
+    path: Path
+    machine: Machine
+    cpu_brand: str | None
+    rows: dict[str, BenchmarkRow]
+
+    @property
+    def reproducibility_key(self) -> dict[str, Any]:
+        """What a training's bits depend on, except for the number of threads."""
+        return environment.key(self.machine.model_dump())
+
+    def peak_flops(self, threads: int | None) -> float | None:
+        """The median of the measured matrix peaks at a number of threads, in FLOP/s; None if there is none."""
+        measured = self.machine.matrix_peak.get(str(threads))
+        if measured is None or not measured.flops:
+            return None
+        return float(np.median(measured.flops))
+
+
+def split_row_name(name: str) -> tuple[str, str]:
+    """The test and the case of a row: `test_latency[first-onnx-b1]` gives `latency`, `first-onnx-b1`."""
+    test, _, case = name.removeprefix("test_").removesuffix("]").partition("[")
+    return test.replace("_", " "), case
+
+
+def read(path: Path) -> BenchmarkResult:
+    """Read a benchmark result.
+
+    Raises:
+        UsageError: the file does not exist, is not a benchmark result, or has another format version.
+    """
+    content = read_json(path, MAX_BYTES)
+    cpu_brand = None
+    if "benchmarks" in content:
+        machine, cpu_brand = _pytest_benchmark_machine(content.get("machine_info"))
+        rows = content["benchmarks"]
+    else:
+        machine, rows = content.get("machine"), content.get("rows")
+    if not isinstance(machine, dict) or not isinstance(rows, list):
+        raise UsageError(f"{path}: not a benchmark result: it lacks the facts of its machine or its rows.")
+    check_version(machine, path, FORMAT_VERSION)
+    check_version({**machine, **content}, path, FORMAT_VERSION)  # report.json has a version of its own
+    rows_by_name = {}
+    for row_content in rows:
+        row = _parse_row(row_content, path)
+        rows_by_name[row.name] = row
+    return BenchmarkResult(path, parse(Machine, machine, path), cpu_brand, rows_by_name)
+
+
+def _pytest_benchmark_machine(machine_info: Any) -> tuple[Any, str | None]:
+    """Our facts of the machine, and the processor's name, from pytest-benchmark's `machine_info`."""
+    if not isinstance(machine_info, dict):
+        return None, None
+    brand = None
+    if isinstance(machine_info.get("cpu"), dict):
+        brand = machine_info["cpu"].get("brand_raw")
+    if not isinstance(brand, str):
+        brand = None
+    return machine_info.get("cifar"), brand
+
+
+class _Stats(BaseModel):
+    data: list[float] = []
+
+
 class _Benchmark(BaseModel):
     name: str
-    extra_info: _Facts
+    extra_info: Columns
     stats: _Stats = _Stats()
 
 
-def _row(content: Any, path: Path) -> Row:
+def _parse_row(content: Any, path: Path) -> BenchmarkRow:
     """A row in either form."""
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a row is {type(content).__name__}, not a JSON object.")
-    if "extra_info" not in content:  # of report.json, where name and columns stand side by side
-        columns = {key: value for key, value in content.items() if key != "name"}
-        content = {"name": content.get("name"), "extra_info": columns}
-    made = parse(_Benchmark, content, path)
-    samples = np.array(made.stats.data, np.float64)
-    if not ((samples > SHORTEST) & (samples < LONGEST)).all():
-        raise UsageError(f"{path}: {made.name}: a sample is not a time.")
-    return Row(made.name, made.extra_info.model_dump(), samples)
+    if "extra_info" not in content:  # report.json, where the name is a column
+        content = {"name": content.get("name"), "extra_info": content}
+    benchmark = parse(_Benchmark, content, path)
+    samples = np.array(benchmark.stats.data, np.float64)
+    if not ((samples > MIN_SECONDS) & (samples < MAX_SECONDS)).all():
+        raise UsageError(f"{path}: {benchmark.name}: a sample is not a time.")
+    return BenchmarkRow(benchmark.name, benchmark.extra_info, samples)

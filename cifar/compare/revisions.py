@@ -1,4 +1,4 @@
-"""Two revisions measured on this machine in turn (A B A B ...), so that what disturbs it disturbs both alike."""
+"""Two revisions measured on this machine in turn (A B A B ...), so that disturbances affect both alike."""
 
 import contextlib
 import os
@@ -15,26 +15,29 @@ import numpy as np
 
 from cifar.compare import compare_results, results
 from cifar.compare.limits import Limits
-from cifar.compare.results import Result, Row
+from cifar.compare.results import BenchmarkResult, BenchmarkRow
 from cifar.compare.verdict import Comparison, Verdict
 from cifar.errors import CifarError, UsageError, last_line
 
 CONSTRAINTS = "constraints.txt"
+HARNESS = (Path("bench"), Path("cifar/benchmark"))
+"""The folders that measure."""
+
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Revision:
-    """A revision checked out.
+    """A revision that is checked out.
 
     Attributes:
-        name: as it was asked for.
-        folder: its worktree.
-        python: the interpreter that has what its constraints name.
+        name: as the user names it.
+        worktree: its folder.
+        python: an interpreter with the packages of its constraints.
     """
 
     name: str
-    folder: Path
+    worktree: Path
     python: Path
 
 
@@ -43,109 +46,128 @@ def compare_revisions(
 ) -> Comparison:
     """Measure two revisions of the checkout in the current folder, in turn, and compare them.
 
-    The head's harness measures both. A session of a revision is one repetition: the noise is what differs between
-    sessions of the same revision. A row that every session of the base measures, and one of the head
-    does not, has regressed.
+    The head's harness measures both. Each session of a revision is one repetition: the noise is what differs between
+    sessions of the same revision. A row that every session of the base measures and a session of the head does not
+    has regressed.
 
     Args:
         base: a revision, as git understands it.
-        head: the one that is judged.
+        head: the revision that the verdicts are about.
         expression: pytest's -k; None for all rows.
         repeats: sessions of each.
         limits: the smallest differences that matter.
-        note: is told how it goes on.
+        note: called with a sentence about the progress.
 
     Raises:
         UsageError: there is no such checkout or revision.
         CifarError: a session failed.
     """
+    sessions: dict[str, list[BenchmarkResult]] = {"base": [], "head": []}
     with (
         tempfile.TemporaryDirectory(prefix="cifar-compare-") as scratch,
-        _checked_out(base, head, Path(scratch), note) as both,
+        _checked_out(base, head, Path(scratch), note) as revisions,
     ):
-        sessions: dict[str, list[Result]] = {"base": [], "head": []}
         for repeat in range(repeats):
-            for side, revision in zip(sessions, both, strict=True):
+            for side, revision in zip(sessions, revisions, strict=True):
                 note(f"Session {repeat + 1} of {repeats}: {side} ({revision.name})")
-                answer = Path(scratch, f"{side}-{repeat}.json")
-                sessions[side].append(_measure(revision, expression, answer))
-    found = compare_results(_merged(sessions["base"]), _merged(sessions["head"]), limits)
-    failed = [Verdict(name, "row", "regressed", reason="the head does not measure it") for name in found.removed]
-    return replace(found, verdicts=[*failed, *found.verdicts], removed=[])
+                output = Path(scratch, f"{side}-{repeat}.json")
+                sessions[side].append(_measure(revision, expression, output))
+    comparison = compare_results(_merge(sessions["base"]), _merge(sessions["head"]), limits)
+    not_measured = []
+    for name in comparison.removed:
+        not_measured.append(Verdict(name, "row", "regressed", reason="the head does not measure it"))
+    return replace(comparison, verdicts=not_measured + comparison.verdicts, removed=[])
 
 
 @contextlib.contextmanager
 def _checked_out(base: str, head: str, scratch: Path, note: Note) -> Iterator[tuple[Revision, Revision]]:
-    """Both revisions in worktrees of their own, with an environment each where this one will not do."""
-    made = []
+    """Both revisions in worktrees; where their constraints differ, each has an environment of its own."""
+    worktrees = []
     try:
         for side, name in (("base", base), ("head", head)):
-            folder = scratch / side
-            _git("worktree", "add", "--quiet", "--detach", str(folder), f"{name}^{{commit}}")
-            made.append(folder)
-        pythons = [Path(sys.executable)] * 2
-        if len({_constraints(folder) for folder in made}) == 2:
-            pythons = [_install(folder, note) for folder in made]
-        _share_harness(*made)
-        yield Revision(base, made[0], pythons[0]), Revision(head, made[1], pythons[1])
+            worktree = scratch / side
+            _git("worktree", "add", "--quiet", "--detach", str(worktree), f"{name}^{{commit}}")
+            worktrees.append(worktree)
+        base_tree, head_tree = worktrees
+        base_python = head_python = Path(sys.executable)
+        if _constraints(base_tree) != _constraints(head_tree):
+            base_python = _make_environment(base_tree, note)
+            head_python = _make_environment(head_tree, note)
+        _share_harness(base_tree, head_tree)
+        yield Revision(base, base_tree, base_python), Revision(head, head_tree, head_python)
     finally:
-        for folder in made:
+        for worktree in worktrees:
             with contextlib.suppress(UsageError):
-                _git("worktree", "remove", "--force", str(folder))
+                _git("worktree", "remove", "--force", str(worktree))
 
 
 def _share_harness(base: Path, head: Path) -> None:
-    """Let the head's harness measure the base too."""
-    shutil.rmtree(base / "bench", ignore_errors=True)
-    shutil.copytree(head / "bench", base / "bench")
+    """Replace the base's harness by the head's."""
+    for folder in HARNESS:
+        if (head / folder).is_dir():
+            shutil.rmtree(base / folder, ignore_errors=True)
+            shutil.copytree(head / folder, base / folder)
     shutil.copyfile(head / "pyproject.toml", base / "pyproject.toml")
 
 
-def _constraints(folder: Path) -> str:
-    path = folder / CONSTRAINTS
-    return path.read_text() if path.exists() else ""
+def _constraints(worktree: Path) -> str:
+    path = worktree / CONSTRAINTS
+    if not path.exists():
+        return ""
+    return path.read_text()
 
 
-def _install(folder: Path, note: Note) -> Path:
-    """A new environment with what a revision's constraints name."""
-    note(f"Their constraints differ: making an environment for {folder.name}")
-    home = folder.with_name(f"{folder.name}-environment")
+def _make_environment(worktree: Path, note: Note) -> Path:
+    """Make an environment with the packages of a revision's constraints and return its interpreter."""
+    note(f"Their constraints differ: making an environment for {worktree.name}")
+    home = worktree.with_name(f"{worktree.name}-environment")
     venv.create(home, with_pip=True)
-    python = home / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    command = [str(python), "-m", "pip", "install", "--quiet", "-c", str(folder / CONSTRAINTS), f"{folder}[test]"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CifarError(f"The environment of {folder.name} cannot be made: {last_line(done.stderr)}")
+    python = home / "bin" / "python"
+    if sys.platform == "win32":
+        python = home / "Scripts" / "python.exe"
+    command = [str(python), "-m", "pip", "install", "--quiet"]
+    command += ["-c", str(worktree / CONSTRAINTS), f"{worktree}[test]"]
+    install = subprocess.run(command, capture_output=True, text=True, check=False)
+    if install.returncode:
+        raise CifarError(f"The environment of {worktree.name} cannot be made: {last_line(install.stderr)}")
     return python
 
 
-def _measure(revision: Revision, expression: str | None, answer: Path) -> Result:
-    """One session over a revision's package."""
-    command = [str(revision.python), "-m", "pytest", "bench", "--benchmark-only", f"--benchmark-json={answer}", "-q"]
-    command += ["-k", expression] if expression else []
-    environment = {**os.environ, "PYTHONPATH": str(revision.folder)}
-    done = subprocess.run(command, cwd=revision.folder, capture_output=True, text=True, check=False, env=environment)
-    if not answer.exists():
-        raise CifarError(f"The session of {revision.name} failed: {last_line(done.stdout or done.stderr)}")
-    return results.read(answer)
+def _measure(revision: Revision, expression: str | None, output: Path) -> BenchmarkResult:
+    """Run one benchmark session over a revision's package; pytest-benchmark writes `output`."""
+    command = [str(revision.python), "-m", "pytest", "bench", "--benchmark-only", f"--benchmark-json={output}", "-q"]
+    if expression:
+        command += ["-k", expression]
+    environment = {**os.environ, "PYTHONPATH": str(revision.worktree)}
+    session = subprocess.run(
+        command, cwd=revision.worktree, capture_output=True, text=True, check=False, env=environment
+    )
+    if not output.exists():
+        raise CifarError(f"The session of {revision.name} failed: {last_line(session.stdout or session.stderr)}")
+    return results.read(output)
 
 
-def _merged(sessions: list[Result]) -> Result:
-    """Sessions of one revision as one result, each a repetition; rows that are not in all of them are left out."""
-    rows = {
-        name: _merged_row([session.rows[name] for session in sessions])
-        for name in sessions[0].rows
-        if all(name in session.rows for session in sessions)
-    }
-    return replace(sessions[0], rows=rows, machine=sessions[0].machine.model_copy(update={"matrix_peak": {}}))
+def _merge(sessions: list[BenchmarkResult]) -> BenchmarkResult:
+    """The sessions of a revision as one result, each a repetition; only rows that all sessions have are kept.
+
+    The machine's matrix peak is dropped: sessions taken in turn share its drift.
+    """
+    rows = {}
+    for name in sessions[0].rows:
+        row_of_sessions = [session.rows[name] for session in sessions if name in session.rows]
+        if len(row_of_sessions) == len(sessions):
+            rows[name] = _merge_row(row_of_sessions)
+    machine = sessions[0].machine.model_copy(update={"matrix_peak": {}})
+    return replace(sessions[0], rows=rows, machine=machine)
 
 
-def _merged_row(rows: list[Row]) -> Row:
-    facts = {**rows[0].facts, "repeats": [len(row.samples) for row in rows]}
-    return Row(rows[0].name, facts, np.concatenate([row.samples for row in rows]))
+def _merge_row(repetitions: list[BenchmarkRow]) -> BenchmarkRow:
+    samples = [row.samples for row in repetitions]
+    columns = repetitions[0].columns.model_copy(update={"repeats": [len(part) for part in samples]})
+    return BenchmarkRow(repetitions[0].name, columns, np.concatenate(samples))
 
 
 def _git(*arguments: str) -> None:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UsageError(f"git {' '.join(arguments[:2])}: {last_line(done.stderr)}")
+    command = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if command.returncode:
+        raise UsageError(f"git {' '.join(arguments[:2])}: {last_line(command.stderr)}")

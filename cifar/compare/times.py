@@ -1,126 +1,157 @@
 """Verdicts on times: tests on the medians of repeated measurements, corrected for the number of rows."""
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from cifar.compare.limits import Limits
-from cifar.compare.results import Result, Row
-from cifar.compare.verdict import FALSE_ALARMS, Verdict
+from cifar.compare.results import BenchmarkResult, BenchmarkRow
+from cifar.compare.verdict import FALSE_ALARM_RATE, Outcome, Verdict
 from cifar.metrics import statistics
 from cifar.metrics.statistics import Noise
 
-Pair = tuple[Row, Row]
+RowPair = tuple[BenchmarkRow, BenchmarkRow]
+"""A row of the base, and the row of that name in the head."""
 
 
-def machine_mismatch(base: Result, head: Result) -> str | None:
-    """In words, what tells the machines of two results apart; None if they are alike as far as both are known."""
-    there, here = _machine(base), _machine(head)
-    differences = [
-        f"{name} was {_words(there[name])}, is {_words(here[name])}"
-        for name in here
-        if there[name] != here[name] and there[name] is not None is not here[name]
-    ]
+@dataclass(frozen=True)
+class MeasuringConditions:
+    """The conditions under which two results were measured.
+
+    Attributes:
+        machine_mismatch: how their machines differ, so that no times can be compared; None if they do not.
+        noise: by kind of row; empty if no times can be compared.
+        drift: by name of row, the change of the machine's matrix peak at the row's threads, as |log(head / base)|.
+    """
+
+    machine_mismatch: str | None
+    noise: dict[str, Noise]
+    drift: dict[str, float]
+
+
+def measuring_conditions(
+    base: BenchmarkResult, head: BenchmarkResult, pairs: Sequence[RowPair]
+) -> MeasuringConditions:
+    """The conditions under which two results were measured."""
+    drift = {}
+    for _, row in pairs:
+        drift[row.name] = _peak_drift(base, head, row.columns.threads)
+    mismatch = describe_machine_mismatch(base, head)
+    if mismatch:
+        return MeasuringConditions(mismatch, {}, drift)
+    return MeasuringConditions(None, estimate_noise(pairs), drift)
+
+
+def describe_machine_mismatch(base: BenchmarkResult, head: BenchmarkResult) -> str | None:
+    """How the machines of two results differ; None if they are alike as far as both are known."""
+    differences = []
+    head_properties = _machine_properties(head)
+    for name, before in _machine_properties(base).items():
+        after = head_properties[name]
+        if before is not None and after is not None and before != after:
+            differences.append(f"{name} was {_describe(before)}, is {_describe(after)}")
     return "; ".join(differences) or None
 
 
-def _machine(result: Result) -> dict[str, Any]:
-    cpu, gpu = result.machine.cpu, result.machine.gpu
+def _machine_properties(result: BenchmarkResult) -> dict[str, Any]:
+    """What two machines must share for their times to be comparable; None for what is not known."""
+    cpu = result.machine.cpu
+    gpu = result.machine.gpu or {"model": "none"}
     return {
         "the processor": cpu.get("model"),
-        "the processor's name": result.brand,
+        "the processor's name": result.cpu_brand,
         "the number of cores": cpu.get("logical_cores"),
         "the instruction sets": cpu.get("instruction_sets"),
-        "the GPU": gpu.get("model") if gpu else "none",
+        "the GPU": gpu.get("model"),
     }
 
 
-def _words(value: Any) -> str:
-    return ", ".join(dict.fromkeys(map(str, value))) if isinstance(value, list | tuple) else str(value)
+def _describe(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(dict.fromkeys(map(str, value)))
+    return str(value)
 
 
-def noise(pairs: list[Pair]) -> dict[str, Noise]:
-    """What the repeated rows of each kind tell of its noise."""
-    kinds = dict.fromkeys(row.kind for _, row in pairs if len(row.samples))
-    both = [row for pair in pairs for row in pair if row.repeated]
-    return {
-        kind: statistics.estimate_noise(
-            [statistics.log_median_variance(row.repetitions) for row in both if row.kind == kind]
-        )
-        for kind in kinds
-    }
+def estimate_noise(pairs: Sequence[RowPair]) -> dict[str, Noise]:
+    """The noise of each kind of row that has times, estimated from all its repeated rows in both results."""
+    variances: dict[str, list[tuple[float, int]]] = {}
+    for _, head in pairs:
+        if len(head.samples):
+            variances[head.columns.kind] = []
+    for pair in pairs:
+        for row in pair:
+            if row.is_repeated and row.columns.kind in variances:
+                variances[row.columns.kind].append(statistics.log_median_variance(row.repetitions))
+    return {kind: statistics.estimate_noise(rows) for kind, rows in variances.items()}
 
 
-def drift(base: Result, head: Result, row: Row) -> float:
-    """By how much the matrix peak at a row's threads changed from one result to the other, as a logarithm."""
-    before, after = (result.peak(row.facts.get("threads")) for result in (base, head))
-    return abs(math.log(after / before)) if before and after else 0.0
+def _peak_drift(base: BenchmarkResult, head: BenchmarkResult, threads: int | None) -> float:
+    """The change of the matrix peak at a number of threads, as |log(head / base)|; 0 where it is not known."""
+    before, after = base.peak_flops(threads), head.peak_flops(threads)
+    if before is None or after is None:
+        return 0.0
+    return abs(math.log(after / before))
 
 
-def compare_times(
-    pairs: list[Pair],
-    noises: dict[str, Noise],
-    drifts: dict[str, float],
-    limits: Limits,
-    machine_mismatch: str | None,
-) -> list[Verdict]:
-    """The verdicts on the times of rows, a pair each; those without samples have none.
-
-    Args:
-        pairs: the row of the base and that of the head.
-        noises: by kind; empty where no times can be compared.
-        drifts: by name.
-        limits: the smallest differences that matter.
-        machine_mismatch: why no times can be compared; None if they can.
-    """
-    timed = [pair for pair in pairs if len(pair[0].samples) and len(pair[1].samples) and pair[1].kind != "gain"]
-    verdicts = [_compare_row(pair, noises, drifts[pair[1].name], limits, machine_mismatch) for pair in timed]
-    tested = [verdict for verdict in verdicts if verdict.p_value is not None]
-    adjusted = statistics.holm([verdict.p_value or 0.0 for verdict in tested])
-    corrected = [_corrected(verdict, p, limits) for verdict, p in zip(tested, adjusted, strict=True)]
-    return [*corrected, *(verdict for verdict in verdicts if verdict.p_value is None)]
+def compare_times(pairs: Sequence[RowPair], conditions: MeasuringConditions, limits: Limits) -> list[Verdict]:
+    """The verdicts on the times of the rows that have samples on both sides; first those that were tested."""
+    tested, p_values, not_tested = [], [], []
+    for base, head in pairs:
+        if not len(base.samples) or not len(head.samples) or head.columns.kind == "gain":
+            continue
+        verdict = _compare_row(base, head, conditions, limits)
+        if verdict.p_value is None:
+            not_tested.append(verdict)
+        else:
+            tested.append(verdict)
+            p_values.append(verdict.p_value)
+    corrected = []
+    for verdict, p_value in zip(tested, statistics.holm(p_values), strict=True):
+        corrected.append(_with_corrected_p_value(verdict, p_value, limits))
+    return corrected + not_tested
 
 
-def _compare_row(
-    pair: Pair, noises: dict[str, Noise], drift: float, limits: Limits, machine_mismatch: str | None
-) -> Verdict:
-    """The verdict on a row's time as far as its interval tells: alike or not, its p-value not yet corrected."""
-    base, head = pair
-    before, after = float(np.median(base.samples)), float(np.median(head.samples))
-    other = machine_mismatch or _otherwise(base, head)
-    if other:
-        return Verdict(head.name, "time", "not comparable", before, after, reason=other)
-    found = statistics.time_ratio(base.repetitions, head.repetitions, noises[head.kind], drift)
-    margin = 1 + limits.of(head.name).time
-    return Verdict(
+def _compare_row(base: BenchmarkRow, head: BenchmarkRow, conditions: MeasuringConditions, limits: Limits) -> Verdict:
+    """The verdict on a row's time by its interval alone, and its p-value before the correction for many rows."""
+    verdict = Verdict(
         row=head.name,
         quantity="time",
-        outcome="unchanged" if found.interval[0] > 1 / margin and found.interval[1] < margin else "inconclusive",
-        base=before,
-        head=after,
-        change=found.ratio,
-        interval=found.interval,
-        p_value=found.p_value,
+        outcome="not comparable",
+        base=float(np.median(base.samples)),
+        head=float(np.median(head.samples)),
     )
+    mismatch = conditions.machine_mismatch or _describe_settings_mismatch(base, head)
+    if mismatch:
+        return replace(verdict, reason=mismatch)
+    noise, drift = conditions.noise[head.columns.kind], conditions.drift[head.name]
+    ratio = statistics.time_ratio(base.repetitions, head.repetitions, noise, drift)
+    low, high = ratio.interval
+    margin = 1 + limits.for_row(head.name).time
+    outcome: Outcome = "inconclusive"
+    if 1 / margin < low and high < margin:
+        outcome = "unchanged"
+    return replace(verdict, outcome=outcome, change=ratio.ratio, interval=ratio.interval, p_value=ratio.p_value)
 
 
-def _corrected(verdict: Verdict, p_value: float, limits: Limits) -> Verdict:
-    """A verdict with its corrected p-value, and the word that this gives it."""
+def _with_corrected_p_value(verdict: Verdict, p_value: float, limits: Limits) -> Verdict:
+    """The verdict with its corrected p-value, and the outcome that follows from it."""
     assert verdict.change is not None
-    margin, outcome = 1 + limits.of(verdict.row).time, verdict.outcome
-    if p_value <= FALSE_ALARMS and verdict.change >= margin:
+    outcome = verdict.outcome
+    margin = 1 + limits.for_row(verdict.row).time
+    if p_value <= FALSE_ALARM_RATE and verdict.change >= margin:
         outcome = "regressed"
-    elif p_value <= FALSE_ALARMS and verdict.change <= 1 / margin:
+    elif p_value <= FALSE_ALARM_RATE and verdict.change <= 1 / margin:
         outcome = "improved"
     return replace(verdict, outcome=outcome, p_value=p_value)
 
 
-def _otherwise(base: Row, head: Row) -> str | None:
-    """What makes the times of two rows of one name speak of different things."""
+def _describe_settings_mismatch(base: BenchmarkRow, head: BenchmarkRow) -> str | None:
+    """The first setting in which two rows of one name differ, so that their times cannot be compared."""
     for column in ("threads", "device", "batch", "data_sha256"):
-        before, after = base.facts.get(column), head.facts.get(column)
+        before, after = getattr(base.columns, column), getattr(head.columns, column)
         if before != after:
             return f"{column} was {str(before)[:16]}, is {str(after)[:16]}"
     return None

@@ -1,4 +1,4 @@
-"""What a comparison says: a word on every quantity of every row."""
+"""The outcome of a comparison: a verdict on every quantity of every row."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -6,25 +6,29 @@ from typing import Any, Literal
 
 from cifar.metrics.statistics import Interval, Noise
 
+FORMAT_VERSION = 2  # of `cifar compare --json`
+
 Outcome = Literal["regressed", "improved", "inconclusive", "unchanged", "not comparable"]
 OUTCOMES: tuple[Outcome, ...] = ("regressed", "improved", "inconclusive", "not comparable", "unchanged")
 """In the order in which they are shown."""
 
-FALSE_ALARMS = 0.001  # asked of the tests, so that heavy tails too keep what is promised: 1 comparison in 100
+FALSE_ALARM_RATE = 0.001
+"""Significance level of the tests: so strict that even with heavy-tailed noise 1 comparison in 100 at most errs."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one quantity of one row.
+    """The verdict on one quantity of one row.
 
     Attributes:
         row: its name.
-        quantity: `time`, `accuracy`, `weights`, a column that is gated strictly, or `row`: whether it is there.
+        quantity: `time`, `accuracy`, `weights`, a column of `quality.STRICT_COLUMNS`, or `row`: whether it exists.
+        outcome: what the comparison concludes.
         base, head: its values (time: seconds, the median of all samples); None where it has no single number.
-        change: head / base for times, a difference in points for accuracies; None machine_mismatch.
-        interval: of the change, 95 %.
+        change: head / base for times, a difference in percentage points for accuracies; else None.
+        interval: 95 % interval of the change.
         p_value: of no change, corrected for the number of rows (Holm); None where nothing is tested.
-        reason: in words, where the word alone does not say it.
+        reason: why, where the outcome alone does not say it; a clause without a full stop.
     """
 
     row: str
@@ -44,10 +48,10 @@ class Comparison:
 
     Attributes:
         verdicts: in the order of OUTCOMES, then of the rows.
-        added, removed: rows that only the head, only the base has.
-        machine_mismatch: in words, why times cannot be compared; None if they can.
-        noise: what was learnt of it, by kind of row.
-        drift: relative change of the machine's matrix peak from base to head, the largest over threads.
+        added, removed: names of rows that only the head, only the base has.
+        machine_mismatch: why times cannot be compared; None if they can.
+        noise: the noise of times, by kind of row.
+        drift: relative change of the machine's matrix peak from base to head, the largest over all thread counts.
     """
 
     verdicts: list[Verdict]
@@ -58,23 +62,24 @@ class Comparison:
     drift: float = 0.0
 
     def count(self, outcome: Outcome) -> int:
-        """How many verdicts have this word."""
+        """The number of verdicts with this outcome."""
         return sum(verdict.outcome == outcome for verdict in self.verdicts)
 
     def facts(self) -> dict[str, Any]:
-        """The comparison ready for JSON."""
-        noise = {
-            kind: {
-                "deviation": math.sqrt(found.variance),
-                "df": found.df if math.isfinite(found.df) else None,
-                "measured": found.measured,
-            }
-            for kind, found in self.noise.items()
-        }
+        """The comparison as a JSON object."""
+        noise = {}
+        for kind, estimate in self.noise.items():
+            df = None
+            if math.isfinite(estimate.df):
+                df = estimate.df
+            noise[kind] = {"deviation": math.sqrt(estimate.variance), "df": df, "measured": estimate.measured}
+        counts = {}
+        for outcome in OUTCOMES:
+            counts[outcome] = self.count(outcome)
         return {
-            "format_version": 1,
-            "counts": {outcome: self.count(outcome) for outcome in OUTCOMES},
-            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "format_version": FORMAT_VERSION,
+            "counts": counts,
+            "verdicts": list(map(asdict, self.verdicts)),
             "added": self.added,
             "removed": self.removed,
             "machine_mismatch": self.machine_mismatch,

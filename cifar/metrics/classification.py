@@ -1,4 +1,4 @@
-"""Scoring from predictions: accuracy, confusion, calibration, and the pictures that a network gets wrong."""
+"""Classification scores: accuracy, confusion matrix, calibration, and the choice of misclassified images."""
 
 import base64
 import hashlib
@@ -12,7 +12,7 @@ from cifar.errors import one_of
 from cifar.metrics import statistics
 
 CLASSES = 10
-BATCH = 500  # images predicted at once; divides both test sets
+BATCH = 500  # images predicted at once; divides the size of both test sets
 BINS = 15  # of the calibration error
 
 Probabilities = NDArray[np.float32]
@@ -23,16 +23,16 @@ Predictor = Callable[[NDArray[np.uint8]], Probabilities]
 
 @dataclass(frozen=True)
 class Scores:
-    """How good predictions are.
+    """The scores of predictions.
 
     Attributes:
-        correct, n: the count that accuracy is made of.
+        correct, n: images classified correctly, and all images.
         accuracy: correct / n.
         interval: 95 % Wilson interval of the accuracy.
         loss: mean categorical cross-entropy, in nats.
         per_class: accuracy on the images of each class, (10,).
         ece: expected calibration error of the top class.
-        confusion: int64, (true class, predicted class) counts.
+        confusion: (10, 10) int64, counts by true class and predicted class.
     """
 
     correct: int
@@ -46,9 +46,11 @@ class Scores:
 
 
 def predict(predictor: Predictor, images: NDArray[np.uint8], batch: int = BATCH) -> Probabilities:
-    """Probabilities of all images, (N, 10), batch by batch, none left out."""
-    parts = [predictor(images[start : start + batch]) for start in range(0, len(images), batch)]
-    probabilities = np.concatenate(parts).astype(np.float32, copy=False)
+    """Probabilities of all images, (N, 10), predicted batch by batch; the last batch may be smaller."""
+    batches = []
+    for start in range(0, len(images), batch):
+        batches.append(predictor(images[start : start + batch]))
+    probabilities = np.concatenate(batches).astype(np.float32, copy=False)
     assert probabilities.shape == (len(images), CLASSES), f"{probabilities.shape} for {len(images)} images"
     return probabilities
 
@@ -59,15 +61,15 @@ def sha256(probabilities: Probabilities) -> str:
 
 
 def pack_mask(correct_mask: NDArray[np.bool_]) -> str:
-    """Which images were right, (N,) bool, as text: a bit each, first image first, in base64."""
+    """Pack which images are classified correctly, (N,) bool, into text: one bit each, in base64."""
     return base64.b64encode(np.packbits(correct_mask).tobytes()).decode()
 
 
 def unpack_mask(packed: str, n: int) -> NDArray[np.bool_]:
-    """The first n of what `pack_mask` packed.
+    """Unpack the mask of n images that `pack_mask` packed, (n,) bool.
 
     Raises:
-        ValueError: it is not such a text, or too short.
+        ValueError: it is not such a text, or not of n images.
     """
     bits = np.unpackbits(np.frombuffer(base64.b64decode(packed, validate=True), np.uint8))
     if len(bits) != -(-n // 8) * 8:
@@ -84,50 +86,65 @@ def score(probabilities: Probabilities, labels: Labels) -> Scores:
     np.add.at(confusion, (labels, predicted), 1)
     assert confusion.sum() == n
     correct = int(confusion.trace())
-    in_class = confusion.sum(axis=1)
+    n_per_class = confusion.sum(axis=1)
+    per_class = confusion.diagonal() / np.maximum(n_per_class, 1)
     return Scores(
         correct=correct,
         n=n,
         accuracy=correct / n,
         interval=statistics.proportion_interval(correct, n),
         loss=cross_entropy(probabilities, labels),
-        per_class=tuple(float(x) for x in confusion.diagonal() / np.maximum(in_class, 1)),
+        per_class=tuple(per_class.tolist()),
         ece=calibration_error(probabilities, labels),
         confusion=confusion,
     )
 
 
 def cross_entropy(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean of -log p(true class), p clipped at 1e-7 as Keras clips it; rows sum to 1."""
-    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.clip(true, 1e-7, 1.0)).mean())
+    """Mean of -log p(true class), with p clipped at 1e-7 as Keras does; rows sum to 1."""
+    of_true_class = _of_true_class(probabilities, labels).astype(np.float64)
+    return float(-np.log(np.clip(of_true_class, 1e-7, 1.0)).mean())
 
 
 def calibration_error(probabilities: Probabilities, labels: Labels) -> float:
     """Expected calibration error of the top class over 15 equal bins (Guo et al. 2017, arXiv 1706.04599)."""
     confidence = probabilities.max(axis=1).astype(np.float64)
-    hit = probabilities.argmax(axis=1) == labels
+    is_correct = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    gaps = np.bincount(bins, weights=hit - confidence, minlength=BINS)
+    gaps = np.bincount(bins, weights=is_correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(labels))
 
 
+def _of_true_class(probabilities: Probabilities, labels: Labels) -> NDArray[np.float32]:
+    """The probability of each image's true class, (N,)."""
+    return probabilities[np.arange(len(labels)), labels]
+
+
+def _confidence(probabilities: Probabilities, _: Labels) -> NDArray[np.float32]:
+    confidence: NDArray[np.float32] = probabilities.max(axis=1)
+    return confidence
+
+
 def _surprise(probabilities: Probabilities, labels: Labels) -> NDArray[np.float32]:
-    return -probabilities[np.arange(len(labels)), labels]
+    return -_of_true_class(probabilities, labels)
 
 
-def _margin(probabilities: Probabilities, _: Labels) -> NDArray[np.float32]:
-    top = np.sort(probabilities, axis=1)
-    return top[:, -2] - top[:, -1]
+def _closeness(probabilities: Probabilities, _: Labels) -> NDArray[np.float32]:
+    ascending = np.sort(probabilities, axis=1)
+    return ascending[:, -2] - ascending[:, -1]
+
+
+def _same_for_all(probabilities: Probabilities, _: Labels) -> NDArray[np.float32]:
+    return np.zeros(len(probabilities), np.float32)
 
 
 PICKS: dict[str, tuple[str, Callable[[Probabilities, Labels], NDArray[np.float32]]]] = {
-    "confident": ("most confident first", lambda p, _: p.max(axis=1)),
+    "confident": ("most confident first", _confidence),
     "surprising": ("least probability on the true class first", _surprise),
-    "close": ("narrowest lead over the second class first", _margin),
-    "first": ("in the order of the test set", lambda p, _: np.zeros(len(p), np.float32)),
+    "close": ("narrowest lead over the second class first", _closeness),
+    "first": ("in the order of the test set", _same_for_all),
 }
-"""Rules for choosing misclassified pictures: in words, and as a value per image, largest first."""
+"""Rules for choosing misclassified images: a description, and a value per image, largest first."""
 
 
 def misclassified(
@@ -139,6 +156,7 @@ def misclassified(
         UsageError: unknown rule.
     """
     _, rule = PICKS[one_of("rule for --pick", pick, PICKS)]
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    is_wrong = probabilities.argmax(axis=1) != labels
+    wrong = np.flatnonzero(is_wrong)
     ranked = np.argsort(-rule(probabilities, labels)[wrong], kind="stable")
     return wrong[ranked[:n]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 
 from cifar.compare import results
-from cifar.compare.results import Result, Row
+from cifar.compare.results import BenchmarkResult, BenchmarkRow
 from cifar.errors import UsageError
 from cifar.report.table import Table, render
 from cifar.system import files
@@ -33,15 +33,15 @@ class Quantity:
     title: str
     kind: str
     text: Callable[[float], str]
-    value: Callable[[Row], float | None]
+    value: Callable[[BenchmarkRow], float | None]
 
 
-def _column(name: str, factor: float = 1.0, batch: int | None = None) -> Callable[[Row], float | None]:
-    def value(row: Row) -> float | None:
-        found = row.facts.get(name)
-        if batch not in (None, row.facts.get("batch")) or not isinstance(found, int | float):
+def _column(name: str, factor: float = 1.0, batch: int | None = None) -> Callable[[BenchmarkRow], float | None]:
+    def value(row: BenchmarkRow) -> float | None:
+        number: float | None = getattr(row.columns, name)
+        if number is None or batch not in (None, row.columns.batch):
             return None
-        return factor * found
+        return factor * number
 
     return value
 
@@ -92,11 +92,11 @@ def _version(name: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in name.split("."))
 
 
-def _series(quantity: Quantity, found: list[Result]) -> Series:
+def _series(quantity: Quantity, found: list[BenchmarkResult]) -> Series:
     names: dict[str, None] = {}
     for result in found:
         for name, row in result.rows.items():
-            if row.kind == quantity.kind and quantity.value(row) is not None:
+            if row.columns.kind == quantity.kind and quantity.value(row) is not None:
                 names[name] = None
     rows = {name: [result.rows.get(name) for result in found] for name in names}
     return {name: [quantity.value(row) if row else None for row in each] for name, each in rows.items()}
@@ -153,4 +153,4 @@ def figure(trend: Trend) -> "Figure":
 
 
 def _short(name: str) -> str:
-    return results.parts(name)[1].removesuffix("-cpu") or name
+    return results.split_row_name(name)[1].removesuffix("-cpu") or name

@@ -2,7 +2,7 @@
 
 from rich.console import Group
 
-from cifar.compare.results import parts
+from cifar.compare.results import split_row_name
 from cifar.compare.verdict import OUTCOMES, Comparison, Verdict
 from cifar.report.table import Table, markdown_table, render
 
@@ -27,8 +27,8 @@ def sections(comparison: Comparison) -> list[Table]:
     verdicts = shown(comparison)
     timed = [verdict for verdict in verdicts if verdict.quantity == "time"]
     made = []
-    for test in dict.fromkeys(parts(verdict.row)[0] for verdict in timed):
-        rows = [_time_cells(verdict) for verdict in timed if parts(verdict.row)[0] == test]
+    for test in dict.fromkeys(split_row_name(verdict.row)[0] for verdict in timed):
+        rows = [_time_cells(verdict) for verdict in timed if split_row_name(verdict.row)[0] == test]
         made.append(Table(f"Times: {test}", TIMES, rows))
     others = [_other_cells(verdict) for verdict in verdicts if verdict.quantity != "time"]
     return [*made, Table("Quality that is not as it was", OTHERS, others)] if others else made
@@ -39,7 +39,7 @@ def _time_cells(verdict: Verdict) -> tuple[str, ...]:
     assert verdict.interval is not None
     low, high = verdict.interval
     return (
-        parts(verdict.row)[1],
+        split_row_name(verdict.row)[1],
         _value(verdict, verdict.base),
         _value(verdict, verdict.head),
         f"x {verdict.change:.2f}",
@@ -50,7 +50,7 @@ def _time_cells(verdict: Verdict) -> tuple[str, ...]:
 
 def _other_cells(verdict: Verdict) -> tuple[str, ...]:
     values = (_value(verdict, verdict.base), _value(verdict, verdict.head))
-    return " ".join(parts(verdict.row)), verdict.quantity, *values, verdict.outcome
+    return " ".join(split_row_name(verdict.row)), verdict.quantity, *values, verdict.outcome
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -92,7 +92,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def _short(row: str) -> str:
-    return " ".join(parts(row))
+    return " ".join(split_row_name(row))
 
 
 def _value(verdict: Verdict, value: float | None) -> str:
