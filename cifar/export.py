@@ -1,12 +1,13 @@
-"""From a finished run to model files: written aside, proven equal in their own runtimes, then moved into place."""
+"""From finished runs to model files: written to a scratch folder, checked in their runtimes, moved into place."""
 
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,27 +19,38 @@ from cifar.errors import CifarError, StorageError, UsageError, first_line, last_
 from cifar.formats import FLOAT32_FORMATS, FORMATS, INPUT, OUTPUT, Source, manifest
 from cifar.formats.manifest import ManifestEntry
 from cifar.inference import prediction
-from cifar.inference.prediction import InferenceError
 from cifar.metrics import classification
 from cifar.metrics.classification import Probabilities
-from cifar.runs.keras_model import load_keras
+from cifar.runs.loading import load_keras
 from cifar.runs.run import Run
 from cifar.system import environment, files
 from cifar.system.child_process import run_in_subprocess
 
-CALIBRATION = 500  # training images from which int8 takes its ranges
+CALIBRATION_IMAGES = 500  # training images from which int8 takes its ranges
 CALIBRATION_PURPOSE = 100  # of their random stream; epoch 0, which training does not have
+METADATA_VERSION = "1"  # of the keys that every file carries
 MIN_AGREEMENT = 0.9999  # of top-1 classes with the Keras model
 MAX_DIFFERENCE = 1e-4  # of any probability
 
+Predictions = Mapping[Path, Probabilities | CifarError]
+"""What each written file predicts for the test set, or why it predicts nothing."""
+
 
 class ParityError(CifarError):
-    """An exported file does not answer as the Keras model does, or loses too much accuracy. Exit code 1."""
+    """An exported file is not equivalent to the Keras model, or loses too much accuracy. Exit code 1."""
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """A file that is written and not yet proven."""
+    """A file that is written and not yet checked.
+
+    Attributes:
+        run: what it was exported from.
+        format: a key of FORMATS.
+        path: in the scratch folder.
+        multiply_adds: of the network, per image.
+        calibration: indices of the training images for int8; None for other precisions.
+    """
 
     run: Run
     format: str
@@ -54,55 +66,82 @@ def export_runs(
     to: Path | None = None,
     threads: int = 2,
     max_drop: float | None = None,
+    advance: Callable[[], None] = lambda: None,
 ) -> list[ManifestEntry]:
     """Export finished runs.
 
     Args:
         runs: finished runs, all trained on `dataset`.
-        dataset: its whole test set is asked of every file.
+        dataset: every file predicts its whole test set.
         formats: names in FORMATS.
         to: the folder; None for each run's own `exports/`.
         threads: for converting and checking.
         max_drop: points of test accuracy that a float16 or int8 file may lose; None for its format's own limit.
+        advance: is called twice per file: when it is written, and when it is checked.
 
     Returns:
-        The new lines of the manifests, in the order asked.
+        The new entries of the manifests, by run and format in the order given.
 
     Raises:
-        ParityError: a file cannot be written, does not answer or differs; no file of its run has been moved, other
-            runs' files have.
+        ParityError: a file cannot be written, gives no predictions or differs; no file of its run has been moved,
+            other runs' files have.
         UsageError: a run is not finished, or was trained on other data.
         StorageError: something could not be written.
     """
-    lines, written, refused = [], [], []
-    with tempfile.TemporaryDirectory(prefix="cifar-export-") as made, files.folder_for(Path(made)) as scratch:
+    entries: list[ManifestEntry] = []
+    refusals: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="cifar-export-") as name, files.folder_for(Path(name)) as scratch:
+        written: list[list[_Draft]] = []
         for run in runs:
             try:
-                written.append(list(_write(run, dataset, formats, scratch)))
+                written.append(list(_write_run(run, dataset, formats, scratch, advance)))
             except ParityError as error:
-                refused.append(str(error))
-        answers: dict[Path, Probabilities | InferenceError] = {}
-        for name in formats:
-            paths = [draft.path for drafts in written for draft in drafts if draft.format == name]
-            answers.update(zip(paths, prediction.answers(name, paths, dataset.x_test, threads), strict=True))
+                refusals.append(str(error))
+        predictions = _predict(written, formats, dataset.x_test, threads, advance)
         for drafts in written:
             try:
-                proven = [(draft, _check_parity(draft, answers[draft.path], max_drop)) for draft in drafts]
+                checked = _check_drafts(drafts, predictions, max_drop)
             except ParityError as error:
-                refused.append(str(error))
+                refusals.append(str(error))
                 continue
-            _install(proven, to or drafts[0].run.path / "exports")
-            lines += [line for _, line in proven]
-    if refused:
-        raise ParityError(" ".join(refused))
-    return lines
+            _install(checked, to or drafts[0].run.path / "exports")
+            entries += [entry for _, entry in checked]
+    if refusals:
+        raise ParityError(" ".join(refusals))
+    return entries
+
+
+def export_missing(
+    runs: Sequence[Run], dataset: Dataset, threads: int, advance: Callable[[], None] = lambda: None
+) -> None:
+    """Export those of finished runs that `lacks_exports`; arguments and errors as of `export_runs`."""
+    missing = list(filter(lacks_exports, runs))
+    if not missing:
+        return
+    if missing[0].recipe.backend == "tensorflow":
+        export_runs(missing, dataset, threads=threads, advance=advance)
+        return
+    # Another backend trained in this process; TensorFlow exports in one of its own.
+    paths = [run.path for run in missing]
+    run_in_subprocess(_export_on_tensorflow, paths, dataset, threads)
+
+
+def lacks_exports(run: Run) -> bool:
+    """Whether a finished run's own exports lack one of the float32 formats of its present weights."""
+    folder = run.path / "exports"
+    formats = set()
+    for entry in manifest.of_weights(folder, run.metrics.weights_sha256):
+        if (folder / entry.file).exists():
+            formats.add(entry.format)
+    return not formats.issuperset(FLOAT32_FORMATS)
 
 
 def file_metadata(run: Run, dataset: Dataset, precision: str) -> dict[str, str]:
-    """What every exported file says of itself, the same keys in every format; values are text, nested ones JSON."""
+    """Return what every exported file says of itself, the same keys in every format; nested values are JSON."""
     metrics = run.metrics
+    versions = {name: metadata.version(name) for name in environment.PACKAGES}
     return {
-        "format_version": str(manifest.FORMAT_VERSION),
+        "format_version": METADATA_VERSION,
         "precision": precision,
         "class_names": json.dumps(dataset.class_names),
         "input": f"{INPUT}: uint8 (N, 32, 32, 3), RGB, 0 to 255",
@@ -116,68 +155,142 @@ def file_metadata(run: Run, dataset: Dataset, precision: str) -> dict[str, str]:
         "dataset": dataset.name,
         "official": json.dumps(dataset.official),
         "data_sha256": dataset.sha256,
-        "versions": json.dumps({name: metadata.version(name) for name in environment.PACKAGES}),
+        "versions": json.dumps(versions),
     }
 
 
-def _write(run: Run, dataset: Dataset, formats: Sequence[str], scratch: Path) -> Iterator[_Draft]:
-    """Write a run's files, each in a folder of its own."""
+def calibration_indices(seed: int, n: int) -> NDArray[np.int64]:
+    """Return indices, ascending, of up to 500 of n training images, drawn without replacement from the run's seed."""
+    drawn = augmentation.stream(seed, 0, CALIBRATION_PURPOSE).permutation(n)[:CALIBRATION_IMAGES]
+    return np.sort(drawn)
+
+
+def agreement_and_difference(expected: Probabilities, predicted: NDArray[np.float32]) -> tuple[float, float]:
+    """Return top-1 agreement and largest absolute difference of probabilities; NaN differs from everything."""
+    if expected.shape != predicted.shape:
+        return 0.0, float("inf")
+    same_class = expected.argmax(axis=1) == predicted.argmax(axis=1)
+    difference = np.abs(expected.astype(np.float64) - predicted).max()
+    return float(same_class.mean()), float(difference)
+
+
+def _write_run(
+    run: Run, dataset: Dataset, formats: Sequence[str], scratch: Path, advance: Callable[[], None]
+) -> Iterator[_Draft]:
+    """Write a run's files, each into a folder of its own."""
     if run.identity.data_sha256 != dataset.sha256:
         raise UsageError(
             f"{run.path} was trained on data {run.identity.data_sha256[:12]}, this is {dataset.sha256[:12]}."
         )
     model = load_keras(run)
-    chosen = calibration(run.recipe.seed, len(dataset.head(run.recipe.train_images).x_train))
+    multiply_adds = networks.multiply_adds(model)
+    train_images = dataset.head(run.recipe.train_images).x_train
+    indices = calibration_indices(run.recipe.seed, len(train_images))
     for name in formats:
-        folder = Path(tempfile.mkdtemp(dir=scratch))
-        path = folder / f"{run.path.name}{FORMATS[name].suffix}"
-        precision = FORMATS[name].precision
-        source = Source(model, file_metadata(run, dataset, precision), dataset.x_train[chosen])
-        try:
-            FORMATS[name].module.write(source, path)
-        except OSError as error:
-            raise StorageError.of(path, error) from error
-        except Exception as error:  # a converter that cannot express a user's layer raises what it likes
-            reason = last_line(str(error)) if isinstance(error, TypeError) else first_line(error)
-            raise ParityError(f"{run.path} cannot be written as {name}: {reason}") from error
-        indices = chosen.tolist() if precision == "int8" else None
-        yield _Draft(run, name, path, networks.multiply_adds(model), indices)
+        format_ = FORMATS[name]
+        path = Path(tempfile.mkdtemp(dir=scratch), f"{run.path.name}{format_.suffix}")
+        source = Source(model, file_metadata(run, dataset, format_.precision), train_images[indices])
+        _write_file(name, source, path, run)
+        advance()
+        calibration = indices.tolist() if format_.precision == "int8" else None
+        yield _Draft(run, name, path, multiply_adds, calibration)
 
 
-def calibration(seed: int, n: int) -> NDArray[np.int64]:
-    """Indices, ascending, of up to 500 of n training images, drawn without replacement from the run's seed."""
-    drawn = augmentation.stream(seed, 0, CALIBRATION_PURPOSE).permutation(n)[:CALIBRATION]
-    return np.sort(drawn)
+def _write_file(name: str, source: Source, path: Path, run: Run) -> None:
+    try:
+        FORMATS[name].module.write(source, path)
+    except OSError as error:
+        raise StorageError.of(path, error) from error
+    except TypeError as error:  # Keras puts the reason on the last line
+        raise ParityError(f"{run.path} cannot be written as {name}: {last_line(str(error))}") from error
+    except Exception as error:  # a converter that cannot express a user's layer raises what it likes
+        raise ParityError(f"{run.path} cannot be written as {name}: {first_line(error)}") from error
 
 
-def _check_parity(draft: _Draft, answers: Probabilities | InferenceError, max_drop: float | None) -> ManifestEntry:
-    """Compare a file's answers with the Keras model's: equal, or, in a lower precision, accurate enough."""
-    if isinstance(answers, InferenceError):
-        raise ParityError(str(answers))
-    form, metrics = FORMATS[draft.format], draft.run.metrics
+def _predict(
+    written: Sequence[Sequence[_Draft]],
+    formats: Sequence[str],
+    images: NDArray[np.uint8],
+    threads: int,
+    advance: Callable[[], None],
+) -> Predictions:
+    """Run all files in their own runtimes: one process per format."""
+    predictions: dict[Path, Probabilities | CifarError] = {}
+    for name in formats:
+        paths = [draft.path for drafts in written for draft in drafts if draft.format == name]
+        results = prediction.predict_in_subprocess(name, paths, images, threads)
+        for path, result in zip(paths, results, strict=True):
+            predictions[path] = result
+            advance()
+    return predictions
+
+
+def _check_drafts(
+    drafts: Sequence[_Draft], predictions: Predictions, max_drop: float | None
+) -> list[tuple[_Draft, ManifestEntry]]:
+    """Check all files of a run; return each with its entry for the manifest."""
+    checked = []
+    for draft in drafts:
+        result = predictions[draft.path]
+        if isinstance(result, CifarError):
+            raise ParityError(str(result))
+        checked.append((draft, _check_parity(draft, result, max_drop)))
+    return checked
+
+
+def _check_parity(draft: _Draft, predicted: Probabilities, max_drop: float | None) -> ManifestEntry:
+    """Compare a file's predictions with the Keras model's: equivalent, or, in a lower precision, accurate enough.
+
+    Raises:
+        ParityError: they are not.
+    """
     expected, labels = draft.run.predictions()
-    agreement, difference = compare(expected, answers)
-    accuracy = float((answers.argmax(axis=1) == labels).mean())
-    if form.max_drop is None:
-        sound = agreement >= MIN_AGREEMENT and difference <= MAX_DIFFERENCE
-        reason = (
-            f"{agreement:.2%} of the classes agree with the Keras model (at least {MIN_AGREEMENT:.2%}), "
-            f"largest difference {difference:.1e} (at most {MAX_DIFFERENCE:.0e})."
-        )
+    agreement, difference = agreement_and_difference(expected, predicted)
+    accuracy = float((predicted.argmax(axis=1) == labels).mean())
+    limit = FORMATS[draft.format].max_drop
+    if limit is None:
+        reason = _reason_not_equivalent(agreement, difference)
+    elif not np.isfinite(predicted).all():
+        reason = "its outputs contain NaN or infinity."
     else:
-        allowed = form.max_drop if max_drop is None else max_drop
-        drop = 100 * (metrics.accuracy - accuracy)
-        finite = bool(np.isfinite(answers).all())
-        sound = finite and drop <= allowed + 1e-9
-        reason = f"it loses {drop:.2f} points of accuracy (at most {allowed:g}; --max-drop)."
-        if not finite:
-            reason = "it answers with what is not a number."
-    if not sound:
+        drop = 100 * (draft.run.metrics.accuracy - accuracy)
+        reason = _reason_too_inaccurate(drop, limit if max_drop is None else max_drop)
+    if reason:
         raise ParityError(f"{draft.path.name}: refused: {reason}")
+    return _entry(
+        draft,
+        accuracy=accuracy,
+        n_test=len(labels),
+        agreement=agreement,
+        max_difference=difference,
+        outputs_sha256=classification.sha256(predicted),
+    )
+
+
+def _reason_not_equivalent(agreement: float, difference: float) -> str | None:
+    """Why a float32 file is refused; None if it is not."""
+    if agreement >= MIN_AGREEMENT and difference <= MAX_DIFFERENCE:
+        return None
+    return (
+        f"{agreement:.2%} of the classes agree with the Keras model (at least {MIN_AGREEMENT:.2%}), "
+        f"largest difference {difference:.1e} (at most {MAX_DIFFERENCE:.0e})."
+    )
+
+
+def _reason_too_inaccurate(drop: float, max_drop: float) -> str | None:
+    """Why a file of lower precision is refused; None if it is not. Both in points of accuracy."""
+    rounding = 1e-9
+    if drop <= max_drop + rounding:
+        return None
+    return f"it loses {drop:.2f} points of accuracy (at most {max_drop:g}; --max-drop)."
+
+
+def _entry(draft: _Draft, **scores: Any) -> ManifestEntry:
+    metrics, format_ = draft.run.metrics, FORMATS[draft.format]
     return ManifestEntry(
         file=draft.path.name,
         format=draft.format,
-        precision=form.precision,
+        precision=format_.precision,
         bytes=files.size(draft.path),
         sha256=files.sha256(draft.path),
         network=metrics.network,
@@ -188,64 +301,30 @@ def _check_parity(draft: _Draft, answers: Probabilities | InferenceError, max_dr
         official=metrics.official,
         parameters=metrics.parameters,
         data_sha256=draft.run.identity.data_sha256,
-        accuracy=accuracy,
-        n_test=len(labels),
-        agreement=agreement,
-        max_difference=difference,
-        outputs_sha256=classification.sha256(answers),
         multiply_adds=draft.multiply_adds,
         calibration=draft.calibration,
-        runtime=form.runtime,
-        runtime_version=metadata.version(form.runtime),
+        runtime=format_.runtime,
+        runtime_version=metadata.version(format_.runtime),
+        **scores,
     )
 
 
-def compare(expected: Probabilities, answers: NDArray[np.float32]) -> tuple[float, float]:
-    """Top-1 agreement and largest absolute difference of two sets of probabilities; NaN differs from everything."""
-    if expected.shape != answers.shape:
-        return 0.0, float("inf")
-    difference = np.abs(expected.astype(np.float64) - answers).max()
-    return float((expected.argmax(axis=1) == answers.argmax(axis=1)).mean()), float(difference)
+def _install(checked: Sequence[tuple[_Draft, ManifestEntry]], folder: Path) -> None:
+    """Move files into place, each with its entry in the folder's manifest.
 
-
-def _install(proven: list[tuple[_Draft, ManifestEntry]], folder: Path) -> None:
-    """Move files into place, each with its line in the folder's manifest.
-
-    An earlier file's line goes before the file does, and the new one comes after: whatever a kill leaves, no line
-    speaks of another file than it was written for.
+    The entry of an earlier file is removed before the file is replaced, and the new one is added after: whatever a
+    kill leaves, no entry describes another file than the one it was written for.
     """
-    for draft, line in proven:
-        with manifest.locked_entries(folder) as lines:
-            lines.pop(line.file, None)
-            manifest.save(folder, lines)
-            with files.atomic_replace(folder / line.file) as path:
+    for draft, entry in checked:
+        with manifest.locked_entries(folder) as entries:
+            entries.pop(entry.file, None)
+            manifest.save(folder, entries)
+            with files.atomic_replace(folder / entry.file) as path:
                 shutil.move(draft.path, path)
-            lines[line.file] = line
+            entries[entry.file] = entry
 
 
-def export_missing(finished: Sequence[Run], dataset: Dataset, threads: int) -> None:
-    """Export every finished run that lacks one of the standard formats.
-
-    Raises:
-        ParityError: a file cannot be written or differs from the Keras model.
-    """
-    missing = [run for run in finished if not _exported(run)]
-    if not missing:
-        return
-    if missing[0].recipe.backend == "tensorflow":
-        export_runs(missing, dataset, threads=threads)
-        return
-    run_in_subprocess(_export_on_tensorflow, [run.path for run in missing], dataset, threads)
-
-
-def _export_on_tensorflow(runs: Sequence[Path], dataset: Dataset, threads: int) -> None:
-    """Export in a process of its own what another backend has trained in this one."""
+def _export_on_tensorflow(paths: Sequence[Path], dataset: Dataset, threads: int) -> None:
+    """In a child process: export runs that another backend trained."""
     environment.configure(threads)
-    export_runs([Run(path) for path in runs], dataset, threads=threads)
-
-
-def _exported(run: Run) -> bool:
-    """Whether a run's own exports hold all standard formats of its present weights."""
-    folder = run.path / "exports"
-    mine = manifest.of_weights(folder, run.metrics.weights_sha256)
-    return {line.format for line in mine if (folder / line.file).exists()} >= set(FLOAT32_FORMATS)
+    export_runs(list(map(Run, paths)), dataset, threads=threads)

@@ -17,7 +17,7 @@ from cifar.data import dataset
 from cifar.data.dataset import Dataset
 from cifar.errors import CifarError
 from cifar.metrics import classification
-from cifar.runs.keras_model import load_keras
+from cifar.runs.loading import load_keras
 from cifar.runs.run import Run
 from cifar.system import environment, files
 from cifar.training import backends, loop

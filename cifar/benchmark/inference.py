@@ -208,7 +208,7 @@ class Inference:
         recorded = self._recorded(case, model)
         if found is None:
             return {"quality": "recorded", **recorded}
-        columns = scoring.columns_of(model.external.order if model.external else None, found.class_names)
+        columns = scoring.output_columns(model.external.order if model.external else None, found.class_names)
         classes = np.load(answer["answers"])[:, columns].argmax(axis=1)
         keras = self._keras_classes(model)
         return {

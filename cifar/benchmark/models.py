@@ -14,7 +14,8 @@ from cifar.errors import DataError, NotFoundError, UsageError
 from cifar.formats import FORMATS, manifest
 from cifar.formats.manifest import ManifestEntry
 from cifar.inference import scoring
-from cifar.inference.external import Preprocessing, format_of
+from cifar.inference.preprocessing import Preprocessing
+from cifar.inference.external import format_of
 from cifar.runs.run import Run, runs_in
 from cifar.system import files
 
@@ -178,7 +179,7 @@ def external_models(paths: Sequence[Path], external: ExternalModelOptions) -> li
     distinct = list(dict.fromkeys(paths))
     for path, name in zip(distinct, _names(distinct), strict=True):
         form = format_of(path)
-        scoring.check(path, data(external.data), external.preprocessing, external.order)
+        scoring.require_usable(path, data(external.data), external.preprocessing, external.order)
         made.append(Model(name, f"file {path}", paths={form: path}, external=external))
     return made
 

@@ -20,7 +20,7 @@ from cifar.benchmark.timing import Samples, sample
 from cifar.errors import CifarError, first_line
 from cifar.formats import FORMATS, Loaded
 from cifar.inference import external
-from cifar.inference.external import Preprocessing
+from cifar.inference.preprocessing import Preprocessing
 from cifar.metrics.classification import predict
 from cifar.system import environment, hardware
 from cifar.system.environment import BackendName
@@ -86,7 +86,7 @@ def load(case: dict[str, Any]) -> Loaded:
     """A case's file in its runtime."""
     path, threads, device = Path(case["path"]), case["threads"], case["device"]
     if case.get("preprocessing") is not None:
-        return external.load(case["format"], path, threads, Preprocessing.from_json(case["preprocessing"]))
+        return load_external(case["format"], path, threads, Preprocessing.from_json(case["preprocessing"]))
     if case["format"] in IN_KERAS:
         return KerasModel(path, case["network"], threads, device, IN_KERAS[case["format"]])
     return FORMATS[case["format"]].module.load(path, threads, device)
@@ -100,7 +100,7 @@ class KerasModel:
         import tensorflow as tf
 
         from cifar import networks
-        from cifar.runs.keras_model import load_keras
+        from cifar.runs.loading import load_keras
         from cifar.runs.run import Run
 
         if backend != "tensorflow":

@@ -1,173 +1,207 @@
-"""`cifar evaluate`: score a run's saved model again, or anybody's model file."""
+"""`cifar evaluate`: score a run's saved model again, or any model file."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar.cli.options import DataDir, Json
+from cifar.cli.options import DataDir, FileData, InputRange, Json, Labels, Mean, RuntimeThreads, Std
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import UsageError, one_of
 
 if TYPE_CHECKING:
     from cifar.data.dataset import Dataset
-    from cifar.inference.external import Preprocessing
+    from cifar.formats.manifest import ManifestEntry
     from cifar.metrics.classification import Scores
-    from cifar.runs.run import Run
 
-InputRange = Annotated[str | None, typer.Option(help="Of a float input: 0..1, 0..255 or -1..1.", metavar="RANGE")]
-Channels = typer.Option(help="Or of pixels from 0 to 1: three numbers with commas.", metavar="R,G,B")
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `cifar evaluate` found.
+
+    Attributes:
+        facts: of the model, ready for JSON.
+        scores: on the test set.
+        data: with the test set.
+        caption: a sentence on data and file for the table.
+    """
+
+    facts: dict[str, Any]
+    scores: "Scores"
+    data: "Dataset"
+    caption: str
 
 
 def evaluate(
     path: Annotated[Path, typer.Argument(help="A run folder, or a model file.", metavar="PATH", show_default=False)],
     input_range: InputRange = None,
-    mean: Annotated[str | None, Channels] = None,
-    std: Annotated[str | None, Channels] = None,
-    labels: Annotated[
-        str | None, typer.Option(help="The file's class order: ten names with commas, or a file of ten lines.")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="For a file: cifar10 (default) or synthetic.", metavar="NAME")
-    ] = None,
+    mean: Mean = None,
+    std: Std = None,
+    labels: Labels = None,
+    data: FileData = None,
     data_dir: DataDir = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of a file's runtime (default 2).", metavar="N")] = None,
+    threads: RuntimeThreads = None,
     as_json: Json = False,
 ) -> None:
     """Score a run's model.keras, or any .onnx, .tflite or SavedModel of ten classes, on the whole test set.
 
     Example: cifar evaluate model.onnx --input-range 0..1
     """
-    from cifar.inference import scoring
+    from cifar.inference.preprocessing import parse_preprocessing
 
-    if (path / "recipe.json").exists() or (path.is_dir() and not (path / "saved_model.pb").exists()):
-        if any(option is not None for option in (input_range, mean, std, labels, data, threads)):
-            raise UsageError(f"{path} is a run: its data, threads, pixels and classes are known; name none of them.")
-        _evaluate_run(path, data_dir, as_json)
+    if is_run(path):
+        for option in (input_range, mean, std, labels, data, threads):
+            if option is not None:
+                raise UsageError(
+                    f"{path} is a run: its data, threads, pixels and classes are known; name none of them."
+                )
+        evaluation = _evaluate_run(path, data_dir)
     else:
-        _evaluate_file(
-            path, scoring.parse_preprocessing(input_range, mean, std), labels, data, data_dir, threads or 2, as_json
-        )
+        preprocessing = parse_preprocessing(input_range, mean, std)
+        evaluation = _evaluate_file(path, preprocessing, labels, data, data_dir, threads or 2)
+    if as_json:
+        write_json({**evaluation.facts, **_score_facts(evaluation)})
+    else:
+        _print_table(path, evaluation)
 
 
-def _evaluate_run(path: Path, data_dir: DataDir, as_json: bool) -> None:
+def is_run(path: Path) -> bool:
+    """Whether a path is taken for a run folder: a folder that is not a SavedModel."""
+    if (path / "recipe.json").exists():
+        return True
+    return path.is_dir() and not (path / "saved_model.pb").exists()
+
+
+def data_set_of(data: str | None, entry: "ManifestEntry | None") -> str:
+    """Return the name of a model file's data set: as the user says, else the manifest's, else cifar10."""
+    from cifar.data import dataset
+
+    recorded = entry.dataset if entry else "cifar10"
+    return one_of("data set", data or recorded, dataset.NAMES)
+
+
+def warn_of_program(path: Path, format_name: str, entry: "ManifestEntry | None") -> None:
+    """Say that a SavedModel without a manifest entry is a program of unknown origin."""
+    if entry is None and format_name == "saved-model":
+        note(f"{path} is a TensorFlow program without a checksum in a manifest: it can run any TensorFlow operation.")
+
+
+def _evaluate_run(path: Path, data_dir: Path | None) -> Evaluation:
     from cifar import networks
     from cifar.metrics import classification
-    from cifar.report import tables
-    from cifar.runs.keras_model import load_keras
+    from cifar.report import progress, tables
+    from cifar.runs.loading import load_data, load_keras
     from cifar.runs.run import Run
     from cifar.system import environment
 
     run = Run(path)
     metrics = run.metrics
-    data = data_of(run, data_dir)
-    with stderr.status("Scoring"):
+    data = load_data(run, data_dir, note)
+    with progress.steps(stderr, "Scoring", len(data.x_test)) as advance:
         environment.configure(run.recipe.threads)
-        model = load_keras(run)
-        probabilities = classification.predict(networks.predictor(model), data.x_test)
+        predictor = networks.predictor(load_keras(run))
+        probabilities = classification.predict(predictor, data.x_test, advance=advance)
     scores = classification.score(probabilities, data.y_test)
     if scores.accuracy != metrics.accuracy:
         note(f"The run recorded {metrics.accuracy:.2%}; here it is {scores.accuracy:.2%}.")
-    keep = {"network", "augment", "seed", "weights_sha256", "dataset", "official", "data_sha256"}
     facts = {
         "path": str(path),
-        **metrics.model_dump(include=keep),
+        "network": metrics.network,
+        "augment": metrics.augment,
+        "seed": metrics.seed,
+        "weights_sha256": metrics.weights_sha256,
+        "dataset": metrics.dataset,
+        "official": metrics.official,
+        "data_sha256": metrics.data_sha256,
         "recorded_accuracy": metrics.accuracy,
         "probabilities_sha256": classification.sha256(probabilities),
     }
-    _answer(path, facts, scores, data, tables.caption_of(metrics), as_json)
+    caption = tables.data_caption(metrics.dataset, metrics.official, metrics.data_sha256, metrics.n_test)
+    return Evaluation(facts, scores, data, caption)
 
 
 def _evaluate_file(
     path: Path,
-    preprocessing: "Preprocessing",
+    preprocessing: Any,
     labels: str | None,
-    chosen: str | None,
-    data_dir: DataDir,
+    data_name: str | None,
+    data_dir: Path | None,
     threads: int,
-    as_json: bool,
-) -> None:
+) -> Evaluation:
     from cifar.data import dataset
     from cifar.formats import manifest
     from cifar.inference import scoring
-    from cifar.inference.external import PreprocessingNeededError, format_of
+    from cifar.inference.external import format_of
+    from cifar.inference.preprocessing import PreprocessingNeededError
     from cifar.metrics import classification
-    from cifar.report import tables
+    from cifar.report import progress
 
-    kind = format_of(path)
-    line = manifest.verify_checksum(path)
-    name = one_of("data set", chosen or (line.dataset if line else "cifar10"), dataset.NAMES)
-    if line is None and kind == "saved-model":
-        note(
-            f"{path} is a TensorFlow program that no manifest vouches for: it can run any of TensorFlow's operations."
-        )
+    format_name = format_of(path)
+    entry = manifest.verify_checksum(path)
+    name = data_set_of(data_name, entry)
+    warn_of_program(path, format_name, entry)
     if name == "synthetic" and data_dir is not None:
         raise UsageError(dataset.NOT_OF_SYNTHETIC)
     data = dataset.by_name(name, data_dir, note, download=False)
-    order = scoring.class_order(labels) if labels else None
-    with stderr.status("Scoring"):
-        try:
-            scored = scoring.score(path, data, preprocessing, order, threads)
-        except PreprocessingNeededError as error:
-            raise scoring.with_trials(error, path, data, order) from error
-    known = {"dataset": data.name, "official": data.official, "data_sha256": data.sha256}
+    class_order = scoring.parse_class_order(labels) if labels else None
+    try:
+        with progress.steps(stderr, "Scoring", len(data.x_test)) as advance:
+            scored = scoring.score_file(path, data, preprocessing, class_order, threads, advance)
+    except PreprocessingNeededError as error:
+        raise scoring.suggest_ranges(error, path, data, class_order) from error
     facts = {
         "path": str(path),
         "format": scored.format,
-        "vouched": scored.line is not None,
+        "checksum_verified": scored.entry is not None,
         "outputs": scored.outputs,
-        **known,
+        "dataset": data.name,
+        "official": data.official,
+        "data_sha256": data.sha256,
         "probabilities_sha256": classification.sha256(scored.probabilities),
     }
-    vouched = "Its manifest vouches for the file." if scored.line else "No manifest vouches for the file."
-    caption = f"{tables.data_caption(data.name, data.official, data.sha256, len(data.x_test))} {vouched}"
-    _answer(path, facts, classification.score(scored.probabilities, data.y_test), data, caption, as_json)
+    scores = classification.score(scored.probabilities, data.y_test)
+    return Evaluation(facts, scores, data, _file_caption(data, scored.entry))
 
 
-def _answer(
-    path: Path, facts: dict[str, Any], scores: "Scores", data: "Dataset", caption: str, as_json: bool
-) -> None:
-    """Print scores, as a table or as JSON."""
+def _file_caption(data: "Dataset", entry: "ManifestEntry | None") -> str:
+    from cifar.report import tables
+
+    data_text = tables.data_caption(data.name, data.official, data.sha256, len(data.x_test))
+    if entry is None:
+        return f"{data_text} The file is in no manifest: its checksum was not verified."
+    return f"{data_text} The file's SHA-256 is the manifest's."
+
+
+def _per_class(evaluation: Evaluation) -> dict[str, float]:
+    return dict(zip(evaluation.data.class_names, evaluation.scores.per_class, strict=True))
+
+
+def _score_facts(evaluation: Evaluation) -> dict[str, Any]:
+    """The scores ready for JSON."""
+    scores = evaluation.scores
+    return {
+        "accuracy": scores.accuracy,
+        "accuracy_interval": scores.interval,
+        "correct": scores.correct,
+        "n_test": scores.n,
+        "loss": scores.loss,
+        "ece": scores.ece,
+        "per_class": _per_class(evaluation),
+        "confusion": scores.confusion.tolist(),
+    }
+
+
+def _print_table(path: Path, evaluation: Evaluation) -> None:
     from cifar.report.table import Table, render
 
-    per_class = dict(zip(data.class_names, scores.per_class, strict=True))
-    if as_json:
-        write_json(
-            {
-                **facts,
-                "accuracy": scores.accuracy,
-                "accuracy_interval": scores.interval,
-                "correct": scores.correct,
-                "n_test": scores.n,
-                "loss": scores.loss,
-                "ece": scores.ece,
-                "per_class": per_class,
-                "confusion": scores.confusion.tolist(),
-            }
-        )
-        return
+    scores = evaluation.scores
     low, high = scores.interval
-    rows = [("all", f"{scores.accuracy:.1%}"), *((name, f"{value:.1%}") for name, value in per_class.items())]
-    text = (
-        f"{scores.correct:,} of {scores.n:,} right; 95 % interval {low:.1%} to {high:.1%} (Wilson). "
-        f"Loss {scores.loss:.4f}, calibration error {scores.ece:.4f}. {caption}"
+    rows = [("all", f"{scores.accuracy:.1%}")]
+    for name, accuracy in _per_class(evaluation).items():
+        rows.append((name, f"{accuracy:.1%}"))
+    caption = (
+        f"{scores.correct:,} of {scores.n:,} correct; 95 % interval {low:.1%} to {high:.1%} (Wilson). "
+        f"Loss {scores.loss:.4f}, calibration error {scores.ece:.4f}. {evaluation.caption}"
     )
-    stdout.print(render(Table(f"{path}", ("class", "accuracy>"), rows, [text])))
-
-
-def data_of(run: "Run", data_dir: DataDir) -> "Dataset":
-    """The data that a run was trained on.
-
-    Raises:
-        UsageError: what is here has another digest.
-    """
-    from cifar.data import dataset
-
-    name = run.recipe.dataset
-    data = dataset.by_name(name, data_dir, note)
-    if data.sha256 != run.identity.data_sha256:
-        raise UsageError(
-            f"{run.path} was trained on {name} with digest {run.identity.data_sha256[:16]}…, "
-            f"the {name} here has {data.sha256[:16]}…: its test set may differ."
-        )
-    return data
+    stdout.print(render(Table(str(path), ("class", "accuracy>"), rows, [caption])))

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifar.cli.evaluate import data_of
 from cifar.cli.options import DataDir, Formats, Json, RunArgument
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.formats import FLOAT32_FORMATS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Group
 
     from cifar.formats.manifest import ManifestEntry
     from cifar.runs.run import Run
-
 
 DEFAULT_FORMATS = list(FLOAT32_FORMATS)
 
@@ -38,57 +38,62 @@ def export(
 ) -> None:
     """Export a run's model; each file is checked in its own runtime on the whole test set, then moved into place.
 
-    A float32 file must equal the Keras model; a float16 or int8 file may lose little accuracy.
+    A float32 file must be numerically equivalent to the Keras model; a float16 or int8 file may lose little accuracy.
 
     Example: cifar export runs/first-none-s0 --format onnx,onnx-int8 --to models
     """
     from cifar import export
+    from cifar.report import progress
+    from cifar.runs.loading import load_data
     from cifar.runs.run import Run
     from cifar.system import environment
 
     run = Run(path)
     run.require_finished()
-    data = data_of(run, data_dir)
-    with stderr.status("Exporting, and checking every file in its own runtime"):
+    data = load_data(run, data_dir, note)
+    folder = to or run.path / "exports"
+    steps = 2 * len(formats)  # each file is written, then checked
+    with progress.steps(stderr, "Exporting and checking", steps) as advance:
         environment.configure(run.recipe.threads)
-        lines = export.export_runs([run], data, formats, to, run.recipe.threads, max_drop)
+        entries = export.export_runs([run], data, formats, folder, run.recipe.threads, max_drop, advance)
     if card:
-        _write_card(run, to or run.path / "exports")
+        _write_card(run, folder)
     if as_json:
-        write_json({"exports": [line.model_dump() for line in lines]})
+        write_json({"exports": [entry.model_dump() for entry in entries]})
         return
-    stdout.print(_table(run, lines))
-    note(f"In {to or run.path / 'exports'}, with manifest.json; the contract is in exports/README.md.")
+    stdout.print(_table(run, entries))
+    note(f"In {folder}, with manifest.json. How to load a file: exports/README.md in the project.")
 
 
 def _write_card(run: "Run", folder: Path) -> None:
-    """Write the card of all of a run's files in a folder."""
-    from cifar.analysis.finished_run import Result
+    """Write the model card of all of a run's files in a folder."""
+    from cifar.analysis.finished_run import FinishedRun
     from cifar.formats import manifest
     from cifar.report import card
     from cifar.system import files
 
-    mine = manifest.of_weights(folder, run.metrics.weights_sha256)
-    files.write(folder / f"{run.path.name}.md", card.markdown(Result(run), mine))
+    entries = manifest.of_weights(folder, run.metrics.weights_sha256)
+    files.write(folder / f"{run.path.name}.md", card.markdown(FinishedRun(run), entries))
 
 
-def _table(run: "Run", lines: "list[ManifestEntry]") -> "Group":
+def _table(run: "Run", entries: "Sequence[ManifestEntry]") -> "Group":
     from cifar.report.table import Table, render
 
-    rows = [
-        (
-            line.format,
-            f"{line.bytes:,}",
-            f"{line.accuracy:.2%}",
-            f"{line.agreement:.2%}",
-            f"{line.max_difference:.0e}",
-            f"{line.runtime} {line.runtime_version}",
+    rows = []
+    for entry in entries:
+        rows.append(
+            (
+                entry.format,
+                f"{entry.bytes:,}",
+                f"{entry.accuracy:.2%}",
+                f"{entry.agreement:.2%}",
+                f"{entry.max_difference:.0e}",
+                f"{entry.runtime} {entry.runtime_version}",
+            )
         )
-        for line in lines
-    ]
     columns = ("format", "bytes>", "test>", "agreement>", "difference>", "runtime")
     caption = (
-        f"On {lines[0].n_test:,} test images, each file in its own runtime. agreement: the same class as the "
+        f"On {entries[0].n_test:,} test images, each file in its own runtime. agreement: the same class as the "
         f"Keras model ({run.metrics.accuracy:.2%}). difference: the largest of any probability."
     )
     return render(Table(f"Exported: {run.path.name}", columns, rows, [caption]))

@@ -227,3 +227,49 @@ Threads = Annotated[
         metavar="N",
     ),
 ]
+InputRange = Annotated[
+    str | None,
+    typer.Option(
+        "--input-range",
+        help="How a float input scales pixels: 0..1, 0..255 or -1..1.",
+        metavar="RANGE",
+        show_default=False,
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        "--mean",
+        help="Or the mean of each channel, for pixels from 0 to 1; with --std.",
+        metavar="R,G,B",
+        show_default=False,
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option("--std", help="The standard deviation of each channel.", metavar="R,G,B", show_default=False),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        help="The classes in the order of the file's output: ten names with commas, or a file of ten lines.",
+        metavar="NAMES",
+        show_default=False,
+    ),
+]
+FileData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="The data set of a model file: cifar10 or synthetic. Default: the manifest's, else cifar10.",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
+RuntimeThreads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, help="Threads of a model file's runtime. Default: 2.", metavar="N", show_default=False
+    ),
+]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar.cli.evaluate import data_of
 from cifar.cli.options import DataDir, Json, name_list
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import CifarError, UsageError
@@ -87,19 +86,20 @@ def verify(
 def _verify_run(
     path: Path, checks: list[str], epochs: int | None, threads: int | None, data_dir: DataDir, as_json: bool
 ) -> None:
+    from cifar.runs.loading import load_data
     from cifar.runs.run import Run
     from cifar.system import environment
     from cifar.verify import CHECKS, run_check
     from cifar.verify.result import CheckOptions
 
     run = Run(path)
-    data = data_of(run, data_dir)
+    data = load_data(run, data_dir, note)
     options = CheckOptions(threads or run.recipe.threads, _callback_factory(run, data), epochs)
     with stderr.status("Starting TensorFlow"):
         environment.configure(options.threads, run.environment.get("device", "cpu"), run.recipe.backend)
     verifications = []
     for name in checks:
-        with stderr.status(f"Checking {name}: {CHECKS[name].shows}"):
+        with stderr.status(f"Checking {name}: {CHECKS[name].description}"):
             verifications.append(run_check(run, data, name, options))
     _print_verifications(path, verifications, as_json)
 
@@ -136,25 +136,25 @@ def _verify_golden(threads: int, update: bool, as_json: bool) -> None:
 
     in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
     if update and in_ci:
-        raise UsageError("--update makes what is golden; in CI (the variable CI is set) nothing may.")
-    expected = golden.find(threads)
+        raise UsageError("--update changes the golden results; it is refused in CI (the variable CI is set).")
+    expected = golden.find_entry(threads)
     if expected is None and not update:
         _skip_golden(threads, in_ci, as_json)
         return
     with stderr.status("Starting TensorFlow"):
         environment.configure(threads)
-    measured = golden.measure(threads, _golden_callback)
+    trained = golden.train(threads, _golden_callback)
     if expected is None:
-        golden.add(measured)
+        golden.add_entry(trained)
         note(f"Added to {golden.TABLE}.")
-        _print_golden("added", measured.key, as_json)
+        _print_golden("added", trained.reproducibility_key, as_json)
         return
-    difference = golden.difference(expected, measured)
+    difference = golden.find_difference(expected, trained)
     if difference:
         raise CifarError(
             f"Training has changed: {difference}. If this is intended, increase TRAINING_STEP in environment.py."
         )
-    _print_golden("equal", measured.key, as_json)
+    _print_golden("equal", trained.reproducibility_key, as_json)
 
 
 def _skip_golden(threads: int, in_ci: bool, as_json: bool) -> None:
@@ -165,7 +165,7 @@ def _skip_golden(threads: int, in_ci: bool, as_json: bool) -> None:
     if in_ci:
         raise CifarError(f"{reason}: add them with `cifar verify --golden --update` on such a machine.")
     note(f"{reason}: skipped. `cifar verify --golden --update` adds them.")
-    _print_golden("skipped", golden.key(threads), as_json)
+    _print_golden("skipped", golden.reproducibility_key(threads), as_json)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The model formats, as data; a module per format and precision, each with `write` and `load`.
+"""The model formats, as data; a module per format and precision, each with `write` and `read_metadata`.
 
 The contract that every exported file keeps is in exports/README.md.
 """
@@ -11,18 +11,16 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar.metrics.classification import Probabilities
-
 INPUT, OUTPUT = "image", "probabilities"
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a file is written from.
+    """What a file is exported from.
 
     Attributes:
         model: a Keras model.
-        metadata: what the file says of itself.
+        metadata: stored in the file; see `export.file_metadata`.
         calibration: training images, uint8 (N, 32, 32, 3), from whose activations int8 takes its ranges.
     """
 
@@ -31,32 +29,14 @@ class Source:
     calibration: NDArray[np.uint8]
 
 
-class Loaded(Protocol):
-    """A file in its runtime: a Predictor that says what really runs it.
-
-    Attributes:
-        provider: what computes, read back from the runtime: a provider, a delegate or a device.
-        threads: how many threads compute, read back.
-    """
-
-    provider: str
-    threads: int
-
-    def __call__(self, images: NDArray[np.uint8], /) -> Probabilities:
-        """Probabilities, float32 (N, 10), in host memory, of uint8 images (N, 32, 32, 3)."""
-
-
 class FormatModule(Protocol):
     """What a format's module offers."""
 
     def write(self, source: Source, path: Path) -> None:
         """Write a model to a path that is not there yet."""
 
-    def load(self, path: Path, threads: int, device: str = "cpu") -> Loaded:
-        """Load a file in the format's own runtime; `device` is a key of the format's providers."""
-
     def read_metadata(self, path: Path) -> dict[str, str]:
-        """The metadata that `write` put into a file."""
+        """Return the metadata that `write` put into a file."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +47,9 @@ class Format:
         suffix: how its files end.
         module_name: the module here that knows it.
         runtime: the distribution that runs it.
-        providers: what must really run it, by device; a device that is not named cannot run it.
+        providers: by device, what the runtime must say that it ran on; on a device that is not listed it cannot run.
         precision: of its weights; int8 computes in integers too.
-        max_drop: how many points of test accuracy a file may lose against the Keras model; None: it must be equal.
+        max_drop: points of test accuracy that a file may lose against the Keras model; None: it must be equivalent.
     """
 
     suffix: str
@@ -97,5 +77,5 @@ FORMATS: dict[str, Format] = {
     "onnx": Format(".onnx", "onnx", "onnxruntime", _ONNX_RUNTIME),
     "onnx-int8": Format(".int8.onnx", "onnx_int8", "onnxruntime", _ONNX_RUNTIME, "int8", 1.0),
 }
-FLOAT32_FORMATS = tuple(name for name, form in FORMATS.items() if form.max_drop is None)
-"""The formats whose files must answer as the Keras model does; written where none is named."""
+FLOAT32_FORMATS = tuple(name for name, row in FORMATS.items() if row.max_drop is None)
+"""The formats whose files must be numerically equivalent to the Keras model; written where none is named."""

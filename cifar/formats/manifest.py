@@ -1,4 +1,4 @@
-"""manifest.json: a line for every exported file of a folder."""
+"""manifest.json: an entry for every exported file of a folder."""
 
 import json
 from collections.abc import Iterator
@@ -13,26 +13,28 @@ from cifar.runs.schemas import Digest
 from cifar.system import files
 from cifar.system.json_files import Count, Share, Size, check_version, read_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NAME = "manifest.json"
 
 
 class ManifestEntry(BaseModel):
-    """One exported file, what it was made from, and what its own runtime answered for the whole test set.
+    """One exported file: what it was made from, and what its own runtime predicted for the whole test set.
 
     Attributes:
+        file: its name, in the manifest's own folder.
         accuracy, n_test: of the file, on how many test images.
         agreement: share of them with the same top class as the Keras model.
-        max_difference: of any probability.
+        max_difference: the largest absolute difference of any probability from the Keras model's.
+        outputs_sha256: digest of the probabilities, see `classification.sha256`.
         precision: of the weights.
-        parameters: of the network; None in manifests of before.
+        parameters: of the network; None where they were not counted.
         multiply_adds: of convolutions and dense layers, per image; None where they cannot be counted.
         calibration: indices of the training images that gave int8 its ranges; None for other precisions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    file: Annotated[str, Field(pattern=r"^[^/\\\x00]*[^/\\\x00.]$", max_length=255)]  # in the manifest's own folder
+    file: Annotated[str, Field(pattern=r"^[^/\\\x00]*[^/\\\x00.]$", max_length=255)]
     format: str
     bytes: Count
     sha256: Digest
@@ -57,54 +59,57 @@ class ManifestEntry(BaseModel):
 
 
 def read(folder: Path) -> list[ManifestEntry]:
-    """The lines of a folder's manifest.
+    """Return the entries of a folder's manifest.
 
     Raises:
-        UsageError: it is not there, not ours, or of another format version.
+        UsageError: there is no manifest, it is not ours, or of another format version.
     """
     path = folder / NAME
     content = read_json(path)
     check_version(content, path, FORMAT_VERSION)
     try:
-        return [ManifestEntry.model_validate(line) for line in content["models"]]
+        return list(map(ManifestEntry.model_validate, content["models"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path}: not a manifest of ours.") from error
 
 
-def of_weights(folder: Path, weights_sha256: str) -> list[ManifestEntry]:
-    """The lines of a folder's manifest that are about these weights, files that are gone too; [] without a manifest.
+def read_if_present(folder: Path) -> list[ManifestEntry]:
+    """Return the entries of a folder's manifest; none without a manifest. Errors as of `read`."""
+    if not (folder / NAME).exists():
+        return []
+    return read(folder)
 
-    Raises:
-        UsageError: the manifest is not ours, or of another format version.
-    """
-    lines = read(folder) if (folder / NAME).exists() else []
-    return [line for line in lines if line.weights_sha256 == weights_sha256]
+
+def of_weights(folder: Path, weights_sha256: str) -> list[ManifestEntry]:
+    """Return the entries of files with these weights, deleted files too. Errors as of `read`."""
+    return [entry for entry in read_if_present(folder) if entry.weights_sha256 == weights_sha256]
 
 
 def verify_checksum(path: Path) -> ManifestEntry | None:
-    """The line of the manifest beside a model file; None where no manifest stands beside it or none lists it.
+    """Return the entry of the manifest beside a model file; None without a manifest or an entry.
 
     Raises:
         UsageError: the manifest is damaged, or the file is not the one that it describes.
     """
-    if not (path.parent / NAME).exists():
-        return None
-    line = next((line for line in read(path.parent) if line.file == path.name), None)
-    if line and (not path.exists() or files.sha256(path) != line.sha256):
-        raise UsageError(f"{path}: not the file that its manifest describes: its SHA-256 differs.")
-    return line
+    for entry in read_if_present(path.parent):
+        if entry.file == path.name:
+            if not path.exists() or files.sha256(path) != entry.sha256:
+                raise UsageError(f"{path}: not the file that its manifest describes: its SHA-256 differs.")
+            return entry
+    return None
 
 
 @contextmanager
 def locked_entries(folder: Path) -> Iterator[dict[str, ManifestEntry]]:
-    """A folder's lines by file name, written back when the block ends; held against other processes."""
+    """Lock a folder and yield its entries by file name; they are written back when the block ends."""
     with files.locked_dir(folder):
-        lines = {line.file: line for line in read(folder)} if (folder / NAME).exists() else {}
-        yield lines
-        save(folder, lines)
+        entries = {entry.file: entry for entry in read_if_present(folder)}
+        yield entries
+        save(folder, entries)
 
 
-def save(folder: Path, lines: dict[str, ManifestEntry]) -> None:
-    """Write a folder's lines; for whoever holds it."""
-    models = [lines[name].model_dump() for name in sorted(lines)]
-    files.write(folder / NAME, json.dumps({"format_version": FORMAT_VERSION, "models": models}, indent=2) + "\n")
+def save(folder: Path, entries: dict[str, ManifestEntry]) -> None:
+    """Write the manifest of a folder that the caller has locked."""
+    models = [entries[name].model_dump() for name in sorted(entries)]
+    content = {"format_version": FORMAT_VERSION, "models": models}
+    files.write(folder / NAME, json.dumps(content, indent=2) + "\n")

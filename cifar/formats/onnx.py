@@ -1,16 +1,12 @@
-"""ONNX, written by tf2onnx and run by ONNX Runtime."""
+"""ONNX, written by tf2onnx."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cifar.errors import UsageError, printable
-from cifar.formats import FORMATS, INPUT, OUTPUT, Loaded, Source
+from cifar.formats import INPUT, Source
 from cifar.formats.graph import serving
-from cifar.metrics.classification import Probabilities
 from cifar.system import hardware
 
 OPSET = 18
@@ -22,7 +18,7 @@ def write(source: Source, path: Path) -> None:
 
 
 def convert(source: Source) -> Any:
-    """The Keras model as a checked onnx.ModelProto."""
+    """Convert the Keras model to a checked onnx.ModelProto."""
     import onnx
     import tensorflow as tf
     import tf2onnx.tfonnx
@@ -41,7 +37,7 @@ def convert(source: Source) -> Any:
 
 
 def _make_constant(proto: Any, function: Any) -> None:
-    """Turn what tf2onnx takes for inputs, the constants that a layer holds as tensors, into constants."""
+    """Turn the tensors that a layer holds as constants, which tf2onnx takes for inputs, into constants."""
     import onnx
 
     names = [tensor.name for tensor in function.inputs[1:]]
@@ -60,40 +56,11 @@ def save(proto: Any, metadata: dict[str, str], path: Path) -> None:
     path.write_bytes(proto.SerializeToString())
 
 
-def start(path: Path, threads: int, device: str = "cpu") -> tuple[Any, int, str]:
-    """ONNX Runtime's session of a file; how many threads compute, and the provider that does."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    asked = FORMATS["onnx"].providers[device]
-    provider = asked if asked in onnxruntime.get_available_providers() else "CPUExecutionProvider"
-    with hardware.count_threads() as started:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-    return session, 1 + started(), str(session.get_providers()[0])
-
-
-class _Session:
-    """An ONNX file in ONNX Runtime."""
-
-    def __init__(self, path: Path, threads: int, device: str) -> None:
-        self._session, self.threads, self.provider = start(path, threads, device)
-
-    def __call__(self, images: NDArray[np.uint8]) -> Probabilities:
-        answer: Probabilities = self._session.run([OUTPUT], {INPUT: images})[0]
-        return answer
-
-
-def load(path: Path, threads: int, device: str = "cpu") -> Loaded:
-    """Load an ONNX file in ONNX Runtime, with the provider of the device if it is there, else with the CPU's."""
-    return _Session(path, threads, device)
-
-
-def examine(path: Path) -> None:
-    """Look whether a file reads from others, without reading them.
+def check_external_data(path: Path) -> None:
+    """Refuse a file that keeps weights in files outside of its folder; nothing of those is read.
 
     Raises:
-        UsageError: it has data in a file that is not in its own folder or below, or it is not an ONNX file.
+        UsageError: it does, or it is not an ONNX file.
     """
     import onnx
 
@@ -106,23 +73,36 @@ def examine(path: Path) -> None:
         for entry in tensor.external_data:
             location = folder / entry.value
             if entry.key == "location" and not location.resolve().is_relative_to(folder):
-                raise UsageError(f"{path}: it has data outside of its folder: {printable(entry.value, 200)}.")
+                raise UsageError(f"{path}: it keeps weights outside of its folder: {printable(entry.value, 200)}.")
 
 
-def quantisation(path: Path) -> tuple[float, int]:
-    """Scale and zero point of an ONNX file's input, if all that takes it is a DequantizeLinear; else 0 and 0."""
+def input_quantisation(path: Path) -> tuple[float, int]:
+    """Return scale and zero point of an ONNX file's input, if only a DequantizeLinear uses it; else 0 and 0."""
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    inputs = [end.name for end in graph.input if end.name not in constants]
-    takers = [node for node in graph.node if inputs and inputs[0] in node.input]
-    if len(takers) != 1 or takers[0].op_type != "DequantizeLinear" or takers[0].input[1] not in constants:
+    users = _users_of_input(graph, constants)
+    if len(users) != 1 or users[0].op_type != "DequantizeLinear":
         return 0.0, 0
-    values = [onnx.numpy_helper.to_array(constants[name]) for name in takers[0].input[1:] if name in constants]
-    if values[0].size != 1:
+    _, scale_name, *zero_point_name = users[0].input
+    if scale_name not in constants:
         return 0.0, 0
-    return float(values[0].item()), int(values[1].item()) if len(values) > 1 else 0
+    scale = onnx.numpy_helper.to_array(constants[scale_name])
+    if scale.size != 1:
+        return 0.0, 0
+    zero_point = 0
+    if zero_point_name and zero_point_name[0] in constants:
+        zero_point = int(onnx.numpy_helper.to_array(constants[zero_point_name[0]]).item())
+    return float(scale.item()), zero_point
+
+
+def _users_of_input(graph: Any, constants: dict[str, Any]) -> list[Any]:
+    """The nodes that take the graph's first input; constants may be listed as inputs too."""
+    for end in graph.input:
+        if end.name not in constants:
+            return [node for node in graph.node if end.name in node.input]
+    return []
 
 
 def _tensors(message: Any) -> Iterator[Any]:
@@ -139,7 +119,7 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of an ONNX file."""
+    """Return the metadata of an ONNX file."""
     import onnx
 
     return {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}

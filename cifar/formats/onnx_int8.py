@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar.formats import INPUT, Source
-from cifar.formats.onnx import convert, examine, load, read_metadata, save
+from cifar.formats.onnx import convert, read_metadata, save
 from cifar.system import hardware
 
-__all__ = ["examine", "load", "read_metadata", "write"]
+__all__ = ["read_metadata", "write"]
 
 OPERATIONS = ["Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Reshape", "Transpose"]
 BATCH = 100  # calibration images at once
@@ -34,13 +34,12 @@ def write(source: Source, path: Path) -> None:
             return next(self._batches, None)
 
     with tempfile.TemporaryDirectory() as scratch, hardware.quiet(show_failure=False):
-        names = ("converted", "prepared", "quantised")
-        converted, prepared, quantised = (str(Path(scratch, f"{name}.onnx")) for name in names)
-        onnx.save(convert(source), converted)
-        quant_pre_process(converted, prepared, skip_symbolic_shape=True)
+        converted, prepared, quantised = map(Path(scratch).joinpath, ("converted", "prepared", "quantised"))
+        onnx.save(convert(source), str(converted))
+        quant_pre_process(str(converted), str(prepared), skip_symbolic_shape=True)
         quantization.quantize_static(
-            prepared,
-            quantised,
+            str(prepared),
+            str(quantised),
             Images(),
             quant_format=quantization.QuantFormat.QDQ,
             calibrate_method=quantization.CalibrationMethod.MinMax,
@@ -49,7 +48,7 @@ def write(source: Source, path: Path) -> None:
             per_channel=True,
             op_types_to_quantize=OPERATIONS,
         )
-        proto = onnx.load(quantised)
+        proto = onnx.load(str(quantised))
     save(proto, source.metadata, path)
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from cifar.formats import Source
-from cifar.formats.tflite import convert, load, read_metadata
+from cifar.formats.tflite import convert, read_metadata
 
-__all__ = ["load", "read_metadata", "write"]
+__all__ = ["read_metadata", "write"]
 
 
 def write(source: Source, path: Path) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar.formats import Source
-from cifar.formats.tflite import convert, load, read_metadata
+from cifar.formats.tflite import convert, read_metadata
 
-__all__ = ["load", "read_metadata", "write"]
+__all__ = ["read_metadata", "write"]
 
 
 def write(source: Source, path: Path) -> None:

@@ -1,13 +1,9 @@
-"""Models that are not ours: what a file takes and gives is read from it; how it scales pixels its user must say.
+"""Model files that this project did not write: layout, dtype and quantisation are read from the file.
 
-Anything that sorts 32x32 RGB into ten: NHWC or NCHW, float, uint8 or int8, quantised or not, any names, a fixed or
-a free batch.
+Any model that sorts 32x32 RGB into ten classes: NHWC or NCHW, float, uint8 or int8, quantised or not, any names, a
+fixed or a free batch size. Only how a float input scales pixels is in no file; the user says it (Preprocessing).
 """
 
-import json
-import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,161 +11,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar.errors import UsageError
-from cifar.inference.sessions import RUNTIMES, RuntimeSession, Tensor
+from cifar.inference.preprocessing import RANGES, Preprocessing, PreprocessingNeededError
+from cifar.inference.runtimes import RuntimeSession, Tensor, load_session
 from cifar.metrics.classification import CLASSES, Probabilities
 
 SUFFIXES = {".onnx": "onnx", ".tflite": "tflite"}
-SIDE, CHANNELS = 32, 3
-ALIKE = 0.02  # of a range's width: two ranges that differ less are the same
-
-
-class PreprocessingNeededError(UsageError):
-    """The file does not say how it scales pixels."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a model scales bytes: a range, or a mean and a standard deviation per channel of pixels from 0 to 1.
-
-    Attributes:
-        range: a key of RANGES.
-        mean, std: of three channels; only together and without a range. With neither, the file says it itself.
-    """
-
-    range: str | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The values, float32, that the model expects of bytes (N, 32, 32, 3)."""
-        if self.range is not None:
-            return RANGES[self.range][1](images.astype(np.float32))
-        mean, std = (np.array(values, np.float32) for values in (self.mean, self.std))
-        scaled: NDArray[np.float32] = (images.astype(np.float32) / np.float32(255) - mean) / std
-        return scaled
-
-    def __str__(self) -> str:
-        """As the command line has it."""
-        if self.range:
-            return f"--input-range={self.range}"
-        return f"--mean {_commas(self.mean)} --std {_commas(self.std)}"
-
-    def __bool__(self) -> bool:
-        """Whether it says anything."""
-        return self.range is not None or self.mean is not None
-
-    def to_json(self) -> str:
-        """As text, for another process."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Preprocessing":
-        """What `to_json` made."""
-        facts = json.loads(text)
-        return cls(facts["range"], *(tuple(facts[name]) if facts[name] else None for name in ("mean", "std")))
-
-
-Scaling = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-RANGES: dict[str, tuple[tuple[float, float], Scaling]] = {
-    "0..1": ((0.0, 1.0), lambda x: x / np.float32(255)),
-    "0..255": ((0.0, 255.0), lambda x: x),
-    "-1..1": ((-1.0, 1.0), lambda x: x / np.float32(127.5) - np.float32(1)),
-}
+NHWC, NCHW = (32, 32, 3), (3, 32, 32)
+RANGE_TOLERANCE = 0.02  # of a range's width: two ranges that differ less are the same
 
 
 class ExternalModel:
-    """A foreign model as a predictor of raw outputs: float32 (N, 10), logits or probabilities.
+    """A model file of any origin as a predictor of raw outputs: float32 (N, 10), logits or probabilities.
 
     Args:
-        opened: its file.
+        session: the file in its runtime.
         preprocessing: how it scales pixels; an empty one if the file says so itself.
 
     Raises:
-        UsageError: it does not take pictures of 32x32 RGB, does not give ten numbers, or its preprocessing is missing or
-            does not apply.
+        UsageError: the model does not take images of 32x32 RGB, does not give ten numbers, or its preprocessing is
+            missing or does not apply.
     """
 
-    def __init__(self, opened: RuntimeSession, preprocessing: Preprocessing) -> None:
-        self._opened, tensor = opened, opened.input
-        self.provider, self.threads = opened.provider, opened.threads
-        if math.prod(side or 1 for side in opened.output.shape[1:]) not in (1, CLASSES):
-            raise UsageError(f"its output '{opened.output.name}' is {_shape(opened.output)}, not (N, {CLASSES}).")
-        self._channels_first = _channels_first(tensor)
-        self._batch = tensor.shape[0]
-        self._preprocessing = _checked(tensor, preprocessing)
+    def __init__(self, session: RuntimeSession, preprocessing: Preprocessing) -> None:
+        self._session, self._input, self._output = session, session.input, session.output
+        if self._output.size not in (1, CLASSES):
+            raise UsageError(f"its output '{self._output.name}' is {self._output.shape_text}, not (N, {CLASSES}).")
+        self._channels_first = _channels_first(self._input)
+        self._fixed_batch_size = self._input.shape[0]
+        self._preprocessing = _required_preprocessing(self._input, preprocessing)
+        self.threads = session.threads
+
+    @property
+    def provider(self) -> str:
+        """What computes, read back from the runtime."""
+        return self._session.provider
 
     def __call__(self, images: NDArray[np.uint8]) -> Probabilities:
-        """The raw outputs, float32 (N, 10), of bytes (N, 32, 32, 3)."""
-        size = self._batch or len(images)
-        parts = [self._run(images[start : start + size], size) for start in range(0, len(images), size)]
-        return np.concatenate(parts)
+        """Return the raw outputs, float32 (N, 10), of bytes (N, 32, 32, 3)."""
+        size = self._fixed_batch_size or len(images)
+        outputs = []
+        for start in range(0, len(images), size):
+            outputs.append(self._run(images[start : start + size], size))
+        return np.concatenate(outputs)
 
     def _run(self, images: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
         """Run one batch, filled up to its fixed size."""
-        filled = np.resize(images, (size, *images.shape[1:])) if len(images) < size else images
-        output = np.asarray(self._opened.run(self._prepare(filled)))
-        values = self._opened.output.dequantise(output)
+        batch = images
+        if len(images) < size:
+            batch = np.resize(images, (size, *images.shape[1:]))
+        output = np.asarray(self._session(self._input_batch(batch)))
+        values = self._output.dequantise(output)
         if values.size != size * CLASSES:
             raise UsageError(f"its output for {size} images is {output.shape}, not ({size}, {CLASSES}).")
         return values.reshape(size, CLASSES)[: len(images)]
 
-    def _prepare(self, images: NDArray[np.uint8]) -> NDArray[Any]:
-        tensor = self._opened.input
-        made: NDArray[Any] = images
+    def _input_batch(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+        """Scale, quantise and transpose images as the input wants them."""
+        batch: NDArray[Any] = images
         if self._preprocessing is not None:
             values = self._preprocessing(images)
-            made = tensor.quantise(values) if tensor.scale else values.astype(tensor.dtype)
-        return np.ascontiguousarray(made.transpose(0, 3, 1, 2) if self._channels_first else made)
+            batch = self._input.quantise(values) if self._input.scale else values.astype(self._input.dtype)
+        if self._channels_first:
+            batch = batch.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(batch)
 
 
-def _channels_first(tensor: Tensor) -> bool:
-    """Whether an input is NCHW and not NHWC.
+def load_external(format_name: str, path: Path, threads: int, preprocessing: Preprocessing) -> ExternalModel:
+    """Load an external file in the runtime of a format.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it does not fit, see ExternalModel.
     """
-    for first, wanted in ((False, (SIDE, SIDE, CHANNELS)), (True, (CHANNELS, SIDE, SIDE))):
-        axes = tensor.shape[1:]
-        if len(axes) == 3 and all(axis in (None, side) for axis, side in zip(axes, wanted, strict=True)):
-            return first
-    raise UsageError(f"its input '{tensor.name}' is {_shape(tensor)}, neither (N, 32, 32, 3) nor (N, 3, 32, 32).")
-
-
-def _checked(tensor: Tensor, preprocessing: Preprocessing) -> Preprocessing | None:
-    """The preprocessing that an input needs; None for bytes as they are."""
-    if tensor.dtype.kind == "f":
-        if not preprocessing:
-            raise PreprocessingNeededError(
-                f"its input '{tensor.name}' is {tensor.dtype}, and how it scales pixels is not in it."
-            )
-        return preprocessing
-    if tensor.dtype not in (np.uint8, np.int8):
-        raise UsageError(f"its input '{tensor.name}' is {tensor.dtype}; float, uint8 and int8 can be fed.")
-    if tensor.scale:
-        return preprocessing or _preprocessing_of(tensor)
-    if tensor.dtype == np.int8:
-        raise UsageError(f"its input '{tensor.name}' is int8, and no scale and zero point say what that means.")
-    if preprocessing:
-        raise UsageError(f"its input '{tensor.name}' takes bytes as they are: {preprocessing} does not apply.")
-    return None
-
-
-def _preprocessing_of(tensor: Tensor) -> Preprocessing:
-    """The range that a quantised input covers."""
-    low, high = tensor.values
-    for name, ((least, most), _) in RANGES.items():
-        if max(abs(low - least), abs(high - most)) <= ALIKE * (most - least):
-            return Preprocessing(name)
-    raise PreprocessingNeededError(
-        f"its input '{tensor.name}' is quantised from {low:.3g} to {high:.3g}, no range known here."
-    )
+    return ExternalModel(load_session(format_name, path, threads), preprocessing)
 
 
 def format_of(path: Path) -> str:
-    """The format in FORMATS by whose runtime a file is opened.
+    """Return the key of FORMATS by whose runtime a file is run.
 
     Raises:
-        UsageError: it is not there, or none of them.
+        UsageError: it does not exist, or has none of these formats.
     """
     if not path.exists():
         raise UsageError(f"{path}: there is no such run folder, and no such file.")
@@ -180,18 +100,53 @@ def format_of(path: Path) -> str:
     raise UsageError(f"{path}: neither a run folder, an .onnx or .tflite file, nor a SavedModel folder.")
 
 
-def load(name: str, path: Path, threads: int, preprocessing: Preprocessing) -> ExternalModel:
-    """Open a foreign file of a format.
+def _channels_first(tensor: Tensor) -> bool:
+    """Whether an input is NCHW and not NHWC.
 
     Raises:
-        UsageError: it does not fit, see ExternalModel.
+        UsageError: it is neither.
     """
-    return ExternalModel(RUNTIMES[name](path, threads), preprocessing)
+    if _fits(tensor, NHWC):
+        return False
+    if _fits(tensor, NCHW):
+        return True
+    raise UsageError(f"its input '{tensor.name}' is {tensor.shape_text}, neither (N, 32, 32, 3) nor (N, 3, 32, 32).")
 
 
-def _shape(tensor: Tensor) -> str:
-    return f"({', '.join('N' if side is None else str(side) for side in tensor.shape)})"
+def _fits(tensor: Tensor, sides: tuple[int, ...]) -> bool:
+    """Whether the axes of a tensor beside the batch have these sizes, or are free."""
+    axes = tensor.shape[1:]
+    if len(axes) != len(sides):
+        return False
+    return all(axis in (None, side) for axis, side in zip(axes, sides, strict=True))
 
 
-def _commas(values: tuple[float, ...] | None) -> str:
-    return ",".join(f"{value:g}" for value in values or ())
+def _required_preprocessing(tensor: Tensor, preprocessing: Preprocessing) -> Preprocessing | None:
+    """Return the preprocessing that an input needs; None for bytes as they are."""
+    if tensor.dtype.kind == "f":
+        if not preprocessing:
+            raise PreprocessingNeededError(
+                f"its input '{tensor.name}' is {tensor.dtype}, and how it scales pixels is not in it."
+            )
+        return preprocessing
+    if tensor.dtype not in (np.uint8, np.int8):
+        raise UsageError(f"its input '{tensor.name}' is {tensor.dtype}; float, uint8 and int8 are supported.")
+    if tensor.scale:
+        return preprocessing or _preprocessing_of(tensor)
+    if tensor.dtype == np.int8:
+        raise UsageError(f"its input '{tensor.name}' is int8, and no scale and zero point say what that means.")
+    if preprocessing:
+        raise UsageError(f"its input '{tensor.name}' takes bytes as they are: {preprocessing} does not apply.")
+    return None
+
+
+def _preprocessing_of(tensor: Tensor) -> Preprocessing:
+    """Return the range that a quantised input covers."""
+    low, high = tensor.value_range
+    for name, known in RANGES.items():
+        distance = max(abs(low - known.low), abs(high - known.high))
+        if distance <= RANGE_TOLERANCE * (known.high - known.low):
+            return Preprocessing(name)
+    raise PreprocessingNeededError(
+        f"its input '{tensor.name}' is quantised from {low:.3g} to {high:.3g}, no range known here."
+    )

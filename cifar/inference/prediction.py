@@ -1,163 +1,178 @@
-"""Answers of model files that nobody vouches for: a child process runs them, and whatever it does ends in time."""
+"""Predictions of untrusted model files: a child process runs them, and whatever a file does there ends in time."""
 
-import io
-import subprocess
-import sys
-import tempfile
+import base64
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar.errors import CifarError, StorageError, last_line, printable
+from cifar.errors import CifarError, UsageError, first_line
 from cifar.formats import FORMATS
-from cifar.inference.external import Preprocessing
-from cifar.metrics.classification import CLASSES, Probabilities
+from cifar.formats.onnx import check_external_data
+from cifar.inference.external import load_external
+from cifar.inference.preprocessing import Preprocessing, PreprocessingNeededError
+from cifar.inference.runtimes import load_session
+from cifar.metrics.classification import CLASSES, Predictor, Probabilities, predict
+from cifar.system.child_process import ChildError, ChildProcess, exchange, shorten
 
-LIMIT = 3600.0  # seconds for a file
-LONGEST = 300  # characters of a runtime's own words that are passed on
-POLL = 0.02  # seconds
-OURS = "ours"  # in place of a preprocessing: a file that keeps our contract
-
-Pair = tuple[Path, Path]
-"""A model file, and where its answer is written."""
+TIME_LIMIT = 3600.0  # seconds for a file
+EXTERNAL_ERRORS = {kind.__name__: kind for kind in (UsageError, PreprocessingNeededError)}
 
 
 class InferenceError(CifarError):
-    """A model file has no answer: its runtime refused it, crashed, took too long, or answered something else."""
+    """A model file gives no predictions: its runtime refused it, crashed, took too long, or gave something else."""
 
 
-def answer(
-    name: str,
+def predict_in_subprocess(
+    format_name: str,
     paths: Sequence[Path],
     images: NDArray[np.uint8],
     threads: int,
-    limit: float = LIMIT,
+    time_limit: float = TIME_LIMIT,
     preprocessing: Preprocessing | None = None,
-) -> list[Probabilities]:
-    """The probabilities, float32 (N, 10), that each file gives; arguments as of `answers`.
+    advance: Callable[[int], None] = lambda _images: None,
+) -> Iterator[Probabilities | CifarError]:
+    """Run files of one format, one after another, in a fresh process with the format's own runtime.
 
-    Raises:
-        InferenceError: a file has no answer; it is named.
-        StorageError: the temporary folder cannot hold the answers.
-    """
-    found = []
-    for each in answers(name, paths, images, threads, limit, preprocessing):
-        if isinstance(each, InferenceError):
-            raise each
-        found.append(each)
-    return found
-
-
-def answers(
-    name: str,
-    paths: Sequence[Path],
-    images: NDArray[np.uint8],
-    threads: int,
-    limit: float = LIMIT,
-    preprocessing: Preprocessing | None = None,
-) -> Iterator[Probabilities | InferenceError]:
-    """Let a fresh process with a format's own runtime answer for files of that format, one after another.
-
-    Nothing of the files is read in this process. Where the child dies of a file, another goes on behind it.
+    Nothing of the files is read in this process. Where the child dies of a file, another goes on with the next.
 
     Args:
-        name: a key of FORMATS.
+        format_name: a key of FORMATS.
         paths: the files.
         images: uint8 (N, 32, 32, 3).
         threads: for the runtime.
-        limit: seconds for each file, with the start of the process where there is one.
-        preprocessing: of files that are not ours; an empty one if they say it themselves. None for files of ours.
+        time_limit: seconds for each file, with the start of the process where there is one.
+        preprocessing: of external files; an empty one if they say it themselves. None for files of ours.
+        advance: is called with the number of images after each batch.
 
     Yields:
-        For each file its probabilities (of others' files the raw outputs), float32 (N, 10), or the error that says
-        why it has none.
+        For each file its probabilities (of external files the raw outputs), float32 (N, 10), or the error that says
+        why there are none: an InferenceError, or the UsageError of a file that does not fit.
     """
-    with tempfile.TemporaryDirectory(prefix="cifar-answer-") as folder:
-        Path(folder, "images.npy").write_bytes(npy(images))
-        waiting = [(path, Path(folder, f"{number}.npy")) for number, path in enumerate(paths)]
-        while waiting:
-            with _Child(name, threads, Path(folder, "images.npy"), preprocessing, waiting) as child:
-                while waiting and child.alive:
-                    path, saved = waiting.pop(0)
-                    failure = child.wait_for(saved, limit)
-                    found = failure or _read(saved, len(images))
-                    if isinstance(found, str):
-                        yield InferenceError(f"{FORMATS[name].runtime} cannot run {path.name}: {found}.")
-                    else:
-                        yield found
+    waiting = list(paths)
+    external = preprocessing is not None
+    while waiting:
+        with ChildProcess(_predict_files, format_name, waiting, images, threads, preprocessing) as child:
+            while waiting and child.alive:
+                path = waiting.pop(0)
+                try:
+                    message = _receive(child, time_limit, advance)
+                    result: Probabilities | CifarError = _predictions(message, path, len(images), external)
+                except UsageError as error:
+                    result = error
+                except InferenceError as error:
+                    runtime = FORMATS[format_name].runtime
+                    result = InferenceError(f"{runtime} cannot run {path.name}: {shorten(str(error))}.")
+                yield result
+                child.resume()
 
 
-def npy(array: NDArray[Any]) -> bytes:
-    """An array as a .npy file; numpy's own writing to a file says nothing of a disk that is full."""
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
+def predict_file(
+    format_name: str,
+    path: Path,
+    images: NDArray[np.uint8],
+    threads: int,
+    time_limit: float = TIME_LIMIT,
+    preprocessing: Preprocessing | None = None,
+    advance: Callable[[int], None] = lambda _images: None,
+) -> Probabilities:
+    """Return the predictions of one file; arguments as of `predict_in_subprocess`.
+
+    Raises:
+        InferenceError: there are none.
+        UsageError: the file does not fit.
+    """
+    (result,) = predict_in_subprocess(format_name, [path], images, threads, time_limit, preprocessing, advance)
+    if isinstance(result, CifarError):
+        raise result
+    return result
 
 
-class _Child:
-    """A process that answers for files in their order."""
+def _receive(child: ChildProcess, time_limit: float, advance: Callable[[int], None]) -> dict[str, Any]:
+    """Wait for what the child has to say of a file; a child that dies or takes too long is killed.
 
-    def __init__(
-        self, name: str, threads: int, images: Path, preprocessing: Preprocessing | None, pairs: Sequence[Pair]
-    ) -> None:
-        words = [str(path) for pair in pairs for path in pair]
-        how = OURS if preprocessing is None else preprocessing.to_json()
-        command = [sys.executable, "-m", "cifar.formats", name, str(threads), str(images), how, *words]
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors
-        )
-        self.alive = True
-
-    def wait_for(self, saved: Path, limit: float) -> str | None:
-        """Wait for an answer to be saved; or end, and return why there is none, in words."""
-        deadline = time.monotonic() + limit
-        while not saved.exists():
-            code = self._process.poll()
-            if code is not None and not saved.exists():
-                self.alive = False
-                return self._words_of_the_end(code)
-            if time.monotonic() > deadline:
-                self.alive = False
-                return f"no answer within {limit:g} s"
-            time.sleep(POLL)
-        return None
-
-    def _words_of_the_end(self, code: int) -> str:
-        if code < 0:
-            return f"it was ended by signal {-code}"
-        self._errors.seek(0)
-        words = _short(last_line(self._errors.read().decode(errors="replace"), f"it ended with code {code}"))
-        if code == StorageError.exit_code:
-            raise StorageError(words)
-        return words
-
-    def __enter__(self) -> "_Child":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._errors.close()
+    Raises:
+        InferenceError: it says nothing.
+    """
+    deadline = time.monotonic() + time_limit
+    while True:
+        try:
+            message: dict[str, Any] = child.receive(deadline - time.monotonic())
+        except ChildError as error:
+            child.kill()
+            timed_out = time.monotonic() >= deadline
+            reason = f"no predictions within {time_limit:g} s" if timed_out else error.reason
+            raise InferenceError(reason) from error
+        if "images" not in message:
+            return message
+        advance(message["images"])
+        child.resume()
 
 
-def _read(saved: Path, n: int) -> Probabilities | str:
-    """The answer that a child saved for n images, or what is wrong with it."""
-    found = np.load(saved)
-    if found.dtype.kind == "U":
-        return _short(str(found))
-    if found.dtype != np.float32 or found.shape != (n, CLASSES):
-        return f"expected float32 {(n, CLASSES)}, it answered {found.dtype} {found.shape}"
-    answer: Probabilities = found
-    return answer
+def _predictions(message: dict[str, Any], path: Path, n: int, external: bool) -> Probabilities:
+    """Return the predictions of n images that a child sent.
+
+    Raises:
+        InferenceError: there are none, or they are not what they should be.
+        UsageError: an external file does not fit.
+    """
+    if "error" not in message:
+        return _decode(message, n)
+    kind, text = message["error"], message["text"]
+    if external and kind in EXTERNAL_ERRORS:
+        raise EXTERNAL_ERRORS[kind](f"{path}: {text}")
+    raise InferenceError(f"{kind}: {text}")
 
 
-def _short(words: str) -> str:
-    return printable(words.strip(), LONGEST).rstrip(".")
+def _predict_files(
+    format_name: str,
+    paths: Sequence[Path],
+    images: NDArray[np.uint8],
+    threads: int,
+    preprocessing: Preprocessing | None,
+) -> None:
+    """In the child: load each file in its runtime and send what it predicts, or why it does not."""
+    for path in paths:
+        try:
+            predictor = _load(format_name, path, threads, preprocessing)
+            message = _encode(predict(predictor, images, advance=_report_progress))
+        except Exception as error:  # a runtime raises what it likes of a damaged file
+            message = {"error": type(error).__name__, "text": first_line(error)}
+        exchange(message)
+
+
+def _report_progress(images: int) -> None:
+    """In the child: tell the parent how many images a batch had."""
+    exchange({"images": images})
+
+
+def _load(format_name: str, path: Path, threads: int, preprocessing: Preprocessing | None) -> Predictor:
+    if FORMATS[format_name].runtime == "onnxruntime":
+        check_external_data(path)
+    if preprocessing is None:
+        return load_session(format_name, path, threads)
+    return load_external(format_name, path, threads, preprocessing)
+
+
+def _encode(array: NDArray[Any]) -> dict[str, Any]:
+    """An array as JSON."""
+    return {"dtype": str(array.dtype), "shape": array.shape, "data": base64.b64encode(array.tobytes()).decode()}
+
+
+def _decode(message: Any, n: int) -> Probabilities:
+    """Return the predictions of n images that a child sent, which is not trusted.
+
+    Raises:
+        InferenceError: they are not what they should be.
+    """
+    try:
+        dtype, shape = np.dtype(message["dtype"]), tuple(message["shape"])
+        array = np.frombuffer(base64.b64decode(message["data"]), dtype).reshape(shape)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InferenceError("its output cannot be read") from error
+    if dtype != np.float32 or shape != (n, CLASSES):
+        raise InferenceError(f"expected float32 {(n, CLASSES)}, it gave {dtype} {shape}")
+    return array

@@ -45,11 +45,25 @@ class Scores:
     confusion: NDArray[np.int64]
 
 
-def predict(predictor: Predictor, images: NDArray[np.uint8], batch: int = BATCH) -> Probabilities:
-    """Probabilities of all images, (N, 10), predicted batch by batch; the last batch may be smaller."""
+def predict(
+    predictor: Predictor,
+    images: NDArray[np.uint8],
+    batch: int = BATCH,
+    advance: Callable[[int], None] = lambda _images: None,
+) -> Probabilities:
+    """Probabilities of all images, (N, 10), predicted batch by batch; the last batch may be smaller.
+
+    Args:
+        predictor: of a batch.
+        images: uint8, (N, 32, 32, 3).
+        batch: how many images at once.
+        advance: is called with the number of images after each batch.
+    """
     batches = []
     for start in range(0, len(images), batch):
-        batches.append(predictor(images[start : start + batch]))
+        part = images[start : start + batch]
+        batches.append(predictor(part))
+        advance(len(part))
     probabilities = np.concatenate(batches).astype(np.float32, copy=False)
     assert probabilities.shape == (len(images), CLASSES), f"{probabilities.shape} for {len(images)} images"
     return probabilities

@@ -31,18 +31,33 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     return content
 
 
-def read_lines(kind: type[Model], path: Path) -> list[Model]:
-    """Read a .jsonl file; one that is not there has no lines.
+def read_lines(kind: type[Model], path: Path, format_version: int | None = None) -> list[Model]:
+    """Read a .jsonl file; a file that does not exist has no lines.
+
+    Args:
+        kind: the schema of every line.
+        path: the file.
+        format_version: of every line; None where lines have none.
 
     Raises:
-        UsageError: it cannot be read, is too large, or a line is not such a record.
+        UsageError: it cannot be read, is too large, or a line has another schema or format version.
     """
     if not path.exists():
         return []
+    lines = _read_bytes(path).splitlines()
     try:
-        return [kind.model_validate_json(line) for line in _read_bytes(path).splitlines()]
+        if format_version is not None:
+            for line in lines:
+                check_version(_Versioned.model_validate_json(line).model_dump(), path, format_version)
+        return [kind.model_validate_json(line) for line in lines]
     except ValidationError as error:
         raise UsageError(f"{path}: {_first_problem(error)}") from error
+
+
+class _Versioned(BaseModel):
+    """A line of which only the format version is read."""
+
+    format_version: Any = None
 
 
 def parse(kind: type[Model], content: dict[str, Any], path: Path) -> Model:

@@ -1,4 +1,4 @@
-"""The recipe trained again: under the same conditions the same weights; under others, how far off it ends."""
+"""The check `repeated`: a recipe trained again gives the same bits; in another environment, the distance."""
 
 import tempfile
 from dataclasses import dataclass
@@ -6,64 +6,87 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
-from cifar.export import compare
-from cifar.runs.keras_model import load_keras
+from cifar.export import agreement_and_difference
+from cifar.runs.loading import load_keras
 from cifar.runs.run import Run, locked_run
 from cifar.runs.schemas import Epoch, Identity, Timing
 from cifar.training import loop
 from cifar.training.callback import Callback
 from cifar.verify import consistency
-from cifar.verify.result import CheckOptions, CheckResult, DifferenceError, compare_lines, count, short
+from cifar.verify.result import (
+    CheckOptions,
+    CheckResult,
+    DifferenceError,
+    abbreviate,
+    compare_epochs,
+    compare_histories,
+    count_epochs,
+)
+
+SCORES = ("correct", "loss", "ece", "train_accuracy_clean", "train_loss_clean", "per_class")
 
 
 def check(run: Run, data: Dataset, options: CheckOptions) -> CheckResult:
-    """Train a run's recipe again, epoch by epoch beside its history, and compare what it ends with.
+    """Train a run's recipe again, comparing every epoch with its history, and compare the scores and predictions.
 
-    Call it in a fresh process whose arithmetic is configured.
+    Call it in a fresh process in which the backend is configured.
     """
-    find_inconsistency = consistency.find_inconsistency(run)
-    if find_inconsistency:
-        return CheckResult("different", find_inconsistency)
-    epochs = options.epochs_of(run)
-    others = loop.environment_mismatches(run, options.threads)
+    inconsistency = consistency.find_inconsistency(run)
+    if inconsistency:
+        return CheckResult("different", inconsistency)
+    epochs = options.epochs_to_train(run)
+    mismatches = loop.environment_mismatches(run, options.threads)
     with tempfile.TemporaryDirectory(prefix="cifar-verify-") as scratch:
         try:
-            again = train_again(run, data, epochs, options, Path(scratch), compared=not others)
-            if not others:
-                _compare_ends(run, again, epochs)
+            repeated = train_again(run, data, epochs, options, Path(scratch), compare=not mismatches)
+            if not mismatches:
+                _compare_results(run, repeated)
         except DifferenceError as difference:
             return CheckResult("different", str(difference), epochs)
-        changed = consistency.changed_history(run)  # after the training, which may have named the line
+        changed = consistency.find_changed_history(run)  # after the training, which may have named the epoch
         if changed:
             return CheckResult("different", changed, epochs)
-        if others:
-            return _distance(run, again, epochs, others)
-    whole = " and the predictions" if run.finished and epochs == len(run.history) else ""
-    return CheckResult("equal", f"weights and history of {count(epochs)}{whole} are the same, to the bit", epochs)
+        if mismatches:
+            return _measure_distance(run, repeated, mismatches)
+    compared = f"weights and history of {count_epochs(epochs)}"
+    if _is_whole(run, repeated):
+        compared += " and the predictions"
+    return CheckResult("equal", f"{compared} are the same, to the bit", epochs)
 
 
-def train_again(run: Run, data: Dataset, epochs: int, options: CheckOptions, scratch: Path, compared: bool) -> Run:
+def train_again(run: Run, data: Dataset, epochs: int, options: CheckOptions, scratch: Path, compare: bool) -> Run:
     """Train the first epochs of a run's recipe in another folder.
 
+    Args:
+        run: the recorded run.
+        data: its data set, whole.
+        epochs: how many.
+        options: threads and Callback.
+        scratch: an empty folder.
+        compare: whether to compare every epoch with the run's history.
+
     Raises:
-        DifferenceError: an epoch is not as recorded; only if they are to be compared.
+        DifferenceError: an epoch differs from the recorded one.
         UsageError: the network is no longer the one that was trained.
     """
     recipe = run.recipe.model_copy(update={"epochs": epochs, "threads": options.threads})
     identity = Identity.of(recipe, data.sha256, loop.architecture_hash(recipe))
     if identity.network_sha256 != run.identity.network_sha256:
         raise UsageError(f"{run.path}: the network '{recipe.network}' is no longer the one that was trained.")
-    with locked_run(scratch, identity) as again, options.make_callback(recipe) as callback:
-        loop.train(again, data, _Comparing(callback, run.history) if compared else callback)
-    return again
+    with locked_run(scratch, identity) as repeated, options.make_callback(recipe) as callback:
+        if compare:
+            callback = _ComparingCallback(callback, run.history)
+        loop.train(repeated, data, callback)
+    return repeated
 
 
 @dataclass(frozen=True)
-class _Comparing:
-    """A Callback that stops the training at the first epoch that is not as recorded."""
+class _ComparingCallback:
+    """A Callback that stops the training at the first epoch that differs from the recorded one."""
 
     callback: Callback
     recorded: list[Epoch]
@@ -75,53 +98,79 @@ class _Comparing:
     def epoch(self, line: Epoch, timing: Timing) -> None:
         """Pass it on, and compare."""
         self.callback.epoch(line, timing)
-        compare_lines(self.recorded[line.epoch - 1], line)
+        compare_epochs(self.recorded[line.epoch - 1], line)
 
 
-def _compare_ends(run: Run, again: Run, epochs: int) -> None:
-    """Compare what stands beside the history: all of it if the run was trained to its end, its divergence else."""
-    for recorded, made in zip(run.history, again.history, strict=False):
-        compare_lines(recorded, made)  # the line of an epoch that diverged is told to no Callback
-    if run.finished and epochs == len(run.history):
-        ours, theirs = run.metrics, again.metrics
-        for name in ("correct", "loss", "ece", "train_accuracy_clean", "train_loss_clean", "per_class"):
-            there, here = getattr(ours, name), getattr(theirs, name)
-            if there != here:
-                raise DifferenceError(f"{name} is {short(there)} in metrics.json, {short(here)} here")
-        if consistency.probabilities_sha256(run) != consistency.probabilities_sha256(again):
-            raise DifferenceError("the predictions are not those of the run, though the weights are")
+def _is_whole(run: Run, repeated: Run) -> bool:
+    """Whether a finished run was trained again to its last epoch."""
+    return run.finished and repeated.recipe.epochs == len(run.history)
 
 
-def _distance(run: Run, again: Run, epochs: int, others: list[str]) -> CheckResult:
-    """How far apart two trainings under different conditions are."""
-    there, here = run.history[epochs - 1].test_accuracy, again.history[-1].test_accuracy
-    figures: dict[str, Any] = {"conditions": others, "accuracy_there": there, "accuracy_here": here}
-    words = f"Under other conditions ({'; '.join(others)}) after {count(epochs)}: "
-    words += f"test accuracy {_percent(there)} there, {_percent(here)} here"
-    if run.finished and epochs == len(run.history) and again.finished and (run.path / "model.keras").exists():
-        figures.update(_model_distance(run, again))
-        words += (
-            f"; {figures['agreement']:.1%} of the classes agree; the weights differ by "
-            f"{figures['weights_relative_difference']:.2g} of their length, at most {figures['weights_largest']:.2g}"
+def _compare_results(run: Run, repeated: Run) -> None:
+    """Compare the history again, and the scores and predictions if the run was trained to its end.
+
+    Raises:
+        DifferenceError: at the first that differs.
+    """
+    compare_histories(run.history, repeated.history)  # a Callback is not called for an epoch that diverged
+    if not _is_whole(run, repeated):
+        return
+    for name in SCORES:
+        recorded_value = getattr(run.metrics, name)
+        repeated_value = getattr(repeated.metrics, name)
+        if repeated_value != recorded_value:
+            raise DifferenceError(
+                f"{name} is {abbreviate(recorded_value)} in metrics.json, {abbreviate(repeated_value)} here"
+            )
+    if consistency.probabilities_sha256(run) != consistency.probabilities_sha256(repeated):
+        raise DifferenceError("the predictions are not those of the run, though the weights are")
+
+
+def _measure_distance(run: Run, repeated: Run, mismatches: list[str]) -> CheckResult:
+    """Compare two trainings of a recipe in different environments."""
+    epochs = repeated.recipe.epochs
+    accuracy_recorded = run.history[epochs - 1].test_accuracy
+    accuracy_repeated = repeated.history[-1].test_accuracy
+    figures: dict[str, Any] = {
+        "environment_mismatches": mismatches,
+        "accuracy_recorded": accuracy_recorded,
+        "accuracy_repeated": accuracy_repeated,
+    }
+    message = (
+        f"The environment differs ({'; '.join(mismatches)}). After {count_epochs(epochs)}: "
+        f"test accuracy {_percent(accuracy_recorded)} recorded, {_percent(accuracy_repeated)} here"
+    )
+    if _is_whole(run, repeated) and repeated.finished and (run.path / "model.keras").exists():
+        figures.update(_compare_models(run, repeated))
+        message += (
+            f"; {figures['agreement']:.1%} of the predicted classes agree; the weights differ by "
+            f"{figures['weights_relative_difference']:.2g} of their norm, "
+            f"at most {figures['weights_max_difference']:.2g}"
         )
     else:
-        words += "; a run keeps the weights of its last epoch alone, so no more can be said of this one"
-    return CheckResult("distance", words, epochs, figures)
+        message += "; nothing else can be compared: a run keeps the weights of its last epoch only"
+    return CheckResult("distance", message, epochs, figures)
 
 
-def _model_distance(run: Run, again: Run) -> dict[str, float]:
-    ours, theirs = (
-        np.concatenate([np.ravel(w).astype(np.float64) for w in load_keras(each).get_weights()])
-        for each in (run, again)
-    )
-    agreement, largest = compare(run.predictions()[0], again.predictions()[0])
+def _compare_models(run: Run, repeated: Run) -> dict[str, float]:
+    recorded_weights = _flat_weights(run)
+    difference = recorded_weights - _flat_weights(repeated)
+    agreement, max_difference = agreement_and_difference(run.predictions()[0], repeated.predictions()[0])
     return {
-        "weights_relative_difference": float(np.linalg.norm(ours - theirs) / np.linalg.norm(ours)),
-        "weights_largest": float(np.abs(ours - theirs).max()),
+        "weights_relative_difference": float(np.linalg.norm(difference) / np.linalg.norm(recorded_weights)),
+        "weights_max_difference": float(np.abs(difference).max()),
         "agreement": agreement,
-        "probability_largest": largest,
+        "probabilities_max_difference": max_difference,
     }
 
 
-def _percent(value: float | None) -> str:
-    return "none (diverged)" if value is None else f"{value:.2%}"
+def _flat_weights(run: Run) -> NDArray[np.float64]:
+    """Return all weights of a run's model in one array."""
+    weights = load_keras(run).get_weights()
+    return np.concatenate([np.ravel(weight) for weight in weights]).astype(np.float64)
+
+
+def _percent(accuracy: float | None) -> str:
+    if accuracy is None:
+        return "none (diverged)"
+    return f"{accuracy:.2%}"

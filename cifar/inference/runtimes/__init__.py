@@ -1,0 +1,151 @@
+"""The runtimes, as data, and what a model file is in one of them: a session with one input and one output.
+
+A module per runtime; each serves our files and external ones.
+"""
+
+import importlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar.errors import UsageError
+from cifar.formats import FORMATS
+from cifar.metrics.classification import CLASSES
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime: the module that it is imported by, and the module here that knows it."""
+
+    import_name: str
+    module_name: str
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "tensorflow": Runtime("tensorflow", "tensorflow"),
+    "ai-edge-litert": Runtime("ai_edge_litert.interpreter", "litert"),
+    "onnxruntime": Runtime("onnxruntime", "onnxruntime"),
+}
+"""By the name of the distribution."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or an output of a model.
+
+    Attributes:
+        name: in the file.
+        dtype: of its elements.
+        shape: None where an axis is free.
+        scale, zero_point: value = scale * (element - zero_point); scale 0 if it is not quantised.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...]
+    scale: float = 0.0
+    zero_point: int = 0
+
+    @property
+    def size(self) -> int:
+        """The number of elements of one image; free axes count as 1."""
+        return math.prod(side or 1 for side in self.shape[1:])
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The smallest and the largest value that a quantised tensor can hold."""
+        limits = np.iinfo(self.dtype)
+        return self.scale * (limits.min - self.zero_point), self.scale * (limits.max - self.zero_point)
+
+    def quantise(self, values: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the nearest elements to some values."""
+        limits = np.iinfo(self.dtype)
+        elements = np.round(values / np.float32(self.scale) + np.float32(self.zero_point))
+        return np.clip(elements, limits.min, limits.max).astype(self.dtype)
+
+    def dequantise(self, elements: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the values of some elements."""
+        if not self.scale:
+            return elements.astype(np.float32)
+        return np.float32(self.scale) * (elements.astype(np.float32) - np.float32(self.zero_point))
+
+    @property
+    def shape_text(self) -> str:
+        """The shape as people write it, such as (N, 32, 32, 3)."""
+        sides = ["N" if side is None else str(side) for side in self.shape]
+        return f"({', '.join(sides)})"
+
+
+class RuntimeSession(Protocol):
+    """A model file in its runtime; a file that keeps our contract is a Predictor as it stands.
+
+    Attributes:
+        input, output: the input, and the output of ten numbers.
+        provider: what computes, read back from the runtime: a provider, a delegate or a device.
+        threads: how many threads compute, read back.
+    """
+
+    threads: int
+
+    @property
+    def input(self) -> Tensor:
+        """The input."""
+
+    @property
+    def output(self) -> Tensor:
+        """The output of ten numbers."""
+
+    @property
+    def provider(self) -> str:
+        """What computes, read back from the runtime."""
+
+    def __call__(self, batch: NDArray[Any], /) -> NDArray[Any]:
+        """Return the output, in host memory, for a batch of exactly the input's dtype and layout."""
+
+
+def load_session(format_name: str, path: Path, threads: int, device: str = "cpu") -> RuntimeSession:
+    """Load a file in the runtime of its format.
+
+    Args:
+        format_name: a key of FORMATS.
+        path: the file.
+        threads: for the runtime.
+        device: `cpu` or `gpu`; without such a provider the runtime takes the CPU, and `provider` says so.
+
+    Raises:
+        UsageError: the file has not one input and one output of ten numbers.
+        Exception: whatever the runtime raises for a damaged file.
+    """
+    runtime = RUNTIMES[FORMATS[format_name].runtime]
+    module = importlib.import_module(f"cifar.inference.runtimes.{runtime.module_name}")
+    session: RuntimeSession = module.Session(path, threads, device)
+    return session
+
+
+def single(what: str, items: Sequence[Any]) -> Any:
+    """Return the only item.
+
+    Raises:
+        UsageError: there are several, or none.
+    """
+    if len(items) != 1:
+        raise UsageError(f"it has {len(items)} {what}s, expected one.")
+    return items[0]
+
+
+def class_output(outputs: Sequence[Tensor]) -> Tensor:
+    """Return the output that gives ten numbers, of several; the only one, whatever it gives.
+
+    Raises:
+        UsageError: none or several give ten.
+    """
+    if len(outputs) == 1:
+        return outputs[0]
+    of_ten = [tensor for tensor in outputs if tensor.size == CLASSES]
+    output: Tensor = single("output of ten number", of_ten)
+    return output
