@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         SystemExit: always, with the exit code.
     """
     try:
-        app(arguments)
+        app(arguments, prog_name="cifar")
     except CifarError as error:
         _fail(error)
     except OSError as error:

@@ -1,0 +1,134 @@
+"""Lists of names and seeds on the command line."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cifar.cli import options
+from cifar.cli.options import MAX_SEED, MAX_SEEDS, merge_seeds, parse_seeds, split_names
+from cifar.errors import UsageError, one_of
+from cifar.formats import FORMATS
+from cifar.networks import check_name
+
+SEEDS = st.integers(0, MAX_SEED)
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> tuple[str, list[int]]:
+    """A seed or a range of seeds as text, and the seeds it means."""
+    first = draw(SEEDS)
+    last = draw(st.integers(first, min(first + 50, MAX_SEED)))
+    if first == last and draw(st.booleans()):
+        return f"{first}", [first]
+    return f"{first}-{last}", list(range(first, last + 1))
+
+
+@given(st.lists(ranges(), min_size=1, max_size=10))
+def test_seeds_and_ranges_in_a_list_are_read_in_their_order(parts: list[tuple[str, list[int]]]) -> None:
+    text = ",".join(spelled for spelled, _ in parts)
+    seeds = [seed for _, meant in parts for seed in meant]
+    assert parse_seeds(text) == seeds
+    assert merge_seeds([parse_seeds(text), parse_seeds(text)]) == list(dict.fromkeys(seeds))
+
+
+@given(SEEDS)
+def test_a_seed_of_a_default_is_read_like_a_text(seed: int) -> None:
+    assert parse_seeds(seed) == parse_seeds(str(seed)) == [seed]
+
+
+@given(st.text(st.characters(categories=["Nd", "Zs", "Pd"], include_characters="0123456789,-+_ x"), max_size=30))
+def test_any_text_is_seeds_in_range_or_refused(text: str) -> None:
+    seeds = []
+    with contextlib.suppress(UsageError):
+        seeds = parse_seeds(text)
+    assert all(0 <= seed <= MAX_SEED for seed in seeds)
+    assert len(seeds) <= MAX_SEEDS * len(text)
+    assert text.isascii() or not seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "write a seed as 7"),
+        ("1,", "write a seed as 7"),
+        ("-1", "write a seed as 7"),
+        ("1-", "write a seed as 7"),
+        ("1-2-3", "write a seed as 7"),
+        ("1.5", "write a seed as 7"),
+        ("²", "write a seed as 7"),
+        ("9" * 5000, "write a seed as 7"),
+        (f"{MAX_SEED + 1}", f"from 0 to {MAX_SEED}"),
+        (f"0-{MAX_SEED}", "4,294,967,296 seeds"),
+        ("9-0", "as in 0-9"),
+        (f"0-{MAX_SEEDS}", "1,001 seeds"),
+    ],
+)
+def test_what_is_no_list_of_seeds_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_seeds(text)
+
+
+def test_a_thousand_seeds_are_the_most() -> None:
+    assert parse_seeds(f"0-{MAX_SEEDS - 1}") == list(range(MAX_SEEDS))
+    assert merge_seeds([parse_seeds("0-999"), [0, 999]]) == list(range(MAX_SEEDS))
+    with pytest.raises(UsageError, match="1,001 seeds"):
+        merge_seeds([parse_seeds("0-999"), [1000]])
+
+
+def check_format(name: str) -> str:
+    return one_of("format", name, FORMATS)
+
+
+@given(st.lists(st.lists(st.sampled_from([*FORMATS]), min_size=1), min_size=1))
+def test_names_with_commas_and_repeated_count_once_in_their_order(groups: list[list[str]]) -> None:
+    names = [name for group in groups for name in group]
+    assert split_names([",".join(group) for group in groups], check_format) == list(dict.fromkeys(names))
+
+
+@pytest.mark.parametrize("values", [[""], ["onnx,"], [",onnx"], ["onnx,,tflite"], ["onnx, tflite"], ["ONNX"]])
+def test_a_name_that_is_not_listed_is_refused(values: list[str]) -> None:
+    with pytest.raises(UsageError, match="There is no format"):
+        split_names(values, check_format)
+
+
+def test_a_list_of_networks_may_hold_your_own() -> None:
+    assert split_names(["first,mine:build", "first"], check_name) == ["first", "mine:build"]
+
+
+def callback(info: Any, values: Sequence[str] | str | None) -> Any:
+    return info.callback(values)
+
+
+def test_all_means_every_name() -> None:
+    formats = options.name_list("format", FORMATS, "--format", or_all=True)
+    assert callback(formats, ["onnx,all"]) == [*FORMATS]
+    assert callback(formats, ["onnx"]) == ["onnx"]
+    assert callback(formats, None) is None
+    policies = options.name_list("policy", ["none", "all"], "--augment")
+    assert callback(policies, ["all"]) == ["all"]
+
+
+def test_one_name_takes_no_list() -> None:
+    device = options.one_name("device", ["cpu", "gpu"], "--device")
+    assert callback(device, "gpu") == "gpu"
+    assert callback(device, None) is None
+    with pytest.raises(UsageError, match="no device 'cpu,gpu'"):
+        callback(device, "cpu,gpu")
+
+
+@pytest.mark.parametrize(
+    ("incomplete", "completions"),
+    [
+        ("o", ["onnx", "onnx-int8"]),
+        ("tflite,o", ["tflite,onnx", "tflite,onnx-int8"]),
+        ("onnx,o", ["onnx,onnx-int8"]),
+        ("onnx,tflite,x", []),
+    ],
+)
+def test_the_last_name_of_a_list_is_completed(incomplete: str, completions: list[str]) -> None:
+    formats = options.name_list("format", FORMATS, "--format", or_all=True)
+    assert formats.autocompletion(incomplete) == completions
