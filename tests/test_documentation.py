@@ -3,95 +3,201 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, isolated
+from helpers.in_process import run_cli
 from PIL import Image
 from test_foreign import linear
 from test_regression import result, steady
 
 from cifar import __version__, networks
+from cifar.cli import app
 from cifar.formats import FORMATS
 from cifar.recipes import POLICIES, PROFILES, TRAINING
+from docs import draw_figures
 
-README = (ROOT / "README.md").read_text()
-COMMANDS = (
-    *("train", "evaluate", "export", "verify", "compare", "report", "runs", "networks"),
-    *("data info", "data fetch", "data verify"),
+README = ROOT / "README.md"
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+OTHERS = (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "bench" / "baselines" / "README.md")
+DOCUMENTS = (README, *DOCS, *OTHERS, *sorted((ROOT / "exports").glob("*.md")))
+NETWORKS_AND_RECIPES = ROOT / "docs" / "networks-and-recipes.md"
+MAX_WORDS = 900
+OLD_WORDS = r"answers?|answered|rooms?|rungs?|ways|vouch\w*|anybody|foreign|guests?|proven|lack"
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+DATA_COMMANDS = ["data info", "data fetch", "data verify"]
+
+SHORTER = (  # so that the commands of the documents end in seconds: a pattern, and what stands for it
+    (r"^cifar train$", "cifar train --data synthetic --network second --augment none --epochs 1"),
+    (r"--epochs 20$", "--epochs 1"),
+    (r"--profile reference", "--profile reference --data synthetic --augment none --epochs 1"),
+    (r"--augment none,shift-flip --seed 0-2", "--augment none,none --seed 0-0"),
+    (r"--seed 0,1$", "--seed 0,0"),
+    (r"\bfirst\b", "second"),
+    (r"^(cifar (evaluate|bench) model\.onnx .*)$", r"\1 --data synthetic"),
 )
 
 
-def blocks(text: str, language: str) -> list[str]:
+def code_blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
+def command_lines(document: Path) -> list[str]:
+    """The commands of a document that run anywhere, without their comments.
+
+    `compare --revisions` has tests of its own, on a checkout that is measured in seconds.
+    """
+    lines = "".join(code_blocks(document.read_text(), "sh")).splitlines()
+    commands = [shlex.join(shlex.split(line, comments=True)) for line in lines]
+    return [line for line in commands if line.startswith(("cifar ", "python ")) and "--revisions" not in line]
+
+
+def run_command(line: str) -> None:
+    """Run a command line in the current folder: `cifar` in this process, others in their own."""
+    words = shlex.split(line)
+    if words[0] == "python":
+        subprocess.run([sys.executable, *words[1:]], check=True)
+        return
+    output = run_cli(words[1:])
+    assert output.code == 0, (line, output.err)
+
+
+def run_shortened(document: Path) -> None:
+    for line in command_lines(document):
+        shorter = line
+        for pattern, replacement in SHORTER:
+            shorter = re.sub(pattern, replacement, shorter)
+        run_command(shorter)
+
+
+@pytest.fixture(scope="module")
+def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A home folder without data set, caches and network, for the commands of this file."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CIFAR10_DIR", "CIFAR10_URL", "COLUMNS"):
+            patch.delenv(name, raising=False)
+        for name, value in isolated(home, COLUMNS="200").items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def workspace(isolated_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    """A folder with what the documents name; the commands of the README have run in it."""
+    folder = tmp_path_factory.mktemp("workspace")
+    (module,) = code_blocks(NETWORKS_AND_RECIPES.read_text(), "python")
+    (folder / "mynet.py").write_text(module)
+    Image.new("RGB", (64, 48), "navy").save(folder / "picture.png")
+    (folder / "exports").symlink_to(ROOT / "exports")
+    shutil.copytree(ROOT / "bench" / "history", folder / "bench" / "history")
+    linear(folder / "model.onnx", ("n", 3, 32, 32))
+    for name in ("base", "head"):
+        (folder / f"{name}.json").write_text(json.dumps(result(steady())))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", [str(folder), *sys.path])
+        run_shortened(README)
+    return folder
+
+
 def test_both_commands_of_the_readme_work_on_python_alone() -> None:
-    """They are run by .ci/run and by people; here: that tox knows what they ask for."""
-    lines = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
+    """They are run by .ci/run and by people; here: that tox knows what they need."""
+    lines = [line for line in README.read_text().splitlines() if line.startswith("python3 -m venv")]
     assert lines == [
         "python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox -e train",
         "python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox",
     ]
     gate = (ROOT / ".ci" / "run").read_text()
     (pattern,) = re.findall(r"grep -E '(.*)' README", gate)
-    assert [line for line in README.splitlines() if re.search(pattern, line)] == lines[1:]
+    assert [line for line in README.read_text().splitlines() if re.search(pattern, line)] == lines[1:]
 
 
-def test_the_cifar_commands_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
-    """In their order, in one folder; smaller in epochs, network and data alone, so that they end.
-
-    `compare --revisions` has tests of its own, on a checkout that is measured in seconds.
-    """
-    (module,) = blocks(README, "python")
-    (tmp_path / "mynet.py").write_text(module)
-    Image.new("RGB", (64, 48), "navy").save(tmp_path / "picture.png")
-    (tmp_path / "exports").symlink_to(ROOT / "exports")
-    lines = [line for block in blocks(README, "sh") for line in block.splitlines()]
-    ours = [line for line in lines if line.startswith(("cifar ", "python "))]
-    commands = [line for line in ours if "--revisions" not in line]
-    assert len(commands) == 8
-    linear(tmp_path / "model.onnx", ("n", 3, 32, 32))
-    for name in ("base", "head"):
-        (tmp_path / f"{name}.json").write_text(json.dumps(result(steady())))
-    for line in commands:
-        smaller = line.replace("--epochs 20", "--epochs 1").replace("first", "second").removeprefix("python ")
-        smaller += " --data synthetic" if line.startswith("cifar evaluate") else ""
-        start = [sys.executable, "-m"] if line.startswith("cifar ") else [sys.executable]
-        done = subprocess.run(
-            [*start, *shlex.split(smaller)],
-            cwd=tmp_path, env=isolated(tmp_path), capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, (line, done.stderr)
-    assert (tmp_path / "models" / "second-none-s0.onnx").is_file()
-    assert (tmp_path / "runs" / "mynet.build-none-s0" / "metrics.json").is_file()
+def test_the_documents_show_commands() -> None:
+    assert len(command_lines(README)) == 3
+    assert sum(len(command_lines(document)) for document in DOCS) == 17
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_an_example_that_the_command_understands(command: str, tmp_path: Path) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cifar", *arguments],
-            cwd=tmp_path, env=isolated(tmp_path, COLUMNS="200"), capture_output=True, text=True,
-        )  # fmt: skip
+def test_the_commands_of_the_readme_run_as_they_stand(workspace: Path) -> None:
+    assert (workspace / "runs" / "second-none-s0" / "exports" / "second-none-s0.onnx").is_file()
 
-    shown = run(*command.split(), "--help")
-    assert shown.returncode == 0
-    (example,) = re.findall(r"Example: cifar (.*)", shown.stdout)
+
+def test_the_program_of_the_readme_classifies_a_picture(workspace: Path) -> None:
+    (program,) = code_blocks(README.read_text(), "python")
+    program += "assert probabilities[0].shape == (1, 10)"
+    subprocess.run([sys.executable, "-c", program], cwd=workspace, check=True)
+
+
+@pytest.mark.parametrize("document", [path for path in DOCS if command_lines(path)], ids=lambda path: path.stem)
+def test_the_commands_of_a_document_run_as_they_stand(
+    document: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In their order, in one folder; with fewer epochs, a small network and synthetic data, so that they end."""
+    monkeypatch.chdir(workspace)
+    monkeypatch.setattr(sys, "path", [str(workspace), *sys.path])
+    run_shortened(document)
+    if document == NETWORKS_AND_RECIPES:
+        assert (workspace / "runs" / "mynet.build-none-s0" / "metrics.json").is_file()
+    if document.stem == "formats":
+        assert (workspace / "models" / "second-none-s0.onnx").is_file()
+
+
+@pytest.mark.usefixtures("isolated_environment")
+@pytest.mark.parametrize("command", [*COMMANDS, *DATA_COMMANDS])
+def test_help_shows_an_example_that_the_command_understands(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = run_cli([*command.split(), "--help"])
+    assert shown.code == 0
+    (example,) = re.findall(r"Example: cifar (.*)", shown.out)
     assert example.startswith(command)
     if command == "train":
-        return  # run by the test above
-    answer = run(*shlex.split(example))
-    assert "Usage:" not in answer.stderr, answer.stderr  # understood; what it names is not there
-    assert "Traceback" not in answer.stderr
+        return  # run by the tests above
+    output = run_cli(shlex.split(example))
+    assert "Usage:" not in output.err, output.err  # understood; the files that it names do not exist here
+
+
+def test_every_command_is_listed_in_the_readme() -> None:
+    listed = re.findall(r"^\| `cifar (\w+)", README.read_text(), flags=re.MULTILINE)
+    assert sorted(listed) == sorted([*COMMANDS, "data"])
+    (subcommands,) = re.findall(r"^\| `cifar data (.*) \| ", README.read_text(), flags=re.MULTILINE)
+    assert [f"data {name}" for name in re.findall(r"\w+", subcommands)] == DATA_COMMANDS
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().split()) <= MAX_WORDS
+
+
+def test_the_readme_has_pictures_that_are_there() -> None:
+    pictures = re.findall(r"^!\[.+\]\((.+)\)$", README.read_text(), flags=re.MULTILINE)
+    assert 1 <= len(pictures) <= 2
+    assert README.read_text().index(pictures[0]) < README.read_text().index("\n## ")
+
+
+def test_the_figure_of_accuracy_over_latency_is_drawn_from_the_committed_results() -> None:
+    drawn = draw_figures.points(draw_figures.single_image_rows(draw_figures.RESULTS))
+    assert len(drawn) == len(draw_figures.COLORS) * len(draw_figures.MARKERS)
+    with Image.open(draw_figures.ACCURACY_LATENCY) as picture:
+        assert picture.info["points"] == draw_figures.digest(drawn)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_documents_use_the_words_of_the_field(document: Path) -> None:
+    lines = document.read_text().splitlines()
+    assert [line for line in lines if re.search(rf"\b({OLD_WORDS})\b", line, flags=re.IGNORECASE)] == []
 
 
 def test_the_table_of_networks_is_the_code() -> None:
+    text = NETWORKS_AND_RECIPES.read_text()
     for name, network in networks.NETWORKS.items():
-        (row,) = re.findall(rf"^\| `{name}` \| (.*) \|$", README, flags=re.MULTILINE)
+        (row,) = re.findall(rf"^\| `{name}` \| (.*) \|$", text, flags=re.MULTILINE)
         filters, parameters, batch, epochs, _ = (cell.strip() for cell in row.split("|"))
         assert filters == ", ".join(map(str, network.filters))
         assert parameters == f"{networks.count_parameters(name):,}"
@@ -99,20 +205,38 @@ def test_the_table_of_networks_is_the_code() -> None:
 
 
 def test_every_policy_profile_and_format_is_documented() -> None:
-    for name in POLICIES:
-        assert f"`{name}`" in README, name
-    for name in PROFILES:
-        assert f"{name}" in README, name
+    text = NETWORKS_AND_RECIPES.read_text()
+    for name in (*POLICIES, *PROFILES):
+        assert f"| `{name}`" in text, name
     contract = (ROOT / "exports" / "README.md").read_text()
+    choice = (ROOT / "docs" / "formats.md").read_text()
     for name in FORMATS:
         assert f"`{name}`" in contract
+        assert f"`{name}`" in choice
 
 
-def test_links_lead_somewhere() -> None:
-    for document in (*ROOT.glob("*.md"), *ROOT.glob("exports/*.md")):
-        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
-            if "://" not in target:
-                assert (document.parent / target).exists(), (document.name, target)
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub names them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if "://" in link:
+            continue
+        target, _, anchor = link.partition("#")
+        path = document.parent / target if target else document
+        assert path.exists(), link
+        assert not anchor or anchor in anchors(path), link
+
+
+def test_every_document_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    for document in DOCS:
+        assert document.name == "README.md" or f"({document.name})" in index, document.name
+        assert document.name == "README.md" or f"(docs/{document.name})" in README.read_text(), document.name
 
 
 def test_the_version_is_the_same_everywhere() -> None:
@@ -122,17 +246,21 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_every_dependency_is_explained_and_pinned() -> None:
+def test_every_module_and_dependency_is_explained() -> None:
+    explained = (ROOT / "CONTRIBUTING.md").read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [entry for entries in project["optional-dependencies"].values() for entry in entries]
-    entries = project["dependencies"] + extras
-    wanted = {re.split(r"[><=\[]", entry)[0] for entry in entries} - {project["name"]}
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
-    explained = (ROOT / "CONTRIBUTING.md").read_text()
-    for name in wanted:
+    dependencies = {re.split(r"[><=\[]", entry)[0] for entry in project["dependencies"] + extras} - {project["name"]}
+    pinned = set()
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        pinned.add(line.split("==")[0].lower().replace("_", "-"))
+    for name in dependencies:
         assert name in pinned, name
         assert re.search(rf"\b{name}\b", explained), name
+    modules = [f"{path.name}/" for path in (ROOT / "cifar").iterdir() if (path / "__init__.py").exists()]
+    modules += [path.name for path in (ROOT / "cifar").glob("[!_]*.py")]
+    for name in modules:
+        assert f"| `{name}` |" in explained, name
 
 
 def test_constraints_name_versions_and_no_index() -> None:
