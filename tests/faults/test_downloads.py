@@ -147,7 +147,7 @@ def replies(chance: random.Random) -> dict[str, Reply]:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "READ_TIMEOUT", TIMEOUT)
-    monkeypatch.setattr(download, "MOST", len(tar()))
+    monkeypatch.setattr(download, "ARCHIVE_BYTES", len(tar()))
 
 
 def fetched(site: Site, reply: Reply) -> tuple[str, float]:
@@ -192,7 +192,7 @@ def test_a_bad_server_gives_a_verified_file_or_a_refusal_in_time(
 
 def test_a_slow_server_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slower than the timeout altogether, and never too slow within it."""
-    monkeypatch.setattr(download, "LEAST", 2000)
+    monkeypatch.setattr(download, "MIN_BYTES", 2000)
     publish(monkeypatch, tar())
     pieces = 12
 

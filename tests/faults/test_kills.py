@@ -222,7 +222,7 @@ def test_a_download_that_was_killed_leaves_nothing_that_passes_for_the_archive(
         time.sleep(draw.uniform(0, 1.8))
         kill(process)
         assert not list(tmp_path.glob(f"cache/*/{archive.ARCHIVE}")), f"seed {SEED}"
-        assert len(list(tmp_path.glob("cache/*/.incoming-*"))) == 1, "kills pile up"
+        assert len(list(tmp_path.glob("cache/*/.*.part"))) == 1, "kills pile up"
         tally("killed while downloading")
     site.pause = 0.0
     process = fetch(tmp_path, site)
