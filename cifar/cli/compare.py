@@ -37,8 +37,9 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say of every row whether it regressed, improved, is unchanged, or whether that cannot be told.
+    """Compare two benchmark results, or two revisions measured here.
 
+    Every row regressed, improved, is unchanged or is inconclusive.
     Exit code 0: no regression; 1: a regression, with --strict also what cannot be told; 2: not a result of ours.
 
     Example: cifar compare base.json head.json --markdown verdicts.md

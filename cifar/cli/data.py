@@ -15,7 +15,7 @@ app = typer.Typer(help="Find, fetch and check CIFAR-10.", no_args_is_help=True, 
 
 @app.command()
 def info(as_json: Json = False) -> None:
-    """Say where CIFAR-10 is looked for and what is there.
+    """Show where CIFAR-10 is looked for and what is there.
 
     Example: cifar data info
     """
@@ -41,7 +41,9 @@ def info(as_json: Json = False) -> None:
 
 @app.command()
 def fetch(as_json: Json = False) -> None:
-    """Download CIFAR-10 into the cache; nothing is kept unless its SHA-256 is the published one.
+    """Download CIFAR-10 into the cache.
+
+    Nothing is kept unless its SHA-256 is the published one.
 
     Example: cifar data fetch
     """
@@ -61,7 +63,9 @@ def verify(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Read every image and label of a copy, check shapes, counts and labels, and compare with the published digests.
+    """Check every image and label of a copy of CIFAR-10.
+
+    Shapes, counts and labels are checked, and the digests are compared with the published ones.
 
     Example: cifar data verify data
     """

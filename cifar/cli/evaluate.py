@@ -44,7 +44,9 @@ def evaluate(
     threads: RuntimeThreads = None,
     as_json: Json = False,
 ) -> None:
-    """Score a run's model.keras, or any .onnx, .tflite or SavedModel of ten classes, on the whole test set.
+    """Score a run or a model file on the whole test set.
+
+    A model file is any .onnx, .tflite or SavedModel with ten classes.
 
     Example: cifar evaluate model.onnx --input-range 0..1
     """

@@ -36,8 +36,9 @@ def export(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Export a run's model; each file is checked in its own runtime on the whole test set, then moved into place.
+    """Export a run's model, each file checked in its own runtime.
 
+    The check runs on the whole test set, before the file is moved into place.
     A float32 file must be numerically equivalent to the Keras model; a float16 or int8 file may lose little accuracy.
 
     Example: cifar export runs/first-none-s0 --format onnx,onnx-int8 --to models

@@ -12,6 +12,7 @@ import typer
 
 from cifar.errors import UsageError, one_of
 from cifar.formats import FORMATS
+from cifar.metrics.classification import PICKS
 from cifar.networks.catalog import NETWORKS, check_name
 from cifar.recipes import MAX_THREADS, POLICIES, PROFILES
 
@@ -216,6 +217,10 @@ Formats = Annotated[
         or_all=True,
         help=f"{', '.join(FORMATS)}, or all; {SEVERAL}.",
     ),
+]
+Pick = Annotated[
+    str,
+    one_name("rule for --pick", PICKS, "--pick", help=f"Which misclassified pictures to show: {', '.join(PICKS)}."),
 ]
 Threads = Annotated[
     int,

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from cifar.cli.options import DataDir, Json
+from cifar.cli.options import DataDir, Json, Pick
 from cifar.cli.output import note, stderr, stdout, write_json
-from cifar.errors import NotFoundError, UsageError, one_of
+from cifar.errors import NotFoundError, UsageError
 
 HISTORY = Path("bench", "history")  # of this project: a result per release
 
@@ -19,9 +19,7 @@ def report(
             help="A folder of runs, or one run; with --trend of results, one per release.", metavar="RUNS"
         ),
     ] = None,
-    pick: Annotated[
-        str, typer.Option(help="Which misclassified pictures: confident, surprising, close or first.")
-    ] = "confident",
+    pick: Pick = "confident",
     trend: Annotated[
         bool, typer.Option("--trend", help="Accuracy, size, latency and throughput over releases instead.")
     ] = False,
@@ -31,7 +29,9 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Accuracies, augmentation gain, claims, figures and misclassified pictures of finished runs.
+    """Show accuracies, augmentation gains and claims of finished runs.
+
+    Figures are drawn, and misclassified pictures are shown.
 
     Example: cifar report runs --pick surprising
     """
@@ -71,12 +71,10 @@ def _report_trend(folder: Path, as_json: bool) -> None:
 def _report_runs(folder: Path, pick: str, data_dir: Path | None, markdown: Path | None, as_json: bool) -> None:
     from cifar.analysis import summary
     from cifar.data import dataset
-    from cifar.metrics.classification import PICKS
     from cifar.report import figures, table, tables, terminal
     from cifar.runs.run import runs_in
     from cifar.system import files
 
-    one_of("rule for --pick", pick, PICKS)
     found = runs_in(folder)
     whole = summary.summarise(found)
     if not whole.results:

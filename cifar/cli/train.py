@@ -59,9 +59,9 @@ def train(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train networks with and without augmentation; then evaluate, export and report.
+    """Train networks, then evaluate, export and report them.
 
-    The same command resumes what was interrupted and keeps finished runs. KERAS_BACKEND=jax trains on JAX.
+    Each network is trained with and without augmentation. The same command resumes what was interrupted and keeps finished runs. KERAS_BACKEND=jax trains on JAX.
 
     Example: cifar train --network first --augment none,shift-flip --seed 0-2
     """
