@@ -12,7 +12,7 @@ from typing import NoReturn
 import typer
 
 from cifar import __version__
-from cifar.cli import compare, data, evaluate, export, networks, report, runs, train, verify
+from cifar.cli import compare, data, evaluate, export, networks, predict, report, runs, train, verify
 from cifar.cli.output import stderr
 from cifar.errors import CifarError, StorageError, UsageError, printable
 
@@ -33,6 +33,7 @@ app.command()(train.train)
 app.command()(report.report)
 app.command()(runs.runs)
 app.command()(evaluate.evaluate)
+app.command()(predict.predict)
 app.command()(export.export)
 app.command()(compare.compare)
 app.command()(verify.verify)

@@ -157,6 +157,7 @@ def _complete_last(incomplete: str, names: Collection[str]) -> list[str]:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
+Details = Annotated[bool, typer.Option("--details", help="Print every table, not only the overview.")]
 DataDir = Annotated[
     Path | None,
     typer.Option(

@@ -26,7 +26,7 @@ def predict(
     ],
     pictures: Annotated[
         list[Path],
-        typer.Argument(help="Pictures of any size.", metavar="PICTURE...", show_default=False),
+        typer.Argument(help="Pictures of any size.", metavar="PICTURE", show_default=False),
     ],
     top: Annotated[int, typer.Option(min=1, max=MAX_TOP, help="How many classes are shown.", metavar="N")] = 3,
     input_range: InputRange = None,
@@ -37,9 +37,10 @@ def predict(
     threads: RuntimeThreads = None,
     as_json: Json = False,
 ) -> None:
-    """Classify pictures with a model file, ours or any other of ten classes, and print the most probable classes.
+    """Print the most probable classes of pictures.
 
-    Pictures are cropped to the middle square and scaled to 32x32; the output says how each was changed.
+    The model is a file of ours, or any .onnx, .tflite or SavedModel with ten classes. Pictures are cropped to the
+    middle square and scaled to 32x32; the output says how each was changed.
 
     Example: cifar predict exports/first-shift-flip-s0.onnx picture.png
     """

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar.cli import interrupt
-from cifar.cli.options import DataDir, Json, Networks, Policies, Profile, Seeds, Threads, one_name
+from cifar.cli.options import DataDir, Details, Json, Networks, Policies, Profile, Seeds, Threads, one_name
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import BusyError, CifarError, UsageError
+from cifar.formats import FLOAT32_FORMATS
 from cifar.networks.catalog import NETWORKS
 from cifar.recipes import MAX_EPOCHS
 
@@ -57,11 +58,13 @@ def train(
     threads: Threads = 2,
     device: Device = "cpu",
     quiet: Quiet = False,
+    details: Details = False,
     as_json: Json = False,
 ) -> None:
     """Train networks, then evaluate, export and report them.
 
-    Each network is trained with and without augmentation. The same command resumes what was interrupted and keeps finished runs. KERAS_BACKEND=jax trains on JAX.
+    Each network is trained with and without augmentation. The same command resumes what was interrupted and keeps
+    finished runs. KERAS_BACKEND=jax trains on JAX.
 
     Example: cifar train --network first --augment none,shift-flip --seed 0-2
     """
@@ -86,7 +89,7 @@ def train(
         )
         results = _train(grid, loaded, runs, device, quiet)
         export_error = _export(results, loaded, threads)
-        _report(results, loaded, runs, as_json)
+        _report(results, loaded, runs, details, as_json)
     _raise_for(results, export_error)
 
 
@@ -118,34 +121,32 @@ def _train(
 def _export(results: "Sequence[RecipeResult]", data: "Dataset", threads: int) -> CifarError | None:
     """Export the finished runs that lack a format; return the error of a failed parity check, to report first."""
     from cifar import export
+    from cifar.report import progress
 
-    finished = []
+    runs = []
     for result in results:
-        if result.run and result.run.finished:
-            finished.append(result.run)
+        if result.run and result.run.finished and export.lacks_exports(result.run):
+            runs.append(result.run)
+    files = len(runs) * len(FLOAT32_FORMATS)
     try:
-        with stderr.status("Exporting, and checking every file in its own runtime"):
-            export.export_missing(finished, data, threads)
+        with progress.steps(stderr, "Exporting and checking", 2 * files) as advance:
+            export.export_missing(runs, data, threads, advance)
     except export.ParityError as error:
         return error
     return None
 
 
-def _report(results: "Sequence[RecipeResult]", data: "Dataset", runs: Path, as_json: bool) -> None:
+def _report(results: "Sequence[RecipeResult]", data: "Dataset", runs: Path, details: bool, as_json: bool) -> None:
     """Draw the figures; print the report, or the results as JSON."""
     from cifar.report import figures, terminal
 
     summary = _summarise(results, runs)
     images = {data.sha256: data.x_test}
-    with stderr.status("Drawing figures"):
-        drawn = figures.draw_all(summary, runs / "figures", PICK, images)
+    drawn = figures.draw_all(summary, runs / "figures", PICK, images, console=stderr)
     if as_json:
         write_json({"runs": [result.facts() for result in results]})
     elif summary.results:
-        terminal.show(stdout, summary, PICK, images)
-        note(f"{len(drawn)} figures in {runs / 'figures'} and in each run folder.")
-        note(f"Models in three formats in the folder exports of each run: {summary.results[0].run.path / 'exports'}.")
-        note(f"`cifar report {runs}` shows this again.")
+        terminal.show(stdout, summary, runs, PICK, images, drawn, details)
 
 
 def _summarise(results: "Sequence[RecipeResult]", runs: Path) -> "Summary":
