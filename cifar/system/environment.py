@@ -232,7 +232,7 @@ def commit() -> str | None:
         ).stdout.strip()
 
     try:
-        if Path(git("rev-parse", "--show-toplevel")) != Path(__file__).parent.parent.resolve():
+        if Path(git("rev-parse", "--show-toplevel")) != Path(__file__).parents[2].resolve():
             return None  # installed inside somebody else's checkout
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
