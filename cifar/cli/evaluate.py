@@ -92,7 +92,7 @@ def warn_of_program(path: Path, format_name: str, entry: "ManifestEntry | None")
 def _evaluate_run(path: Path, data_dir: Path | None) -> Evaluation:
     from cifar import networks
     from cifar.metrics import classification
-    from cifar.report import progress, tables
+    from cifar.report import captions, progress
     from cifar.runs.loading import load_data, load_keras
     from cifar.runs.run import Run
     from cifar.system import environment
@@ -119,7 +119,7 @@ def _evaluate_run(path: Path, data_dir: Path | None) -> Evaluation:
         "recorded_accuracy": metrics.accuracy,
         "probabilities_sha256": classification.sha256(probabilities),
     }
-    caption = tables.data_caption(metrics.dataset, metrics.official, metrics.data_sha256, metrics.n_test)
+    caption = captions.caption_of(metrics)
     return Evaluation(facts, scores, data, caption)
 
 
@@ -167,9 +167,9 @@ def _evaluate_file(
 
 
 def _file_caption(data: "Dataset", entry: "ManifestEntry | None") -> str:
-    from cifar.report import tables
+    from cifar.report import captions
 
-    data_text = tables.data_caption(data.name, data.official, data.sha256, len(data.x_test))
+    data_text = captions.data_caption(data.name, data.official, data.sha256, len(data.x_test))
     if entry is None:
         return f"{data_text} The file is in no manifest: its checksum was not verified."
     return f"{data_text} The file's SHA-256 is the manifest's."

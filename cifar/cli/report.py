@@ -1,101 +1,121 @@
 """`cifar report`: accuracies, augmentation gain, figures and claims of finished runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifar.cli.options import DataDir, Json, Pick
+from cifar.cli.options import DataDir, Details, Json, Pick
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import NotFoundError, UsageError
 
-HISTORY = Path("bench", "history")  # of this project: a result per release
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cifar.analysis.summary import Summary
+
+RUNS = Path("runs")
+HISTORY = Path("bench", "history")  # a benchmark result per release of this project
+TREND_FORMAT_VERSION = 1
 
 
 def report(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            help="A folder of runs, or one run; with --trend of results, one per release.", metavar="RUNS"
+            help="A folder of runs, or one run; with --trend, a folder of benchmark results, one per release.",
+            metavar="RUNS",
         ),
     ] = None,
+    details: Details = False,
     pick: Pick = "confident",
     trend: Annotated[
-        bool, typer.Option("--trend", help="Accuracy, size, latency and throughput over releases instead.")
+        bool, typer.Option("--trend", help="Show accuracy, size, latency and throughput over releases instead.")
     ] = False,
     data_dir: DataDir = None,
     markdown: Annotated[
-        Path | None, typer.Option(help="Write the tables there, too, as Markdown.", metavar="FILE")
+        Path | None, typer.Option(help="Write all tables to this file, as Markdown.", metavar="FILE")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Show accuracies, augmentation gains and claims of finished runs.
 
-    Figures are drawn, and misclassified pictures are shown.
+    Figures are drawn into the folder.
 
-    Example: cifar report runs --pick surprising
+    Example: cifar report runs --details --pick surprising
     """
-    if trend and markdown:
-        raise UsageError("--markdown is of a report of runs; --trend writes none.")
-    if trend:
-        _report_trend(folder or HISTORY, as_json)
+    if not trend:
+        _report_runs(folder or RUNS, pick, data_dir, markdown, details, as_json)
+    elif markdown or details:
+        raise UsageError("--markdown and --details go with a report of runs, not with --trend.")
     else:
-        _report_runs(folder or Path("runs"), pick, data_dir, markdown, as_json)
+        _report_trend(folder or HISTORY, as_json)
 
 
 def _report_trend(folder: Path, as_json: bool) -> None:
     from cifar.report import trend
+    from cifar.report.table import render
 
-    found = trend.read(folder)
+    releases = trend.read(folder)
     picture = folder / "figures" / "trend.png"
-    with stderr.status("Drawing"):
-        trend.draw(found, picture)
+    with stderr.status("Drawing the trend"):
+        trend.draw(releases, picture)
     if as_json:
-        write_json(
-            {
-                "format_version": 1,
-                "releases": found.releases,
-                "machines": found.machines,
-                "series": found.series,
-                "figures": [str(picture)],
-            }
-        )
+        facts = {
+            "format_version": TREND_FORMAT_VERSION,
+            "releases": releases.releases,
+            "machines": releases.machines,
+            "series": releases.series,
+            "figures": [str(picture)],
+        }
+        write_json(facts)
         return
-    for made in trend.tables(found):
-        stdout.print(made, "")
-    for text in trend.notes(found):
-        stdout.print(text, highlight=False, markup=False)
-    note(f"Drawn: {picture}")
+    for table in trend.tables(releases):
+        stdout.print(render(table), "")
+    for line in trend.notes(releases):
+        stdout.print(line, highlight=False, markup=False)
+    note(f"Figure: {picture}")
 
 
-def _report_runs(folder: Path, pick: str, data_dir: Path | None, markdown: Path | None, as_json: bool) -> None:
-    from cifar.analysis import summary
-    from cifar.data import dataset
-    from cifar.report import figures, table, tables, terminal
+def _report_runs(
+    folder: Path, pick: str, data_dir: Path | None, markdown: Path | None, details: bool, as_json: bool
+) -> None:
+    from cifar.analysis.summary import summarise
+    from cifar.report import figures, tables, terminal
+    from cifar.report import table as table_module
     from cifar.runs.run import runs_in
     from cifar.system import files
 
-    found = runs_in(folder)
-    whole = summary.summarise(found)
-    if not whole.results:
-        raise UsageError(f"{folder}: none of its {len(found)} runs is finished.")
+    runs = runs_in(folder)
+    with stderr.status("Reading runs"):
+        summary = summarise(runs)
+    if not summary.results:
+        raise UsageError(f"{folder}: none of its {len(runs)} runs is finished.")
+    images = _test_images(summary, data_dir)
+    is_one_run = runs[0].path == folder
+    drawn = figures.draw_all(summary, folder / "figures", pick, images, networks=not is_one_run, console=stderr)
+    if markdown:
+        files.write(markdown, table_module.markdown(tables.markdown_tables(summary, pick)))
+    if as_json:
+        write_json({**summary.facts(pick), "figures": list(map(str, drawn))})
+        return
+    terminal.show(stdout, summary, folder, pick, images, drawn, details)
+
+
+def _test_images(summary: "Summary", data_dir: Path | None) -> "dict[str, NDArray[np.uint8]]":
+    """Return the test images of the runs, by data digest; a note says of which runs they are missing, and why."""
+    from cifar.data import dataset
+
     images = {}
-    for name in {result.run.recipe.dataset for result in whole.results}:
+    for name in {result.run.recipe.dataset for result in summary.results}:
         try:
             data = dataset.by_name(name, data_dir, note, download=False)
         except NotFoundError as error:
             note(f"No pictures, only their indices: {error}")
         else:
             images[data.sha256] = data.x_test
-    for stranger in [it.run.path for it in whole.results if images and it.pictures(images) is None]:
-        note(f"No pictures of {stranger}, only their indices: it was trained on other data than is here.")
-    alone = found[0].path == folder
-    with stderr.status("Drawing"):
-        drawn = figures.draw_all(whole, folder / "figures", pick, images, networks=not alone)
-    if markdown:
-        files.write(markdown, table.markdown(tables.sections(whole, pick)))
-    if as_json:
-        write_json({**whole.facts(pick), "figures": [str(path) for path in drawn]})
-        return
-    terminal.show(stdout, whole, pick, images)
-    note(f"{len(drawn)} figures, the first: {drawn[0]}")
+    for result in summary.results:
+        if images and result.test_images(images) is None:
+            note(f"No pictures of {result.run.path}, only their indices: it was trained on data that are not here.")
+    return images

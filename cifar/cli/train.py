@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar.cli import interrupt
-from cifar.cli.options import DataDir, Details, Json, Networks, Policies, Profile, Seeds, Threads, one_name
+from cifar.cli.listed import one_name
+from cifar.cli.options import DataDir, Details, Json, Networks, Policies, Profile, Seeds, Threads
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import BusyError, CifarError, UsageError
 from cifar.formats import FLOAT32_FORMATS

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar.cli.options import DataDir, Json, name_list
+from cifar.cli.listed import name_list
+from cifar.cli.options import DataDir, Json
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import CifarError, UsageError
 

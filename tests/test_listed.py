@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar.cli import options
-from cifar.cli.options import MAX_SEED, MAX_SEEDS, merge_seeds, parse_seeds, split_names
+from cifar.cli import listed
+from cifar.cli.listed import MAX_SEED, MAX_SEEDS, merge_seeds, parse_seeds, split_names
 from cifar.errors import UsageError, one_of
 from cifar.formats import FORMATS
 from cifar.networks import check_name
@@ -104,16 +104,16 @@ def callback(info: Any, values: Sequence[str] | str | None) -> Any:
 
 
 def test_all_means_every_name() -> None:
-    formats = options.name_list("format", FORMATS, "--format", or_all=True)
+    formats = listed.name_list("format", FORMATS, "--format", or_all=True)
     assert callback(formats, ["onnx,all"]) == [*FORMATS]
     assert callback(formats, ["onnx"]) == ["onnx"]
     assert callback(formats, None) is None
-    policies = options.name_list("policy", ["none", "all"], "--augment")
+    policies = listed.name_list("policy", ["none", "all"], "--augment")
     assert callback(policies, ["all"]) == ["all"]
 
 
 def test_one_name_takes_no_list() -> None:
-    device = options.one_name("device", ["cpu", "gpu"], "--device")
+    device = listed.one_name("device", ["cpu", "gpu"], "--device")
     assert callback(device, "gpu") == "gpu"
     assert callback(device, None) is None
     with pytest.raises(UsageError, match="no device 'cpu,gpu'"):
@@ -130,5 +130,5 @@ def test_one_name_takes_no_list() -> None:
     ],
 )
 def test_the_last_name_of_a_list_is_completed(incomplete: str, completions: list[str]) -> None:
-    formats = options.name_list("format", FORMATS, "--format", or_all=True)
+    formats = listed.name_list("format", FORMATS, "--format", or_all=True)
     assert formats.autocompletion(incomplete) == completions
