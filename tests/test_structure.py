@@ -1,110 +1,140 @@
-"""The imports of cifar/ go downwards only."""
+"""The layout of the package: imports go downwards only, and nothing heavy is imported before it is needed."""
 
 import ast
+import graphlib
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-# Each room may import rooms that stand further down, and no other. Rooms on one line do not know each other.
-STOREYS = [
-    ["cifar.__main__"],
-    ["cifar.cli"],
-    ["cifar.verify"],
-    ["cifar.training.sweep"],
-    ["cifar.export", "cifar.inference.scoring"],
-    ["cifar.report"],
-    ["cifar.formats.manifest"],
-    ["cifar.compare.revisions"],
-    ["cifar.compare"],
-    ["cifar.compare.results"],
-    ["cifar.formats", "cifar.training.loop"],
-    ["cifar.training.backends"],
-    ["cifar.training.checkpoint"],
-    ["cifar.runs.run"],
-    [
-        "cifar.data.augmentation",
-        "cifar.metrics.classification",
-        "cifar.data.dataset",
-        "cifar.networks",
-        "cifar.training.step",
-    ],
-    ["cifar.data.download"],
-    ["cifar.runs.schemas"],
-    ["cifar.recipes"],
-    [
-        "cifar.data.archive",
-        "cifar.system.environment",
-        "cifar.system.files",
-        "cifar.metrics.statistics",
-        "cifar.data.synthetic",
-    ],
-    ["cifar.system.child_process", "cifar.system.hardware", "cifar.data.pickles"],
-    ["cifar.errors"],
-    ["cifar"],
+MAX_TOP_MODULES = 20
+# From top to bottom: a module may import those below it and those of its own layer's package.
+LAYERS = [
+    "cifar.__main__",
+    "cifar.cli",
+    "cifar.benchmark",
+    "cifar.report",
+    "cifar.compare",
+    "cifar.analysis",
+    "cifar.verify",
+    "cifar.export",
+    "cifar.inference",
+    "cifar.formats",
+    "cifar.training",
+    "cifar.runs",
+    "cifar.data",
+    "cifar.networks",
+    "cifar.metrics",
+    "cifar.recipes",
+    "cifar.system",
+    "cifar.errors",
+    "cifar",
 ]
 
 
-def room(module: str) -> str:
+def module_name(path: Path) -> str:
+    """cifar/cli/train.py -> cifar.cli.train, cifar/cli/__init__.py -> cifar.cli."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def layer(module: str) -> str:
     """cifar.cli.train -> cifar.cli."""
     return ".".join(module.split(".")[:2])
 
 
-def imports(path: Path) -> set[str]:
-    """The rooms of this package that a file imports."""
-    found = set()
+PATHS = {module_name(path): path for path in sorted((ROOT / "cifar").rglob("*.py"))}
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Every name that a file imports, at its top or inside a function: `from a import b` is `a.b`."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "cifar":
-            found |= {f"cifar.{alias.name}" for alias in node.names if alias.name != "__version__"} or {"cifar"}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return {room(name) for name in found if name.split(".")[0] == "cifar"}
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-FILES = sorted((ROOT / "cifar").rglob("*.py"))
+def imported_modules(path: Path) -> set[str]:
+    """The modules of the package that a file imports."""
+    modules = set()
+    for name in imported_names(path):
+        if name.split(".")[0] == "cifar":
+            modules.add(name if name in PATHS else name.rpartition(".")[0])
+    return modules
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_downwards(path: Path) -> None:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    mine = room(".".join(part for part in parts if part != "__init__"))
-    level = {name: index for index, names in enumerate(STOREYS) for name in names}
-    for other in imports(path) - {mine}:
-        assert level[other] > level[mine], f"{mine} imports {other}"
+def test_the_top_of_the_package_is_small_and_every_module_of_it_has_a_layer() -> None:
+    top = {layer(module) for module in PATHS}
+    assert len(top) <= MAX_TOP_MODULES
+    assert top == set(LAYERS)
 
 
-LOOK = """
-import sys
-from cifar.cli import main
-try:
-    main()
-finally:
-    print(sorted({"tensorflow", "keras", "matplotlib"} & set(sys.modules)), file=sys.stderr)
-"""
+@pytest.mark.parametrize("module", PATHS)
+def test_imports_go_downwards(module: str) -> None:
+    own = layer(module)
+    for imported in imported_modules(PATHS[module]):
+        other = layer(imported)
+        assert other == own or LAYERS.index(other) > LAYERS.index(own), f"{module} imports {imported}"
+
+
+def test_there_are_no_import_cycles() -> None:
+    graph = {module: imported_modules(path) - {module} for module, path in PATHS.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the modules
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--help", "--version", "train --help", "report --help", "data info", "train --network frist"]
+    ("folder", "forbidden"), [("cifar", {"bench", "tests", "conftest", "helpers"}), ("bench", {"tests", "helpers"})]
 )
-def test_help_and_refusals_import_nothing_heavy(arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-c", LOOK, *arguments.split()], capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1].endswith("[]"), done.stderr
+def test_the_package_imports_neither_benchmarks_nor_tests(folder: str, forbidden: set[str]) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        roots = {name.split(".")[0] for name in imported_names(path)}
+        assert not roots & forbidden, path
+
+
+# Command lines that need neither a framework nor figures, run in one new process, as is the help of every command.
+LIGHT = [
+    "--help", "-h", "--version", "train --help", "data -h", "data info", "--show-completion bash",
+    "train --network frist", "train --seed 9-0", "export absent --format onxn", "evaluate absent", "networks frist",
+    "verify absent --check export", "report absent",
+]  # fmt: skip
+RUN_LIGHT = """
+import contextlib, io, json, sys
+from cifar.cli import app, main
+heavy = {"tensorflow", "keras", "jax", "matplotlib"}
+imported = {}
+for line in [*sys.argv[1:], *(f"{command.callback.__name__} -h" for command in app.registered_commands)]:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.suppress(SystemExit):
+            main(line.split())
+    imported[line] = sorted(heavy & set(sys.modules))
+print(json.dumps(imported))
+"""
+
+
+def test_help_and_refusals_import_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", RUN_LIGHT, *LIGHT], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    imported = json.loads(done.stdout)
+    assert imported.keys() > {*LIGHT, "report -h", "networks -h"}
+    assert not any(imported.values()), imported
 
 
 MEASURED = """
 import sys
 import cifar.benchmark.worker
 from cifar.formats import FORMATS
-rooms = [each.module for each in FORMATS.values()]
+modules = [each.module for each in FORMATS.values()]
 print(sorted({"tensorflow", "keras", "jax", "onnx", "pydantic", "rich", "matplotlib"} & set(sys.modules)))
 """
 
 
-def test_a_process_that_is_measured_carries_nothing_that_its_runtime_does_not_need() -> None:
-    """Each of these would be in the time to the first answer, and in the memory, of every format."""
+def test_a_measured_process_imports_nothing_that_its_runtime_does_not_need() -> None:
+    """Each of these would be part of every format's cold start and memory."""
     done = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "[]\n", done.stderr
