@@ -1,4 +1,4 @@
-"""The errors a user can cause or meet, each with the exit code that README.md documents."""
+"""The errors that users can cause or meet, each with its exit code (see README.md), and text for error messages."""
 
 import difflib
 from collections.abc import Collection
@@ -6,25 +6,25 @@ from pathlib import Path
 
 
 class CifarError(Exception):
-    """One clear sentence for the user. Exit code 1: the work was done and its result is bad."""
+    """An error whose message is a sentence for the user. Exit code 1: the work was done and its result is bad."""
 
     exit_code = 1
 
 
 class UsageError(CifarError):
-    """The request cannot be met as asked: an unknown name, a folder that is not a run. Exit code 2."""
+    """The request is invalid: an unknown name, a folder that is not a run. Exit code 2."""
 
     exit_code = 2
 
 
 class DataError(CifarError):
-    """The data set is missing, damaged or not what it says it is. Exit code 3."""
+    """The data set is missing, damaged or mislabelled. Exit code 3."""
 
     exit_code = 3
 
 
 class NotFoundError(DataError):
-    """No copy of cifar10 was named, none is cached, none could be fetched."""
+    """No copy of cifar10 is named or cached, and none can be downloaded."""
 
 
 class StorageError(CifarError):
@@ -39,35 +39,52 @@ class StorageError(CifarError):
 
 
 class BusyError(CifarError):
-    """Another process holds the run. Exit code 5."""
+    """Another process has locked the run. Exit code 5."""
 
     exit_code = 5
 
 
 def printable(text: str, limit: int = 2000) -> str:
-    """A text that may come from a hostile file as one line: control characters are `?`, and it ends at `limit`."""
-    line = "".join(letter if letter.isprintable() else "?" for letter in text[:limit])
-    return line if len(text) <= limit else f"{line}…"
+    """Untrusted text as one line: control characters become `?`, and it is cut off after `limit` characters."""
+    line = ""
+    for character in text[:limit]:
+        line += character if character.isprintable() else "?"
+    if len(text) > limit:
+        line += "…"
+    return line
 
 
-def last_line(text: str, nothing: str = "no message") -> str:
-    """The last line of what a program said, where it tends to give its reason; `nothing` if it said nothing."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), nothing)
+def last_line(text: str, default: str = "no message") -> str:
+    """The last line of a program's output that is not blank, where errors are usually explained; else `default`."""
+    lines = text.strip().splitlines()
+    if not lines:
+        return default
+    return lines[-1].strip()
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; the name of its type if it has none."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The first line of an error's message that is not blank; the name of its type if there is none."""
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    return lines[0].strip()
 
 
 def one_of(what: str, value: str, valid: Collection[str], also: str = "") -> str:
     """Return `value` if it is one of `valid`.
 
+    Args:
+        what: the kind of thing that it names, for the message.
+        value: the name.
+        valid: all names.
+        also: what else would be valid, at the end of the message.
+
     Raises:
-        UsageError: it is not; the message names the nearest valid one and lists them all.
+        UsageError: it is not; the message suggests the nearest valid name and lists them all.
     """
     if value in valid:
         return value
-    near = difflib.get_close_matches(value, valid, n=1, cutoff=0.5)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    hint = ""
+    for nearest in difflib.get_close_matches(value, valid, n=1, cutoff=0.5):
+        hint = f" Did you mean '{nearest}'?"
     raise UsageError(f"There is no {what} '{value}'.{hint} Valid: {', '.join(valid)}{also}.")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from archives import (
+from helpers.archives import (
     LAUGHS,
     LAYOUTS,
     NAMES,
@@ -83,7 +83,7 @@ def refused_batch(content: bytes) -> tuple[str, str]:
 APART = """
 import resource, sys
 from pathlib import Path
-from cifar import archive
+from cifar.data import archive
 from cifar.errors import DataError
 
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))

@@ -1,4 +1,4 @@
-"""`cifar compare`: verdicts on two results of the benchmarks, or on two revisions measured here in turn."""
+"""`cifar compare`: verdicts on two benchmark results, or on two revisions measured here in turn."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,17 +15,15 @@ if TYPE_CHECKING:
 
 
 def compare(
-    base: Annotated[
-        str, typer.Argument(help="A result of the benchmarks; with --revisions a revision.", metavar="BASE")
-    ],
-    head: Annotated[str, typer.Argument(help="The same, to be judged.", metavar="HEAD")],
+    base: Annotated[str, typer.Argument(help="A benchmark result; with --revisions a revision.", metavar="BASE")],
+    head: Annotated[str, typer.Argument(help="The result or revision to compare with it.", metavar="HEAD")],
     limits: Annotated[
         Path | None, typer.Option(help="TOML: the smallest differences that matter.", metavar="FILE")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="What is inconclusive, or gone, is exit code 1 too.")
+        bool, typer.Option("--strict", help="Exit code 1 for inconclusive and removed rows too.")
     ] = False,
-    markdown: Annotated[Path | None, typer.Option(help="Write the table there.", metavar="FILE")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables to this file.", metavar="FILE")] = None,
     revisions: Annotated[
         bool, typer.Option("--revisions", help="Measure two revisions here, in turn, and compare them.")
     ] = False,
@@ -39,8 +37,8 @@ def compare(
 ) -> None:
     """Compare two benchmark results, or two revisions measured here.
 
-    Every row regressed, improved, is unchanged or is inconclusive.
-    Exit code 0: no regression; 1: a regression, with --strict also what cannot be told; 2: not a result of ours.
+    Each quantity of each row has regressed, improved, is unchanged or is inconclusive.
+    Exit code 0: no regression; 1: a regression, with --strict also an inconclusive row; 2: not a benchmark result.
 
     Example: cifar compare base.json head.json --markdown verdicts.md
     """
@@ -49,33 +47,34 @@ def compare(
     from cifar.report import verdicts
     from cifar.system import files
 
-    allowed = read_limits(limits) if limits else Limits()
-    if not revisions:
-        if expression or repeats:
-            raise UsageError("-k and --repeats go with --revisions.")
-        found = compare_results(results.read(Path(base)), results.read(Path(head)), allowed)
+    row_limits = read_limits(limits) if limits else Limits()
+    if revisions:
+        comparison = _compare_revisions(base, head, expression, repeats or 5, row_limits)
+    elif expression or repeats:
+        raise UsageError("-k and --repeats go with --revisions.")
     else:
-        found = _measure(base, head, expression, repeats or 5, allowed)
+        comparison = compare_results(results.read(Path(base)), results.read(Path(head)), row_limits)
     if markdown:
-        files.write(markdown, verdicts.markdown(found))
+        files.write(markdown, verdicts.markdown(comparison))
     if as_json:
-        write_json(found.facts())
+        write_json(comparison.facts())
     else:
-        for part in verdicts.terminal(found):
+        for part in verdicts.terminal(comparison):
             stdout.print(part, highlight=False, markup=False)
-    _end(found, strict)
+    _raise_if_worse(comparison, strict)
 
 
-def _measure(base: str, head: str, expression: str | None, repeats: int, limits: "Limits") -> "Comparison":
+def _compare_revisions(base: str, head: str, expression: str | None, repeats: int, limits: "Limits") -> "Comparison":
     from cifar.compare import revisions
 
     return revisions.compare_revisions(base, head, expression, repeats, limits, note)
 
 
-def _end(found: "Comparison", strict: bool) -> None:
-    """Leave with the exit code that the verdicts ask for."""
-    regressed, unclear = found.count("regressed"), found.count("inconclusive") + len(found.removed)
-    if regressed:
-        raise CifarError(f"{regressed} regressed.")
-    if strict and unclear:
-        raise CifarError(f"{unclear} cannot be told, which --strict does not let pass.")
+def _raise_if_worse(comparison: "Comparison", strict: bool) -> None:
+    """Raise CifarError if something regressed; if strict, also if something is inconclusive or removed."""
+    n_regressed = comparison.count("regressed")
+    if n_regressed:
+        raise CifarError(f"{n_regressed} regressed.")
+    n_unclear = comparison.count("inconclusive") + len(comparison.removed)
+    if strict and n_unclear:
+        raise CifarError(f"{n_unclear} inconclusive or removed, which --strict does not allow.")

@@ -1,8 +1,8 @@
-"""`cifar data`: where CIFAR-10 is, fetching it, checking it."""
+"""`cifar data`: find, download and check CIFAR-10."""
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,7 +10,7 @@ from cifar.cli.options import DataDir, Json
 from cifar.cli.output import note, stdout, write_json
 from cifar.errors import UsageError
 
-app = typer.Typer(help="Find, fetch and check CIFAR-10.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Find, download and check CIFAR-10.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
@@ -22,11 +22,14 @@ def info(as_json: Json = False) -> None:
     from cifar.data import dataset, download
     from cifar.report.table import Table, render
 
-    named = os.environ.get("CIFAR10_DIR")
-    places = [("CIFAR10_DIR", Path(named))] if named else []
-    places += [("cache", path) for path in dataset.cached_copies()]
+    copies = []
+    if os.environ.get("CIFAR10_DIR"):
+        path = Path(os.environ["CIFAR10_DIR"])
+        copies.append({"place": "CIFAR10_DIR", "path": str(path), "exists": path.exists()})
+    for path in dataset.cached_copies():
+        copies.append({"place": "cache", "path": str(path), "exists": True})
     facts = {
-        "copies": [{"place": place, "path": str(path), "exists": path.exists()} for place, path in places],
+        "copies": copies,
         "cache": str(download.cache()),
         "published_url": download.PUBLISHED_URL,
         "own_url": os.environ.get("CIFAR10_URL"),
@@ -34,24 +37,29 @@ def info(as_json: Json = False) -> None:
     if as_json:
         write_json(facts)
         return
-    rows = [(place, "there" if path.exists() else "missing", str(path)) for place, path in places]
-    stdout.print(render(Table("Copies of CIFAR-10", ("named by", "is", "path"), rows or [("-", "none", "-")])))
-    note(f"Fetched to {download.cache()} from {download.PUBLISHED_URL}, then from CIFAR10_URL if that is set.")
+    rows = []
+    for copy in copies:
+        status = "found" if copy["exists"] else "missing"
+        rows.append((str(copy["place"]), status, str(copy["path"])))
+    stdout.print(render(Table("Copies of CIFAR-10", ("source", "status", "path"), rows or [("-", "none", "-")])))
+    note(f"Downloads go to {download.cache()}, from {download.PUBLISHED_URL}, then from CIFAR10_URL if that is set.")
 
 
 @app.command()
 def fetch(as_json: Json = False) -> None:
     """Download CIFAR-10 into the cache.
 
-    Nothing is kept unless its SHA-256 is the published one.
+    The file is kept only if its SHA-256 is the published one.
 
     Example: cifar data fetch
     """
     from cifar.data import download
 
     path = download.fetch(note)
-    answer: dict[str, Any] = {"path": str(path)}
-    write_json(answer) if as_json else typer.echo(path)
+    if as_json:
+        write_json({"path": str(path)})
+    else:
+        typer.echo(path)
 
 
 @app.command()
@@ -73,11 +81,10 @@ def verify(
     from cifar.report.table import Table, render
 
     if place and data_dir:
-        raise UsageError(f"Two places are named, {place} and --data-dir {data_dir}: name the one to be checked.")
-    loaded = dataset.load_cifar10(place or data_dir, note, download=False)
-    facts = loaded.facts()
+        raise UsageError(f"Two places are named, {place} and --data-dir {data_dir}: name the one to check.")
+    facts = dataset.load_cifar10(place or data_dir, note, download=False).facts()
     if as_json:
         write_json(facts)
         return
-    rows = [(key.replace("_", " "), f"{value}") for key, value in facts.items()]
-    stdout.print(render(Table("CIFAR-10 is whole", ("fact", "value"), rows)))
+    rows = [(name.replace("_", " "), str(value)) for name, value in facts.items()]
+    stdout.print(render(Table("CIFAR-10 is complete", ("fact", "value"), rows)))

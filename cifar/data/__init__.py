@@ -1,1 +1,1 @@
-"""The data sets: found, downloaded or drawn, checked, augmented."""
+"""The data sets: CIFAR-10 read from a copy or downloaded, synthetic images, and augmentation."""

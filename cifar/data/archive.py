@@ -1,7 +1,7 @@
-"""Reading CIFAR-10's published "python version", without trusting a byte of it.
+"""Reading CIFAR-10's published "python version", with every byte treated as untrusted.
 
-Layout and digests: https://www.cs.toronto.edu/~kriz/cifar.html. The files are pickles, and a pickle can run code;
-they are read through cifar.data.pickles.
+Layout and digests: https://www.cs.toronto.edu/~kriz/cifar.html. The files are pickles, which can run code when they
+are loaded; they are read with the restricted unpickler of cifar.data.pickles.
 """
 
 import errno
@@ -34,9 +34,10 @@ FILES_MD5 = {
 }
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCH = 10_000  # images in each file
-MAX_FILE_BYTES = 64 << 20  # bytes; the published files have 31 MB
+MAX_FILE_BYTES = 64 << 20  # the published files have 31 MB
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""Images (N, 32, 32, 3) and labels (N,)."""
 
 
 def read(path: Path) -> tuple[Arrays, Arrays, bool]:
@@ -53,15 +54,23 @@ def read(path: Path) -> tuple[Arrays, Arrays, bool]:
         DataError: a file is missing, damaged, hostile or mislabelled.
     """
     files = _folder_files(path) if path.is_dir() else _archive_files(path)
-    official = all(hashlib.md5(files[name]).hexdigest() == md5 for name, md5 in FILES_MD5.items())
-    check_class_names(_unpickle(files["batches.meta"], path / "batches.meta"), path / "batches.meta")
-    batches = {name: parse_batch(files[name], path / name) for name in FILES_MD5 if name != "batches.meta"}
-    parts = [batches[f"data_batch_{n}"] for n in range(1, 6)]
-    train = np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
-    test = batches["test_batch"]
-    for split, (_, labels) in {"training": train, "test": test}.items():
-        check_class_counts(labels, split, path)
-    return train, test, official
+    meta_path = path / "batches.meta"
+    check_class_names(_unpickle(files["batches.meta"], meta_path), meta_path)
+    images, labels = [], []
+    for n in range(1, 6):
+        name = f"data_batch_{n}"
+        batch_images, batch_labels = parse_batch(files[name], path / name)
+        images.append(batch_images)
+        labels.append(batch_labels)
+    train = np.concatenate(images), np.concatenate(labels)
+    test = parse_batch(files["test_batch"], path / "test_batch")
+    check_class_counts(train[1], "training", path)
+    check_class_counts(test[1], "test", path)
+    return train, test, _are_published(files)
+
+
+def _are_published(files: dict[str, bytes]) -> bool:
+    return all(hashlib.md5(files[name]).hexdigest() == md5 for name, md5 in FILES_MD5.items())
 
 
 def parse_batch(content: bytes, path: Path) -> Arrays:
@@ -69,7 +78,7 @@ def parse_batch(content: bytes, path: Path) -> Arrays:
 
     Args:
         content: the file's bytes.
-        path: what errors call it.
+        path: of the file, for error messages.
 
     Raises:
         DataError: the content is not such a batch.
@@ -90,12 +99,13 @@ def parse_batch(content: bytes, path: Path) -> Arrays:
 def check_class_names(meta: dict[Any, Any], path: Path) -> None:
     """Raise DataError unless `batches.meta` lists the ten classes in their order."""
     names = _entry(meta, b"label_names", path)
-    if names != [name.encode() for name in CLASS_NAMES]:
+    expected = list(map(str.encode, CLASS_NAMES))
+    if names != expected:
         raise _unlike(path, f"the classes {', '.join(CLASS_NAMES)}", pickles.brief(names))
 
 
 def check_class_counts(labels: NDArray[np.uint8], split: str, path: Path) -> None:
-    """Raise DataError unless every class has its tenth of the images."""
+    """Raise DataError unless every class has a tenth of the images."""
     counts = np.bincount(labels, minlength=len(CLASS_NAMES))
     expected = len(labels) // len(CLASS_NAMES)
     for name, count in zip(CLASS_NAMES, counts, strict=True):
@@ -104,45 +114,60 @@ def check_class_counts(labels: NDArray[np.uint8], split: str, path: Path) -> Non
 
 
 def _unpickle(content: bytes, path: Path) -> dict[Any, Any]:
+    """The dict in a pickle.
+
+    Raises:
+        DataError: the pickle is damaged, not allowed, or not of a dict.
+    """
     try:
         value = pickles.load(content)
     except pickle.UnpicklingError as error:
         raise _unlike(path, "a pickle of arrays, bytes, lists, ints and dicts", f"{error}"[:120]) from error
     except Exception as error:  # damaged pickles raise nearly every kind of error
-        found = f"{type(error).__name__} after {len(content):,} bytes"
-        raise _unlike(path, "a whole pickle of arrays, bytes, lists, ints and dicts", found) from error
+        description = f"{type(error).__name__} after {len(content):,} bytes"
+        raise _unlike(path, "a whole pickle of arrays, bytes, lists, ints and dicts", description) from error
     if not isinstance(value, dict):
         raise _unlike(path, "a dict", pickles.describe(value))
     return value
 
 
 def _folder_files(folder: Path) -> dict[str, bytes]:
+    """The bytes of the data set's files in a folder, by name."""
     files = {}
     for name in FILES_MD5:
         path = folder / name
         try:
-            if not path.is_file():
-                found = "another kind of thing" if path.exists() else os.strerror(errno.ENOENT)
-                raise _unlike(path, "a readable file", found)
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise _unlike(path, f"at most {MAX_FILE_BYTES:,} bytes", f"{path.stat().st_size:,}")
-            files[name] = path.read_bytes()
+            files[name] = _read_file(path)
         except OSError as error:
             raise _unlike(path, "a readable file", error.strerror or str(error)) from error
     return files
 
 
+def _read_file(path: Path) -> bytes:
+    if not path.exists():
+        raise _unlike(path, "a readable file", os.strerror(errno.ENOENT))
+    if not path.is_file():
+        raise _unlike(path, "a readable file", "another kind of thing")
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise _unlike(path, f"at most {MAX_FILE_BYTES:,} bytes", f"{size:,}")
+    return path.read_bytes()
+
+
 def _archive_files(path: Path) -> dict[str, bytes]:
-    """Read the members wanted, in memory: nothing is ever unpacked to where an archive says."""
-    largest = len(FILES_MD5) * MAX_FILE_BYTES
+    """The bytes of the data set's files in an archive, by name, read in memory: nothing is unpacked to the disk."""
+    max_bytes = len(FILES_MD5) * MAX_FILE_BYTES
+    files = {}
     try:
         with gzip.open(path) as stream:
-            content = stream.read(largest + 1)
-        if len(content) > largest:
-            raise _unlike(path, f"at most {largest:,} bytes unpacked", "more")
+            content = stream.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise _unlike(path, f"at most {max_bytes:,} bytes unpacked", "more")
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             members = _members(archive, path)
-            return {name: _content(archive, members, f"{FOLDER}/{name}", path) for name in FILES_MD5}
+            for name in FILES_MD5:
+                files[name] = _read_member(archive, members, f"{FOLDER}/{name}", path)
+        return files
     except DataError:
         raise
     except Exception as error:  # damaged archives raise many kinds of error
@@ -150,35 +175,41 @@ def _archive_files(path: Path) -> dict[str, bytes]:
 
 
 def _members(archive: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarInfo]:
+    """The members of an archive, by name."""
     members = {}
     for member in archive:
-        if member.size < 0:  # leads tarfile round in circles
+        if member.size < 0:  # tarfile would loop for ever
             raise _unlike(path, f"{member.name} a file", f"{member.size:,} bytes")
         members[member.name] = member
     return members
 
 
-def _content(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str, path: Path) -> bytes:
+def _read_member(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str, path: Path) -> bytes:
     member = members.get(name)
     if member is None:
         raise _unlike(path, f"a member {name}", "none")
-    stream = archive.extractfile(member) if member.isfile() else None
-    if stream is None or member.size > MAX_FILE_BYTES:
-        raise _unlike(
-            path, f"{name} a file of at most {MAX_FILE_BYTES:,} bytes", f"{member.size:,} bytes, other kind"
-        )
+    expected = f"{name} a file of at most {MAX_FILE_BYTES:,} bytes"
+    if not member.isfile():
+        raise _unlike(path, expected, f"{member.size:,} bytes, other kind")
+    if member.size > MAX_FILE_BYTES:
+        raise _unlike(path, expected, f"{member.size:,} bytes")
+    stream = archive.extractfile(member)
+    assert stream is not None, "a regular file has content"
     return stream.read()
 
 
 def _entry(mapping: dict[Any, Any], key: bytes, path: Path) -> Any:
     if key not in mapping:
-        raise _unlike(path, f"an entry '{key.decode()}'", f"{', '.join(map(_text, mapping))[:80] or 'none'}")
+        keys = ", ".join(map(_text, mapping))
+        raise _unlike(path, f"an entry '{key.decode()}'", keys[:80] or "none")
     return mapping[key]
 
 
 def _text(key: Any) -> str:
-    return key.decode(errors="replace") if isinstance(key, bytes) else repr(key)
+    if isinstance(key, bytes):
+        return key.decode(errors="replace")
+    return repr(key)
 
 
-def _unlike(path: Path, expected: str, found: str) -> DataError:
-    return DataError(f"{path}: expected {printable(expected)}, found {printable(found)}.")
+def _unlike(path: Path, expected: str, actual: str) -> DataError:
+    return DataError(f"{path}: expected {printable(expected)}, found {printable(actual)}.")

@@ -17,21 +17,21 @@ from cifar.recipes import Policy
 
 SIDE = 32  # pixels along each axis
 CHUNK = 16  # images at once, so that their float32 copies stay in the cache
-GRID = 256  # shifts are drawn in steps of 1/256 pixel: see _resample_axes
+GRID = 256  # shifts are drawn in steps of 1/256 pixel: see _resample_by_axes
 
 Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """What happens to each of N images.
+    """The transform parameters of N images.
 
     Attributes:
-        rows: (N,) float64, pixels by which the source lies below the output; positive moves the picture up.
-        columns: (N,) float64, likewise to the right; positive moves the picture to the left.
-        flip_rows: (N,) bool, mirror top and bottom.
-        flip_columns: (N,) bool, mirror left and right.
-        angle: (N,) float64, degrees, as ImageDataGenerator's `theta`; None where the policy does not rotate.
+        rows: (N,) float64, pixels by which the source lies below the output; positive moves the image up.
+        columns: (N,) float64, pixels by which the source lies right of the output; positive moves the image left.
+        flip_rows: (N,) bool, swap top and bottom.
+        flip_columns: (N,) bool, swap left and right.
+        angle: (N,) float64, degrees, as ImageDataGenerator's `theta`; None if the policy does not rotate.
     """
 
     rows: NDArray[np.float64]
@@ -41,14 +41,20 @@ class Parameters:
     angle: NDArray[np.float64] | None = None
 
     def any(self) -> bool:
-        """Whether any image is changed at all."""
-        return any(field is not None and bool(np.any(field)) for field in vars(self).values())
+        """Whether any image is changed."""
+        shifted = np.any(self.rows) or np.any(self.columns)
+        flipped = np.any(self.flip_rows) or np.any(self.flip_columns)
+        rotated = self.angle is not None and np.any(self.angle)
+        return bool(shifted or flipped or rotated)
 
     def __getitem__(self, index: Any) -> "Parameters":
         """The parameters of some of the images, by slice or index array."""
-        angle = None if self.angle is None else self.angle[index]
         return Parameters(
-            self.rows[index], self.columns[index], self.flip_rows[index], self.flip_columns[index], angle
+            rows=self.rows[index],
+            columns=self.columns[index],
+            flip_rows=self.flip_rows[index],
+            flip_columns=self.flip_columns[index],
+            angle=None if self.angle is None else self.angle[index],
         )
 
 
@@ -58,20 +64,20 @@ def stream(seed: int, epoch: int, purpose: int) -> np.random.Generator:
 
 
 def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
-    """The order in which an epoch visits the n training images: (n,) int64, every index once."""
+    """The order in which an epoch visits the n training images: a permutation, (n,) int64."""
     return stream(seed, epoch, purpose=0).permutation(n)
 
 
 def draw(policy: Policy, seed: int, epoch: int, n: int) -> Parameters:
     """Draw the parameters of images 0 .. n-1 for an epoch.
 
-    Every image uses five numbers whether its policy needs them or not: two policies that share a transform draw
-    the same values for it, and image i has the same parameters for every n > i. Shifts are rounded to the nearest
-    step of 1/256 pixel, so the largest may pass the policy's limit by half a step.
+    Every image consumes five random numbers, whatever its policy needs: two policies that share a transform draw the
+    same values for it, and image i has the same parameters for every n > i. Shifts are rounded to the nearest step of
+    1/256 pixel, so that the largest may exceed the policy's limit by half a step.
     """
     uniform = stream(seed, epoch, purpose=1).random((n, 5))
-    reach = policy.shift * SIDE * GRID
-    shift = np.rint((2 * uniform[:, :2] - 1) * reach) / GRID
+    max_steps = policy.shift * SIDE * GRID
+    shift = np.rint((2 * uniform[:, :2] - 1) * max_steps) / GRID
     return Parameters(
         rows=shift[:, 0],
         columns=shift[:, 1],
@@ -91,19 +97,19 @@ def apply(images: Images, parameters: Parameters) -> Images:
     Returns:
         uint8, (N, 32, 32, 3), rounded to the nearest grey level.
     """
-    resample = _resample_axes if parameters.angle is None else _resample_plane
-    changed = np.empty_like(images)
+    resample = _resample_by_axes if parameters.angle is None else _resample_in_plane
+    transformed = np.empty_like(images)
     for start in range(0, len(images), CHUNK):
-        part = slice(start, start + CHUNK)
-        changed[part] = np.rint(resample(images[part], parameters[part])).astype(np.uint8)
-    return changed
+        chunk = slice(start, start + CHUNK)
+        transformed[chunk] = np.rint(resample(images[chunk], parameters[chunk])).astype(np.uint8)
+    return transformed
 
 
-def _resample_axes(images: Images, p: Parameters) -> NDArray[np.float32]:
-    """Shift and flip: bilinear interpolation falls apart into one small matrix product per axis.
+def _resample_by_axes(images: Images, p: Parameters) -> NDArray[np.float32]:
+    """Shift and flip: without rotation, bilinear interpolation is one small matrix product per axis.
 
     A row of a matrix holds two weights in steps of 1/256, so every product and sum is exact in float32 (8 bits of
-    pixel, 8 of each weight): no order of summation can change a pixel.
+    pixel, 8 of each weight): the order of summation cannot change a pixel.
     """
     n = len(images)
     down = _weights(p.rows, p.flip_rows) @ images.reshape(n, SIDE, SIDE * 3).astype(np.float32)
@@ -121,8 +127,8 @@ def _weights(shift: NDArray[np.float64], flip: NDArray[np.bool_]) -> NDArray[np.
     return weights
 
 
-def _resample_plane(images: Images, p: Parameters) -> NDArray[np.float32]:
-    """Rotation, shift and flip: four neighbours gathered per pixel."""
+def _resample_in_plane(images: Images, p: Parameters) -> NDArray[np.float32]:
+    """Rotate, shift and flip: bilinear interpolation of the four neighbours of each source position."""
     assert p.angle is not None
     centre = (SIDE - 1) / 2
     theta = np.deg2rad(p.angle)[:, None, None]
@@ -132,17 +138,22 @@ def _resample_plane(images: Images, p: Parameters) -> NDArray[np.float32]:
     column = np.clip(np.cos(theta) * across - np.sin(theta) * down + centre, 0, SIDE - 1).astype(np.float32)
     row = np.clip(np.sin(theta) * across + np.cos(theta) * down + centre, 0, SIDE - 1).astype(np.float32)
 
-    left, top = (np.minimum(axis.astype(np.intp), SIDE - 2) for axis in (column, row))
-    right_part, lower_part = column - left.astype(np.float32), row - top.astype(np.float32)
-    corner = np.arange(len(images))[:, None, None] * SIDE**2 + top * SIDE + left
-    corners = (corner, corner + 1, corner + SIDE, corner + SIDE + 1)
-    planes = np.ascontiguousarray(images.reshape(-1, 3).T, dtype=np.float32)  # numpy is slow on an axis of three
-
-    def mix(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-        upper, upper_right, lower, lower_right = (plane.take(index, mode="clip") for index in corners)
-        upper += (upper_right - upper) * right_part
-        lower += (lower_right - lower) * right_part
-        mixed: NDArray[np.float32] = upper + (lower - upper) * lower_part
-        return mixed
-
-    return np.moveaxis(np.stack([mix(plane) for plane in planes]), 0, -1)
+    left = np.minimum(column.astype(np.intp), SIDE - 2)
+    top = np.minimum(row.astype(np.intp), SIDE - 2)
+    right_weight = column - left.astype(np.float32)
+    lower_weight = row - top.astype(np.float32)
+    upper_left_index = np.arange(len(images))[:, None, None] * SIDE**2 + top * SIDE + left
+    upper_right_index = upper_left_index + 1
+    lower_left_index = upper_left_index + SIDE
+    lower_right_index = lower_left_index + 1
+    channels = np.ascontiguousarray(images.reshape(-1, 3).T, dtype=np.float32)  # numpy is slow on an axis of three
+    resampled = []
+    for channel in channels:
+        upper = channel.take(upper_left_index, mode="clip")
+        lower = channel.take(lower_left_index, mode="clip")
+        upper_right = channel.take(upper_right_index, mode="clip")
+        lower_right = channel.take(lower_right_index, mode="clip")
+        upper += (upper_right - upper) * right_weight
+        lower += (lower_right - lower) * right_weight
+        resampled.append(upper + (lower - upper) * lower_weight)
+    return np.moveaxis(np.stack(resampled), 0, -1)

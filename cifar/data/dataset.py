@@ -1,4 +1,4 @@
-"""The data set as arrays: found, downloaded or drawn, and checked."""
+"""The data set as arrays: read from a copy, downloaded or drawn, and checked."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from cifar.errors import DataError, NotFoundError, UsageError
 
 TRAIN, TEST = 50_000, 10_000  # images of cifar10
 SYNTHETIC_TRAIN, SYNTHETIC_TEST = 4_000, 1_000
-NOT_OF_SYNTHETIC = "--data-dir says where cifar10 is; it cannot go with synthetic data."
+NOT_OF_SYNTHETIC = "--data-dir says where cifar10 is; it cannot be used with synthetic data."
 
 Name = Literal["cifar10", "synthetic"]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -52,11 +52,11 @@ class Dataset:
         return digest.hexdigest()
 
     def head(self, n: int | None) -> "Dataset":
-        """The same data with only the first n training images (all for None). The test set stays whole."""
+        """The same data with only the first n training images (all if None) and the whole test set."""
         return replace(self, x_train=self.x_train[:n], y_train=self.y_train[:n])
 
     def facts(self) -> dict[str, Any]:
-        """What a result must say of its data."""
+        """The identity of the data for results: name, digest and numbers of images."""
         return {
             "name": self.name,
             "official": self.official,
@@ -70,13 +70,13 @@ def load(choice: str, data_dir: Path | None, note: Note) -> Dataset:
     """Load the data set that `--data` names.
 
     Args:
-        choice: `cifar10`, `synthetic`, or `auto`: cifar10 where it is or can be fetched, else synthetic.
-        data_dir: where the user says that cifar10 is (else CIFAR10_DIR).
-        note: is told, in a sentence, whatever the user has to know.
+        choice: `cifar10`, `synthetic`, or `auto`: cifar10 if it is here or can be downloaded, else synthetic.
+        data_dir: the user's place of cifar10 (else CIFAR10_DIR).
+        note: called with each sentence that the user should read.
 
     Raises:
-        UsageError: a place was named for data that are drawn.
-        DataError: cifar10 was asked for or named and is not to be had, or it is damaged.
+        UsageError: data_dir is set for synthetic data.
+        DataError: cifar10 is required but not found, or damaged.
     """
     if choice == "synthetic":
         if data_dir is not None:
@@ -87,7 +87,7 @@ def load(choice: str, data_dir: Path | None, note: Note) -> Dataset:
     except NotFoundError as error:
         if choice == "cifar10":
             raise
-        note(f"CIFAR-10 is not to be had. {error}")
+        note(f"CIFAR-10 not found: using synthetic images instead. {error}")
         return draw_synthetic()
 
 
@@ -99,64 +99,80 @@ def draw_synthetic(n_train: int = SYNTHETIC_TRAIN, n_test: int = SYNTHETIC_TEST,
 
 
 def by_name(name: str, data_dir: Path | None, note: Note, download: bool = True) -> Dataset:
-    """The data set of that name in NAMES: drawn, or found as load_cifar10 finds it, with its errors."""
-    return draw_synthetic() if name == "synthetic" else load_cifar10(data_dir, note, download)
+    """Load the data set of a name in NAMES; cifar10 as `load_cifar10` does, with its errors."""
+    if name == "synthetic":
+        return draw_synthetic()
+    return load_cifar10(data_dir, note, download)
 
 
 def load_cifar10(data_dir: Path | None, note: Note, download: bool = True) -> Dataset:
-    """Read cifar10 from the place named, else the project's cache, else Keras's cache, else from the network.
+    """Read cifar10 from data_dir, else CIFAR10_DIR, else the project's cache, else Keras's cache, else the network.
 
-    A copy that is not the published one is used only where the user named it, and said so.
+    A copy that is not the published one is used only if the user names it, and a note says so.
+
+    Args:
+        data_dir: the user's place of cifar10.
+        note: called with each sentence that the user should read.
+        download: whether the network may be used.
 
     Raises:
-        NotFoundError: there is none.
-        DataError: the one named is damaged.
+        NotFoundError: there is no copy.
+        DataError: the copy that the user names is damaged or not there.
     """
-    named = data_dir or (Path(os.environ["CIFAR10_DIR"]) if os.environ.get("CIFAR10_DIR") else None)
-    if named is not None:
-        dataset = _read(named_copy(named), note)
-        if not dataset.official:
-            note(
-                f"{named} is not the published CIFAR-10, bit for bit; going on because it was named. "
-                f"Its digest: {dataset.sha256}"
-            )
-        return dataset
+    if data_dir is None and os.environ.get("CIFAR10_DIR"):
+        data_dir = Path(os.environ["CIFAR10_DIR"])
+    if data_dir is not None:
+        return _load_named(data_dir, note)
     for path in cached_copies():
         try:
             dataset = _read(path, note)
         except DataError as error:
-            note(f"Passed over a damaged copy. {error}")
+            note(f"Skipping a damaged copy. {error}")
             continue
         if dataset.official:
             return dataset
-        note(f"{path} is not the published CIFAR-10 and was passed over; name it with --data-dir to use it.")
+        note(f"{path} is not the published CIFAR-10 and was skipped; name it with --data-dir to use it.")
     if not download:
         raise NotFoundError("cifar10 is not on this machine; --data-dir or CIFAR10_DIR say where a copy is.")
     return _read(fetch(note), note)
 
 
+def _load_named(data_dir: Path, note: Note) -> Dataset:
+    """Read the copy at a place that the user names."""
+    dataset = _read(named_copy(data_dir), note)
+    if not dataset.official:
+        note(
+            f"{data_dir} is not the published CIFAR-10, bit for bit; continuing because it was named. "
+            f"Its digest: {dataset.sha256}"
+        )
+    return dataset
+
+
 def named_copy(place: Path) -> Path:
-    """Return the data's own path for a place that the user named: its folder, its archive, or what holds either.
+    """Return the path of the copy at a place that the user names: a folder or archive of cifar10, or its parent.
 
     Raises:
-        DataError: there is no such place, or nothing of CIFAR-10 in it.
+        DataError: there is no such place, or no copy in it.
     """
+    problem = "neither"
     try:
         if place.is_file():
             return place
         for path in (place / archive.FOLDER, place / archive.ARCHIVE):
             if path.exists():
                 return path
-        if any((place / name).exists() for name in archive.FILES_MD5):
-            return place
-        found = "no such folder" if not place.exists() else "neither"
-    except OSError as error:  # a place that may not be looked into
-        found = error.strerror or f"{error}"
-    raise DataError(f"{place}: expected {archive.FOLDER}/ or {archive.ARCHIVE} there, found {found}.")
+        for name in archive.FILES_MD5:
+            if (place / name).exists():
+                return place
+        if not place.exists():
+            problem = "no such folder"
+    except OSError as error:  # a place without permission to read
+        problem = error.strerror or str(error)
+    raise DataError(f"{place}: expected {archive.FOLDER}/ or {archive.ARCHIVE} there, found {problem}.")
 
 
 def cached_copies() -> Iterator[Path]:
-    """The copies on this machine that nobody named: the project's cache, then Keras's."""
+    """The paths of the copies in caches: the project's, then Keras's."""
     keras_home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets"
     for path in (
         cache() / archive.ARCHIVE,
@@ -169,7 +185,11 @@ def cached_copies() -> Iterator[Path]:
 
 
 def _read(path: Path, note: Note) -> Dataset:
-    """Read a copy of cifar10 and assert that it is all there. Takes seconds: every byte is checked."""
+    """Read and check a copy of cifar10. Takes seconds: every byte is checked.
+
+    Raises:
+        DataError: it is damaged or incomplete.
+    """
     note(f"Reading {path}")
     (x_train, y_train), (x_test, y_test), official = archive.read(path)
     if (len(x_train), len(x_test)) != (TRAIN, TEST):

@@ -1,9 +1,9 @@
-"""A stand-in for CIFAR-10 that anybody can make in seconds: ten classes of small drawn pictures.
+"""A synthetic stand-in for CIFAR-10 that is drawn in seconds: ten classes of small images.
 
-Every picture shows one glyph, bright upon a dark shaded ground, with noise; in some it is faint, in a few invisible.
-Where it stands, how large it is and which way it faces says nothing of its class. The training pictures come in
-series: twenty of the same glyph in the same pose, in other light. So a network meets few poses and can learn them by
-heart; the test pictures show each pose once, and shifts and mirror images are worth something.
+Every image shows one glyph, bright on a dark shaded background, with noise; in some it is faint, in a few invisible.
+Its position, size and direction do not depend on its class. The training images come in series: twenty of the same
+glyph in the same pose, with different colours and shading. A network sees few poses and can memorise them, while the
+test images show each pose once, so that shifts and flips improve the test accuracy.
 """
 
 from collections.abc import Callable
@@ -12,60 +12,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 32
-CHUNK = 1000  # pictures drawn at once
-SERIES = 20  # training pictures of the same glyph in the same pose
-NOISE = 0.15  # standard deviation, of the range from black to white
-FOG = 0.3  # share of the pictures whose glyph is faint, from all but clear to invisible
+CHUNK = 1000  # images drawn at once
+SERIES = 20  # training images of the same glyph in the same pose
+NOISE = 0.15  # standard deviation, as a share of the range from black to white
+FOG = 0.3  # share of the images whose glyph is faint, from nearly clear to invisible
 
 Plane = NDArray[np.float32]
 
 
 def draw(n: int, seed: int, split: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw n pictures: images uint8 (n, 32, 32, 3) and labels uint8 (n,), the classes as equal in number as can be.
+    """Draw n images, uint8 (n, 32, 32, 3), and their labels, uint8 (n,), the classes in turn.
 
     Args:
-        n: how many.
-        seed: of everything random; picture i is the same for every n > i.
-        split: 0 for training, in series; 1 for test, every picture in a pose of its own.
+        n: number of images.
+        seed: of everything random; image i is the same for every n > i.
+        split: 0 for training, in series; 1 for test, every image in a pose of its own.
     """
     labels = (np.arange(n) % len(CLASS_NAMES)).astype(np.uint8)
-    chunks = [
-        _chunk(np.random.default_rng([seed, split, start]), SERIES if split == 0 else 1)[: n - start]
-        for start in range(0, n, CHUNK)
-    ]
+    series = SERIES if split == 0 else 1
+    chunks = []
+    for start in range(0, n, CHUNK):
+        chunk = _draw_chunk(np.random.default_rng([seed, split, start]), series)
+        chunks.append(chunk[: n - start])
     return np.concatenate(chunks), labels
 
 
-def _chunk(rng: np.random.Generator, series: int) -> NDArray[np.uint8]:
-    """CHUNK pictures, class by class in turn, `series` of each class in the same pose."""
+def _draw_chunk(rng: np.random.Generator, series: int) -> NDArray[np.uint8]:
+    """Draw CHUNK images, the classes in turn, `series` of each class in the same pose: uint8 (CHUNK, 32, 32, 3)."""
+    coverage = _draw_glyphs(rng, CHUNK // series)
+    image = np.arange(CHUNK)
+    label = image % len(CLASS_NAMES)
+    pose = image // (len(CLASS_NAMES) * series) * len(CLASS_NAMES) + label
 
-    def uniform(low: float, high: float, n: int, *shape: int) -> Plane:
-        return rng.uniform(low, high, (n, *shape)).astype(np.float32)
-
-    poses = CHUNK // series
-    size = uniform(6, 11, poses, 1, 1)
-    centre_x, centre_y = uniform(11, 21, poses, 1, 1), uniform(11, 21, poses, 1, 1)
-    lean, facing = uniform(-0.35, 0.35, poses, 1, 1), np.where(uniform(0, 1, poses, 1, 1) < 0.5, 1, -1)
-    pixels = np.arange(SIDE, dtype=np.float32)
-    across, down = (pixels - centre_x) / size, (pixels[:, None] - centre_y) / size
-    x, y = facing * (across + lean * down), down - lean * across
-    classes = np.arange(poses) % len(CLASS_NAMES)
-    distance = np.empty((poses, SIDE, SIDE), np.float32)
-    for index, shape in enumerate(SHAPES.values()):
-        distance[classes == index] = shape(x[classes == index], y[classes == index])
-    cover = np.clip(0.5 - distance * size, 0, 1)[..., None]
-
-    picture = np.arange(CHUNK)
-    pose = picture // (len(CLASS_NAMES) * series) * len(CLASS_NAMES) + picture % len(CLASS_NAMES)
-    ground, ink = uniform(0.1, 0.4, CHUNK, 1, 1, 3), uniform(0.5, 1.0, CHUNK, 1, 1, 3)
-    slope = uniform(-0.3, 0.3, CHUNK, 2, 1, 1, 1)
-    ramp = (pixels / SIDE - 0.5)[:, None]
-    shade = slope[:, 0] * ramp + slope[:, 1] * ramp[:, None]
-    clear = np.minimum(1, uniform(0, 1, CHUNK, 1, 1, 1) / FOG)
-    clean = ground + (ink - ground) * clear * cover[pose] + shade
+    background = _uniform(rng, 0.1, 0.4, CHUNK, 1, 1, 3)
+    ink = _uniform(rng, 0.5, 1.0, CHUNK, 1, 1, 3)
+    slope = _uniform(rng, -0.3, 0.3, CHUNK, 2, 1, 1, 1)
+    ramp = (np.arange(SIDE, dtype=np.float32) / SIDE - 0.5)[:, None]
+    shading = slope[:, 0] * ramp + slope[:, 1] * ramp[:, None]
+    clarity = np.minimum(1, _uniform(rng, 0, 1, CHUNK, 1, 1, 1) / FOG)
+    clean = background + (ink - background) * clarity * coverage[pose] + shading
     noisy = clean + rng.normal(0, NOISE, clean.shape).astype(np.float32)
-    pictures: NDArray[np.uint8] = np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
-    return pictures
+    images: NDArray[np.uint8] = np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
+    return images
+
+
+def _draw_glyphs(rng: np.random.Generator, n_poses: int) -> Plane:
+    """The share of each pixel that a glyph covers, (n_poses, 32, 32, 1), the classes in turn, each in a new pose."""
+    size = _uniform(rng, 6, 11, n_poses, 1, 1)
+    center_x = _uniform(rng, 11, 21, n_poses, 1, 1)
+    center_y = _uniform(rng, 11, 21, n_poses, 1, 1)
+    lean = _uniform(rng, -0.35, 0.35, n_poses, 1, 1)
+    direction = np.where(_uniform(rng, 0, 1, n_poses, 1, 1) < 0.5, 1, -1)
+
+    pixels = np.arange(SIDE, dtype=np.float32)
+    across = (pixels - center_x) / size
+    down = (pixels[:, None] - center_y) / size
+    x = direction * (across + lean * down)
+    y = down - lean * across
+    labels = np.arange(n_poses) % len(CLASS_NAMES)
+    distance = np.empty((n_poses, SIDE, SIDE), np.float32)
+    for label, shape in enumerate(SHAPES.values()):
+        in_class = labels == label
+        distance[in_class] = shape(x[in_class], y[in_class])
+    coverage: Plane = np.clip(0.5 - distance * size, 0, 1)
+    return coverage[..., None]
+
+
+def _uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> Plane:
+    return rng.uniform(low, high, shape).astype(np.float32)
 
 
 def _disc(x: Plane, y: Plane) -> Plane:

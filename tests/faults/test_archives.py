@@ -17,7 +17,7 @@ from types import ModuleType, TracebackType
 
 import numpy as np
 import pytest
-from archives import (
+from helpers.archives import (
     LAUGHS,
     NAMES,
     SMALL,
