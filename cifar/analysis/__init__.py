@@ -1,1 +1,1 @@
-"""Finished runs as results: scores, augmentation gain, claims, averages over seeds."""
+"""Finished runs: scores, averages over seeds, augmentation gain, claims."""

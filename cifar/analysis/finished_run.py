@@ -1,5 +1,6 @@
-"""A finished run as a report sees it."""
+"""A finished run with its predictions and scores, checked against each other."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -11,25 +12,28 @@ from cifar.formats import manifest
 from cifar.formats.manifest import ManifestEntry
 from cifar.metrics import classification
 from cifar.metrics.classification import Scores
+from cifar.networks import catalog
 from cifar.runs.run import Run
 from cifar.runs.schemas import Epoch, Verification
 from cifar.system import files
 
-LAST = 5  # epochs in a mean over the last ones
+LAST_EPOCHS = 5  # in a mean over the last epochs
 
 
-class Result:
-    """A finished run as a report sees it.
+class FinishedRun:
+    """A finished run with its predictions and scores.
 
     Attributes:
-        run: its folder.
-        probabilities, labels: its predictions of the test set.
-        scores: made anew from them.
+        run: the run folder.
+        metrics: its metrics.json.
+        probabilities: float32 (N, 10), its predictions of the test set.
+        labels: uint8 (N,), the true classes.
+        scores: computed from the predictions.
         history: its epochs.
-        verifications: what `cifar verify` found, the latest of each rung.
+        verifications: the latest result of each check of `cifar verify`.
 
     Raises:
-        UsageError: a file is damaged, or the run's metrics were written beside another history or other predictions.
+        UsageError: a file is damaged, or metrics.json was written beside another history or other predictions.
     """
 
     def __init__(self, run: Run) -> None:
@@ -38,46 +42,59 @@ class Result:
         self.probabilities, self.labels = run.predictions()
         self.scores: Scores = classification.score(self.probabilities, self.labels)
         self.history: list[Epoch] = run.history
-        self.verifications: list[Verification] = list(
-            {verification.check: verification for verification in run.verifications}.values()
-        )  # the latest of each
+        latest: dict[str, Verification] = {}
+        for verification in run.verifications:
+            latest[verification.check] = verification
+        self.verifications = list(latest.values())
         self._check_predictions()
         self._check_history()
 
     def _check_predictions(self) -> None:
         """Raise UsageError unless predictions.npz is the one that metrics.json scores."""
-        for name, found in (("n_test", self.scores.n), ("accuracy", self.scores.accuracy)):
-            if found != getattr(self.metrics, name):
+        computed = {"n_test": self.scores.n, "accuracy": self.scores.accuracy}
+        for name, value in computed.items():
+            recorded = getattr(self.metrics, name)
+            if value != recorded:
                 raise UsageError(
-                    f"{self.run.path}: predictions.npz gives {name} {found}, metrics.json says {getattr(self.metrics, name)}."
+                    f"{self.run.path}: predictions.npz gives {name} {value}, metrics.json says {recorded}."
                 )
-        self._check_digest("predictions.npz", "probabilities_sha256", classification.sha256(self.probabilities))
+        if classification.sha256(self.probabilities) != self.metrics.probabilities_sha256:
+            raise self._other_file("predictions.npz")
 
     def _check_history(self) -> None:
-        """Raise UsageError unless history.jsonl is the whole one of this run."""
+        """Raise UsageError unless history.jsonl is the whole history of this run."""
         path = self.run.path / "history.jsonl"
         epochs = self.run.recipe.epochs
-        in_order = all(line.epoch == number for number, line in enumerate(self.history, start=1))
-        if len(self.history) != epochs or not in_order:
+        if [line.epoch for line in self.history] != list(range(1, epochs + 1)):
             raise UsageError(f"{path}: expected a line for each of {epochs} epochs, in their order.")
-        if any(value is None for line in self.history for value in line.model_dump().values()):
-            raise UsageError(f"{path}: it has epochs that diverged, and the run is finished.")
-        self._check_digest("history.jsonl", "history_sha256", files.sha256(path))
+        for line in self.history:
+            if None in line.model_dump().values():
+                raise UsageError(f"{path}: epoch {line.epoch} diverged, and the run is finished.")
+        if files.sha256(path) != self.metrics.history_sha256:
+            raise self._other_file("history.jsonl")
 
-    def _check_digest(self, name: str, field: str, found: str) -> None:
-        """Raise UsageError if metrics.json holds another digest of a file."""
-        if getattr(self.metrics, field) != found:
-            raise UsageError(f"{self.run.path / name}: not the one that metrics.json was written beside.")
+    def _other_file(self, name: str) -> UsageError:
+        return UsageError(f"{self.run.path / name}: not the one that metrics.json was written beside.")
 
     @property
     def network(self) -> str:
         """The network's name, and the backend that trained it if that is not TensorFlow."""
-        recipe = self.run.recipe
-        return recipe.network if recipe.backend == "tensorflow" else f"{recipe.network} {recipe.backend}"
+        return self._with_backend(self.run.recipe.network)
+
+    @property
+    def label(self) -> str:
+        """The network as people read it: `first (32-64-64)`."""
+        return self._with_backend(catalog.label(self.run.recipe.network))
+
+    def _with_backend(self, network: str) -> str:
+        backend = self.run.recipe.backend
+        if backend == "tensorflow":
+            return network
+        return f"{network} {backend}"
 
     @property
     def augment(self) -> str:
-        """The policy's name."""
+        """The augmentation policy's name."""
         return self.run.recipe.policy.name
 
     @property
@@ -85,45 +102,50 @@ class Result:
         """The seed."""
         return self.run.recipe.seed
 
-    def pictures(self, images: dict[str, NDArray[np.uint8]]) -> NDArray[np.uint8] | None:
-        """Its test images, (N, 32, 32, 3), from test images by data digest; None where its own are not there."""
-        mine = images.get(self.metrics.data_sha256)
-        return mine if mine is not None and len(mine) == self.scores.n else None
+    def test_images(self, images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8] | None:
+        """Return the run's test images, uint8 (N, 32, 32, 3), from test images by data digest; None if not there."""
+        own = images.get(self.metrics.data_sha256)
+        if own is None or len(own) != self.scores.n:
+            return None
+        return own
 
     @cached_property
-    def exported(self) -> list[ManifestEntry]:
-        """What its folder's manifest says of files with these weights, whether they are still there or not."""
+    def exports(self) -> list[ManifestEntry]:
+        """The entries of its manifest for files with its weights, whether the files still exist or not."""
         return manifest.of_weights(self.run.path / "exports", self.metrics.weights_sha256)
 
     @cached_property
-    def correct_mask(self) -> Any:
-        """Which test images it gets right, (N,) bool."""
-        return self.probabilities.argmax(axis=1) == self.labels
+    def correct_mask(self) -> NDArray[np.bool_]:
+        """Which test images it classifies correctly, bool (N,)."""
+        mask: NDArray[np.bool_] = self.probabilities.argmax(axis=1) == self.labels
+        return mask
 
     def mean_last_epochs(self, field: str) -> float:
-        """Mean of a history column over the last five epochs (over all, if there are fewer)."""
-        return float(np.mean([getattr(line, field) for line in self.history[-LAST:]]))
+        """Return the mean of a history column over the last five epochs, or over all if there are fewer."""
+        return float(np.mean([getattr(line, field) for line in self.history[-LAST_EPOCHS:]]))
 
     @property
     def loss_gap(self) -> float:
-        """Test loss less training loss of the curve, means over the last five epochs."""
+        """Test loss less training loss of the learning curve, means over the last five epochs."""
         return self.mean_last_epochs("test_loss") - self.mean_last_epochs("loss")
 
     def misclassified(self, pick: str) -> list[dict[str, Any]]:
-        """The ten pictures that a rule of classification.PICKS chooses."""
+        """Return the ten misclassified images that a rule of classification.PICKS puts first."""
         names = list(self.metrics.per_class)
-        return [
-            {
-                "index": int(i),
-                "true": names[self.labels[i]],
-                "predicted": names[self.probabilities[i].argmax()],
-                "confidence": float(self.probabilities[i].max()),
+        rows = []
+        for index in classification.misclassified(self.probabilities, self.labels, pick):
+            probabilities = self.probabilities[index]
+            row = {
+                "index": int(index),
+                "true": names[self.labels[index]],
+                "predicted": names[probabilities.argmax()],
+                "confidence": float(probabilities.max()),
             }
-            for i in classification.misclassified(self.probabilities, self.labels, pick)
-        ]
+            rows.append(row)
+        return rows
 
     def facts(self, pick: str) -> dict[str, Any]:
-        """The result ready for JSON."""
+        """Return the run ready for JSON."""
         return {
             "path": str(self.run.path),
             **self.metrics.model_dump(),

@@ -1,170 +1,126 @@
-"""The rows of training, of its input alone, and of what augmentation buys."""
+"""The rows of training: steps of every training method, and the time to the first step."""
 
 import random
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from cifar.analysis.finished_run import Result
-from cifar.analysis.gains import Gain
-from cifar.analysis.summary import Group
+from cifar.benchmark import worker
 from cifar.benchmark.grid import ALL_THREADS, TrainingCase
-from cifar.benchmark.inference import installed
-from cifar.benchmark.processes import Worker, ask
-from cifar.benchmark.session import NotAvailableError, Row, Session
-from cifar.benchmark.training_methods import TRAINING_METHODS
+from cifar.benchmark.inference import is_installed
+from cifar.benchmark.session import TIME_LIMIT, NotAvailableError, Row, Session, run_worker, thread_variables
+from cifar.benchmark.training_methods import TRAINING_METHODS, TrainingJob
 from cifar.errors import CifarError
 from cifar.recipes import TRAINING
+from cifar.system.child_process import ChildProcess
 
-FIRST_STEPS = 2  # times that a process is started for its first step
-STEPS = 15  # of training, timed, before it is another way's turn
-GOAL = 0.75  # test accuracy that a run takes some minutes to reach
+FIRST_STEP_REPEATS = 2  # processes that are started for their first step
+STEPS = 15  # of training, timed, before it is another method's turn
 
 
-class Training:
-    """Asks the workers of all ways to train a network, in turn: what disturbs the machine disturbs all alike."""
+class TrainingBenchmark:
+    """Runs the workers of all training methods of a network in turn: a disturbance of the machine hits all alike."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._answers: dict[TrainingCase, list[Row] | CifarError] = {}
+        self._rounds: dict[TrainingCase, list[Row]] = {}
+        self._failures: dict[TrainingCase, CifarError] = {}
 
     def steps(self, case: TrainingCase) -> tuple[list[float], Row]:
-        """Seconds of each training step of a case, and its row.
+        """Return seconds of each training step of a case, and its row.
 
         Raises:
-            NotAvailableError: what this way needs is not installed.
+            NotAvailableError: what this method needs is not installed.
             CifarError: it failed.
         """
-        way = TRAINING_METHODS[case.way]
-        if not installed(way.package):
-            raise NotAvailableError(f"{way.package} is not installed (extra `peers`)")
-        if case not in self._answers:
+        method = TRAINING_METHODS[case.method]
+        if not is_installed(method.package):
+            raise NotAvailableError(f"{method.package} is not installed (extra `peers`)")
+        if case not in self._rounds and case not in self._failures:
             self._session.measure_peak(ALL_THREADS)
-            self._ask_all(case.network)
-        answers = self._answers[case]
-        if isinstance(answers, CifarError):
-            raise answers
-        seconds = [second for answer in answers for second in answer["seconds"]]
-        median = float(np.median(seconds))
-        last = answers[-1]
-        return seconds, {
-            "kind": "training",
-            "way": way.name if last["device"] == "cpu" else f"{way.name} on the GPU",
-            "model": case.network,
-            "augment": case.policy,
-            "threads": ALL_THREADS,
-            "dataset": "synthetic",
-            **{key: last[key] for key in ("device", "batch", "tried", "memory_bytes")},
-            "flop_per_image": last["flop_per_image"] if last["device"] == "cpu" else None,  # the peak is the CPU's
-            "images_per_second": last["images"] / median,
-            "images_per_second_best": last["images"] / min(seconds),
-            "images_per_second_mean": last["images"] / float(np.mean(seconds)),
-            "slowest_over_median": max(seconds) / median,
-            "repeats": [len(answer["seconds"]) for answer in answers],  # rounds of one process
-        }
+            self._run_all(case.network)
+        if case in self._failures:
+            raise self._failures[case]
+        return _steps_row(case, self._rounds[case])
 
-    def _ask_all(self, network: str) -> None:
-        """Let all selected ways to train a network get ready, one by one; then take some steps of each, in turn."""
-        cases = [case for case in self._session.training if case.network == network]
-        cases = [case for case in cases if installed(TRAINING_METHODS[case.way].package)]
+    def _run_all(self, network: str) -> None:
+        """Start all selected training methods of a network, one by one; then time some steps of each, in turn."""
+        cases = []
+        for case in self._session.training:
+            if case.network == network and is_installed(TRAINING_METHODS[case.method].package):
+                cases.append(case)
         shuffle = random.Random(self._session.order_seed)
         with ExitStack() as stack:
-            workers: dict[TrainingCase, Worker] = {}
+            children: dict[TrainingCase, ChildProcess] = {}
             for case in shuffle.sample(cases, len(cases)):
-                workers[case] = stack.enter_context(self._worker(case))
-                self._take(case, workers[case])
+                children[case] = stack.enter_context(_start(case))
+                self._receive(case, children[case])
             for _ in range(self._session.grid.rounds - 1):
                 for case in shuffle.sample(cases, len(cases)):
-                    if not isinstance(self._answers[case], CifarError):
-                        workers[case].go_on()
-                        self._take(case, workers[case])
+                    if case not in self._failures:
+                        children[case].resume()
+                        self._receive(case, children[case])
 
-    def _worker(self, case: TrainingCase) -> Worker:
-        return Worker(
-            "training",
-            ALL_THREADS,
-            way=case.way,
-            network=case.network,
-            policy=case.policy,
-            batches=TRAINING_METHODS[case.way].batches or [TRAINING[case.network].batch_size],
-            threads=ALL_THREADS,
-            steps=STEPS,
-        )
-
-    def _take(self, case: TrainingCase, worker: Worker) -> None:
-        """Add a worker's next answer to its case."""
+    def _receive(self, case: TrainingCase, child: ChildProcess) -> None:
+        """Add a worker's next round to its case."""
         try:
-            answer = worker.answer()
+            result = child.receive(TIME_LIMIT)
         except CifarError as error:
-            self._answers[case] = error
+            self._failures[case] = error
         else:
-            answers = self._answers.setdefault(case, [])
-            assert isinstance(answers, list)
-            answers.append(answer)
+            self._rounds.setdefault(case, []).append(result)
+
+
+def _start(case: TrainingCase) -> ChildProcess:
+    batch_sizes = TRAINING_METHODS[case.method].batch_sizes or (TRAINING[case.network].batch_size,)
+    job = TrainingJob(case.method, case.network, case.policy, batch_sizes, ALL_THREADS, STEPS)
+    return ChildProcess(worker.training, job, variables=thread_variables(ALL_THREADS))
+
+
+def _steps_row(case: TrainingCase, rounds: list[Row]) -> tuple[list[float], Row]:
+    seconds: list[float] = []
+    for result in rounds:
+        seconds += result["seconds"]
+    median, last = float(np.median(seconds)), rounds[-1]
+    on_cpu = last["device"] == "cpu"
+    name = TRAINING_METHODS[case.method].name
+    return seconds, {
+        "kind": "training",
+        "method": name if on_cpu else f"{name} on the GPU",
+        "model": case.network,
+        "augment": case.policy,
+        "threads": ALL_THREADS,
+        "dataset": "synthetic",
+        "device": last["device"],
+        "batch": last["batch"],
+        "tried": last["tried"],
+        "memory_bytes": last["memory_bytes"],
+        "flop_per_image": last["flop_per_image"] if on_cpu else None,  # the matrix peak is the CPU's
+        "images_per_second": last["images"] / median,
+        "images_per_second_best": last["images"] / min(seconds),
+        "images_per_second_mean": last["images"] / float(np.mean(seconds)),
+        "slowest_over_median": max(seconds) / median,
+        "repeats": [len(result["seconds"]) for result in rounds],  # rounds of one process
+    }
 
 
 def first_step(session: Session, network: str) -> tuple[list[float], Row]:
-    """Seconds from process start to the end of the first training step, a few times, and the row."""
-    answers = []
-    for _ in range(FIRST_STEPS):
+    """Return seconds from process start to the end of the first training step, a few times, and the row."""
+    seconds, import_seconds = [], []
+    for _ in range(FIRST_STEP_REPEATS):
         with TemporaryDirectory(dir=session.scratch) as folder:
-            answers.append(ask("first_step", 2, folder=folder, network=network, spawned=time.time()))
-    return [answer["seconds"] for answer in answers], {
+            result = run_worker(worker.first_step, 2, folder=Path(folder), network=network, spawned=time.time())
+        seconds.append(result["seconds"])
+        import_seconds.append(result["import_seconds"])
+    return seconds, {
         "kind": "first-step",
         "model": network,
         "threads": 2,
         "device": "cpu",
-        "seconds": float(np.median([answer["seconds"] for answer in answers])),
-        "import_seconds": float(np.median([answer["import_seconds"] for answer in answers])),
-        "repeats": [1] * len(answers),
+        "seconds": float(np.median(seconds)),
+        "import_seconds": float(np.median(import_seconds)),
+        "repeats": [1] * len(seconds),
     }
-
-
-def augmentation(session: Session, policy: str) -> tuple[list[float], Row]:
-    """Seconds for a batch of 128 images on one thread, by several processes, and the row."""
-    processes = session.grid.processes
-    budget = session.grid.budget / 2
-    answers = [ask("augmentation", 1, policy=policy, budget=budget, processes=processes) for _ in range(processes)]
-    seconds = [second for answer in answers for second in answer["seconds"]]
-    return seconds, {
-        "kind": "augmentation",
-        "augment": policy,
-        "threads": 1,
-        "device": "cpu",
-        "batch": answers[0]["batch"],
-        "images_per_second": answers[0]["batch"] / float(np.median(seconds)),
-        "cores_busy": max(answer["cores_busy"] for answer in answers),
-        "repeats": [len(answer["seconds"]) for answer in answers],
-    }
-
-
-def gain(group: Group, gain: Gain) -> tuple[list[float], Row]:
-    """Seconds that each augmented run was trained for, and what it bought."""
-    augmented = [result for result in group.results if result.augment == gain.augment and result.seed in gain.seeds]
-    plain = [result for result in group.results if result.augment == "none" and result.seed in gain.seeds]
-    return [result.metrics.train_seconds for result in augmented], {
-        "kind": "gain",
-        "model": gain.network,
-        **{key: value for key, value in asdict(gain).items() if key != "network"},
-        **augmented[0].metrics.model_dump(include={"dataset", "official", "data_sha256", "n_test", "threads"}),
-        "minutes_to_75_plain": _minutes(plain),
-        "minutes_to_75_augmented": _minutes(augmented),
-    }
-
-
-def _minutes(results: list[Result]) -> float | None:
-    """Minutes of training until an epoch tests at 75 %, mean over runs; None if one never does."""
-    found = [_minutes_of(result) for result in results]
-    return None if None in found else float(np.mean(found))
-
-
-def _minutes_of(result: Result) -> float | None:
-    spent = 0.0
-    for epoch, timing in zip(result.history, result.run.timing, strict=True):
-        spent += timing.train_seconds
-        if epoch.test_accuracy >= GOAL:
-            return spent / 60
-    return None

@@ -1,21 +1,21 @@
-"""The card of an exported model: what it was trained on, how good it is and where not, how to check that."""
+"""The model card of an exported run: training data, accuracy, weaknesses, and how to check them."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from cifar.analysis.finished_run import Result
+from cifar.analysis.finished_run import FinishedRun
 from cifar.formats.manifest import ManifestEntry
+from cifar.report.captions import caption_of
 from cifar.report.table import markdown_table
-from cifar.report.tables import caption_of
 
-WORST = 5  # confusions named
+MAX_CONFUSIONS = 5
 CARD = """# {name}
 
 `{network}` ({parameters:,} parameters), trained for {epochs} epochs at batch {batch_size} on {n_train:,} images,
 augmentation `{augment}`, seed {seed}. {data}
 
-**Test accuracy {accuracy:.2%}** ({correct:,} of {n_test:,}; 95 % over test images {low:.1%} to {high:.1%}){late}.
+**Test accuracy {accuracy:.2%}** ({correct:,} of {n_test:,}; 95 % over test images {low:.1%} to {high:.1%}){last_5}.
 Clean training images: {train_accuracy_clean:.2%}. Calibration error {ece:.3f}.
 
 {files}
@@ -28,8 +28,8 @@ change: points of test accuracy against the Keras model. same class: share of th
 
 Most frequent confusions: {confusions}.
 
-It was made to compare networks, formats and runtimes. It knows ten classes and pictures of 32x32 pixels, answers
-something for any picture, and its confidence is worth what the calibration error says.
+It is meant for comparing networks, formats and runtimes. It knows ten classes and pictures of 32x32 pixels, predicts
+one of them for any picture, and its confidence is worth what the calibration error says.
 
 ## How to check it
 
@@ -46,52 +46,73 @@ trains it again. SHA-256 of its weights:
 
 {digests}
 """
-FILES = ("file", "precision", "bytes>", "test accuracy>", "change>", "same class>")
+FILE_COLUMNS = ("file", "precision", "bytes>", "test accuracy>", "change>", "same class>")
 
 
-def markdown(result: Result, lines: Sequence[ManifestEntry]) -> str:
-    """The card of a finished run's exports.
+def markdown(result: FinishedRun, entries: Sequence[ManifestEntry]) -> str:
+    """Return the model card of a finished run's exports.
 
     Args:
         result: the run.
-        lines: of the manifest, those of its files.
+        entries: of the manifest, those of its files.
     """
-    metrics, late = result.metrics, result.metrics.accuracy_mean_last_5_epochs
     low, high = result.scores.interval
-    lines = sorted(lines, key=lambda line: line.file)
     return CARD.format(
-        **metrics.model_dump(),
+        **result.metrics.model_dump(),
         name=result.run.path.name,
         batch_size=result.run.recipe.batch_size,
-        data=caption_of(metrics),
+        data=caption_of(result.metrics),
         low=low,
         high=high,
-        late="" if late is None else f"; mean of the last five epochs {late:.2%}",
-        files=markdown_table(FILES, [_file(line, metrics.accuracy) for line in lines]),
-        digests=markdown_table(("file", "SHA-256"), [(f"`{line.file}`", f"`{line.sha256}`") for line in lines]),
-        classes=markdown_table(
-            ("class", "test accuracy>"), [(n, f"{share:.1%}") for n, share in metrics.per_class.items()]
-        ),
+        last_5=_last_epochs(result.metrics.accuracy_mean_last_5_epochs),
+        classes=_class_table(result.metrics.per_class),
         confusions=_confusions(result),
-        commands="\n".join(f"cifar evaluate {line.file}" for line in lines),
+        **_file_sections(entries, result.metrics.accuracy),
     )
 
 
-def _file(line: ManifestEntry, accuracy: float) -> tuple[str, ...]:
-    return (
-        f"`{line.file}`",
-        line.precision,
-        f"{line.bytes:,}",
-        f"{line.accuracy:.2%}",
-        f"{(line.accuracy - accuracy) * 100:+.2f}",
-        f"{line.agreement:.2%}",
-    )
+def _last_epochs(accuracy: float | None) -> str:
+    if accuracy is None:
+        return ""
+    return f"; mean of the last five epochs {accuracy:.2%}"
 
 
-def _confusions(result: Result) -> str:
-    """The most frequent wrong answers, in words."""
+def _class_table(per_class: dict[str, float]) -> str:
+    rows = []
+    for name, accuracy in per_class.items():
+        rows.append((name, f"{accuracy:.1%}"))
+    return markdown_table(("class", "test accuracy>"), rows)
+
+
+def _file_sections(entries: Sequence[ManifestEntry], accuracy: float) -> dict[str, str]:
+    """Return the sections about the files: a table, their digests, the commands that check them."""
+    rows, digests, commands = [], [], []
+    for entry in sorted(entries, key=lambda entry: entry.file):
+        row = (
+            f"`{entry.file}`",
+            entry.precision,
+            f"{entry.bytes:,}",
+            f"{entry.accuracy:.2%}",
+            f"{(entry.accuracy - accuracy) * 100:+.2f}",
+            f"{entry.agreement:.2%}",
+        )
+        rows.append(row)
+        digests.append((f"`{entry.file}`", f"`{entry.sha256}`"))
+        commands.append(f"cifar evaluate {entry.file}")
+    return {
+        "files": markdown_table(FILE_COLUMNS, rows),
+        "digests": markdown_table(("file", "SHA-256"), digests),
+        "commands": "\n".join(commands),
+    }
+
+
+def _confusions(result: FinishedRun) -> str:
+    """Return the most frequent misclassifications."""
     names = list(result.metrics.per_class)
     wrong = result.scores.confusion - np.diag(result.scores.confusion.diagonal())
-    places = np.argsort(-wrong, axis=None, kind="stable")[:WORST]
-    pairs = [divmod(int(place), len(names)) for place in places]
-    return ", ".join(f"{names[true]} taken for {names[said]} ({wrong[true, said]})" for true, said in pairs)
+    most_frequent = np.argsort(-wrong, axis=None, kind="stable")[:MAX_CONFUSIONS]
+    phrases = []
+    for place in most_frequent:
+        true, predicted = divmod(int(place), len(names))
+        phrases.append(f"{names[true]} taken for {names[predicted]} ({wrong[true, predicted]})")
+    return ", ".join(phrases)

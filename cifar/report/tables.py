@@ -1,233 +1,249 @@
-"""The tables of a report."""
+"""The detailed tables of a report, and the paragraphs that explain them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from cifar.analysis.finished_run import Result
-from cifar.analysis.gains import Claim, Gain
-from cifar.analysis.summary import Average, BackendComparison, Exported, Group, Summary
+from cifar.analysis.finished_run import LAST_EPOCHS, FinishedRun
+from cifar.analysis.gains import Gain
+from cifar.analysis.groups import Average
+from cifar.analysis.summary import BackendComparison, Summary
 from cifar.metrics.classification import PICKS
-from cifar.metrics.statistics import Interval, Mean
+from cifar.metrics.statistics import Mean
+from cifar.report import numbers, overview
 from cifar.report.table import Table
-from cifar.runs.schemas import Metrics, Verification
+from cifar.runs.schemas import Verification
+
+ACCURACY = (
+    "Accuracy: test is after the last epoch, with Wilson's interval; last 5 its mean over the last five epochs; "
+    "train on the clean training images; ECE the expected calibration error."
+)
+SEEDS = (
+    "Accuracy over seeds: means ± half of Student's 95 % interval. test is after the last epoch, last 5 the mean "
+    "over the last five epochs, train on the clean training images, gap its distance to test in points."
+)
+GAIN = (
+    "Augmentation gain: points of test accuracy over plain, after the last epoch; last 5 of the means over the last "
+    "five epochs. With several seeds the intervals are over seeds; with one, interval and McNemar's p speak of these "
+    "two runs on these images, not of other seeds."
+)
+CLAIMS = (
+    "Claims: of several seeds the 95 % interval decides; it cannot tell if it contains zero. One seed tells of its "
+    "own runs only. Training figures are the curve's, running means over an epoch with dropout, unless they are said "
+    "to be on clean images."
+)
+EXPORTS = (
+    "Exported formats: change is points of test accuracy against the Keras model, each file in its own runtime; "
+    "mean, smallest and largest over runs. agree is the smallest share of images with the Keras model's class."
+)
+BACKENDS = (
+    "Another backend: test accuracy after the last epoch, in percent, over seeds. Another backend draws other "
+    "initial weights and dropout masks: runs are compared as distributions over seeds (Welch's interval)."
+)
 
 
-def caption_of(metrics: Metrics) -> str:
-    """Return a sentence on the test data of a run's scores."""
-    return data_caption(metrics.dataset, metrics.official, metrics.data_sha256, metrics.n_test)
+def details(summary: Summary, pick: str, with_misclassified: bool = True) -> list[Table]:
+    """Return the tables of a report that have any rows, in order.
+
+    Args:
+        summary: of the runs.
+        pick: a rule of classification.PICKS.
+        with_misclassified: False leaves out the tables of misclassified images.
+    """
+    tables = [
+        accuracies(summary),
+        averages(summary),
+        gains(summary),
+        claims(summary),
+        exports(summary),
+        verifications(_named_verifications(summary)),
+        backends(summary.between_backends()),
+    ]
+    if with_misclassified:
+        for group in summary.groups:
+            for result in group.first_seed_results():
+                tables.append(misclassified(result, pick))
+    return [table for table in tables if table.rows]
 
 
-def data_caption(name: str, official: bool | None, sha256: str, n_test: int) -> str:
-    """Return a sentence on test data: what it is, whether it is the published one, how many images."""
-    if name == "synthetic":
-        return f"SYNTHETIC DATA, not CIFAR-10: {n_test:,} drawn test images."
-    origin = "CIFAR-10"
-    if not official:
-        origin = "a copy of CIFAR-10 that is not bit for bit the published one"
-    return f"Data: {origin} (sha256 {sha256[:12]}), {n_test:,} test images."
+def markdown_tables(summary: Summary, pick: str) -> list[Table]:
+    """Return all tables of a report, with the notes of all below the last one."""
+    tables = [overview.results(summary), *details(summary, pick)]
+    notes = [*overview.too_short_sentences(summary.groups), *legend(tables)]
+    bare = without_notes(tables)
+    return [*bare[:-1], replace(bare[-1], notes=notes)]
 
 
-def sections(summary: Summary, pick: str) -> Iterator[Table]:
-    """All of a report's tables, in order."""
+def without_notes(tables: Sequence[Table]) -> list[Table]:
+    """Return tables without their notes."""
+    return [replace(table, notes=()) for table in tables]
+
+
+def legend(tables: Sequence[Table]) -> list[str]:
+    """Return the notes of tables, each once."""
+    notes: dict[str, None] = {}
+    for table in tables:
+        notes.update(dict.fromkeys(table.notes))
+    return list(notes)
+
+
+def accuracies(summary: Summary) -> Table:
+    """Return the accuracy of every run."""
+    rows = []
     for group in summary.groups:
-        yield from figures_of(group)
-        for result in group.first_seed_results():
-            yield misclassified(result, pick)
-    if between := summary.between_backends():
-        yield backends(between)
-
-
-def figures_of(group: Group) -> Iterator[Table]:
-    """The tables of a network's figures: those that have anything to say, each headed by the network."""
-    for section in _figures_of(group):
-        yield replace(section, title=f"{group.name}: {section.title}")
-
-
-def _figures_of(group: Group) -> Iterator[Table]:
-    caption = caption_of(group.results[0].metrics)
-    yield results(group.results)
-    if any(len(average.seeds) > 1 for average in group.averages()):
-        yield averages(group.averages(), caption)
-    if found := group.gains():
-        yield gains(found, caption)
-        yield claims(group.claims())
-    if exported := group.exported():
-        yield exports(exported, caption)
-    proven = [
-        (result.run.path.name, verification) for result in group.results for verification in result.verifications
-    ]
-    if proven:
-        yield verifications(proven)
-
-
-def results(found: Sequence[Result]) -> Table:
-    """Accuracy of every run."""
-    rows = [
-        (
-            result.network,
-            result.augment,
-            str(result.seed),
-            f"{result.scores.accuracy:.1%}",
-            _span(result.scores.interval),
-            f"{result.mean_last_epochs('test_accuracy'):.1%}" if len(result.history) >= 5 else "-",
-            f"{result.metrics.train_accuracy_clean:.1%}",
-            f"{result.scores.loss:.3f}",
-            f"{result.scores.ece:.3f}",
-        )
-        for result in found
-    ]
+        for result in group.results:
+            rows.append((group.name, *_accuracy_cells(result)))
     columns = ("network", "augment", "seed>", "test>", "95 %>", "last 5>", "train>", "loss>", "ECE>")
-    caption = (
-        "test: accuracy after the last epoch, with Wilson's interval. last 5: its mean over the last five epochs. "
-        "train: on the clean training images. " + caption_of(found[0].metrics)
+    return Table("Accuracy", columns, rows, [ACCURACY])
+
+
+def _accuracy_cells(result: FinishedRun) -> tuple[str, ...]:
+    last_epochs = numbers.NONE
+    if len(result.history) >= LAST_EPOCHS:
+        last_epochs = numbers.percent(result.mean_last_epochs("test_accuracy"))
+    return (
+        result.augment,
+        str(result.seed),
+        numbers.percent(result.scores.accuracy),
+        numbers.span(result.scores.interval),
+        last_epochs,
+        numbers.percent(result.metrics.train_accuracy_clean),
+        f"{result.scores.loss:.3f}",
+        f"{result.scores.ece:.3f}",
     )
-    return Table("Accuracy", columns, rows, [caption])
 
 
-def averages(found: Sequence[Average], caption: str) -> Table:
-    """Accuracy over seeds."""
-    rows = [
-        (
-            average.network,
-            average.augment,
-            str(len(average.seeds)),
-            _with_reach(average.test),
-            _with_reach(average.late),
-            f"{average.train:.1%}",
-            f"{(average.train - average.test.mean) * 100:.1f}",
-        )
-        for average in found
-    ]
+def averages(summary: Summary) -> Table:
+    """Return the accuracy over seeds, of networks that have several."""
+    rows = []
+    for group in summary.groups:
+        group_averages = group.averages()
+        if any(len(average.seeds) > 1 for average in group_averages):
+            for average in group_averages:
+                rows.append((group.name, *average_cells(average)))
     columns = ("network", "augment", "seeds>", "test, %>", "last 5, %>", "train>", "gap>")
-    explained = (
-        "Means over seeds ± half of Student's 95 % interval. test: after the last epoch. last 5: mean over the last "
-        "five epochs. train: on the clean training images; gap: its distance to test, in points. "
+    return Table("Accuracy over seeds", columns, rows, [SEEDS])
+
+
+def average_cells(average: Average) -> tuple[str, ...]:
+    """Return the cells of an average, without the network."""
+    return (
+        average.augment,
+        str(len(average.seeds)),
+        _mean_percent(average.test),
+        _mean_percent(average.mean_last_epochs),
+        numbers.percent(average.train),
+        f"{(average.train - average.test.mean) * 100:.1f}",
     )
-    return Table("Accuracy over seeds", columns, rows, [explained + caption])
 
 
-def gains(found: Sequence[Gain], caption: str) -> Table:
-    """Augmentation gain."""
-    rows = [
-        (
-            gain.network,
-            gain.augment,
-            str(len(gain.seeds)),
-            f"{gain.difference * 100:+.1f}",
-            _signed(gain.interval),
-            "-" if gain.p_value is None else f"{gain.p_value:.1g}",
-            f"{gain.mean_last_epochs_difference * 100:+.1f}",
-            _signed(gain.mean_last_epochs_interval),
-        )
-        for gain in found
-    ]
+def gains(summary: Summary) -> Table:
+    """Return the augmentation gains."""
+    rows = []
+    for group in summary.groups:
+        for gain in group.gains():
+            rows.append((group.name, *_gain_cells(gain)))
     columns = ("network", "augment", "seeds>", "gain>", "95 %>", "p>", "last 5>", "95 %>")
-    explained = (
-        "gain: points of test accuracy over plain, after the last epoch. last 5: of the means over the last five "
-        "epochs. With several seeds the intervals are over seeds; with one, interval and McNemar's p speak of these "
-        "two runs on these images, not of other seeds. "
+    return Table("Augmentation gain", columns, rows, [GAIN])
+
+
+def _gain_cells(gain: Gain) -> tuple[str, ...]:
+    p_value = numbers.NONE
+    if gain.p_value is not None:
+        p_value = f"{gain.p_value:.1g}"
+    return (
+        gain.augment,
+        str(len(gain.seeds)),
+        f"{gain.difference * 100:+.1f}",
+        numbers.points_span(gain.interval),
+        p_value,
+        f"{gain.mean_last_epochs_difference * 100:+.1f}",
+        numbers.points_span(gain.mean_last_epochs_interval),
     )
-    return Table("Augmentation gain", columns, rows, [explained + caption])
 
 
-def backends(found: Sequence[BackendComparison]) -> Table:
-    """The same recipes on two backends."""
-    rows = [
-        (
-            versus.network,
-            versus.augment,
-            versus.backend,
-            f"{versus.first.n}, {versus.second.n}",
-            _with_reach(versus.first),
-            _with_reach(versus.second),
-            f"{(versus.second.mean - versus.first.mean) * 100:+.1f}",
-            _signed(versus.interval),
-        )
-        for versus in found
-    ]
-    columns = ("network", "augment", "backend", "seeds>", "TensorFlow>", "it>", "change>", "95 %>")
-    explained = (
-        "Test accuracy after the last epoch, in percent, over seeds. Another backend draws other initial weights and "
-        "dropout masks: runs are compared as distributions over seeds (Welch's interval)."
-    )
-    return Table("Another backend", columns, rows, [explained])
+def claims(summary: Summary) -> Table:
+    """Return the claims of the published text with their figures."""
+    rows = []
+    for group in summary.groups:
+        for claim in group.claims():
+            rows.append((group.name, f"{claim.claim}: {claim.figures}", claim.verdict))
+    return Table("Claims of the published text", ("network", "claim and figures", "verdict<"), rows, [CLAIMS])
 
 
-def claims(found: Sequence[Claim]) -> Table:
-    """The claims of the published text."""
-    rows = [(claim.network, f"{claim.claim}: {claim.figures}", claim.verdict) for claim in found]
-    explained = (
-        "Of several seeds the 95 % interval decides: cannot tell, if it holds zero. One seed tells of its own runs "
-        "alone. Training figures are the curve's, running means over an epoch with dropout, unless they are said "
-        "to be on clean images."
-    )
-    return Table("Claims of the published text", ("network", "claim and figures", "verdict<"), rows, [explained])
-
-
-def exports(found: Sequence[Exported], caption: str) -> Table:
-    """What formats cost."""
-    rows = [
-        (
-            exported.network,
-            exported.format,
-            str(exported.change.n),
-            f"{exported.bytes / 1000:,.0f}",
-            _points(exported.change.mean),
-            f"{_points(exported.worst)} to {_points(exported.best)}",
-            f"{exported.agreement:.2%}",
-        )
-        for exported in found
-    ]
+def exports(summary: Summary) -> Table:
+    """Return what the export formats cost."""
+    rows = []
+    for group in summary.groups:
+        for exported in group.exported():
+            row = (
+                group.name,
+                exported.format,
+                str(exported.change.n),
+                f"{exported.bytes / 1000:,.0f}",
+                numbers.points(exported.change.mean, 2),
+                f"{numbers.points(exported.worst, 2)} to {numbers.points(exported.best, 2)}",
+                f"{exported.agreement:.2%}",
+            )
+            rows.append(row)
     columns = ("network", "format", "runs>", "kB>", "change>", "from, to>", "agree>")
-    explained = (
-        "change: points of test accuracy against the Keras model, each file in its own runtime; mean, smallest and "
-        "largest over runs. agree: the least share of images with the Keras model's class. "
-    )
-    return Table("Exported formats", columns, rows, [explained + caption])
+    return Table("Exported formats", columns, rows, [EXPORTS])
 
 
-def verifications(found: Sequence[tuple[str, Verification]]) -> Table:
-    """What `cifar verify` found, by the run's name."""
-    rows = [
-        (
-            name,
-            verification.check,
-            f"{verification.result}: {verification.message}. {verification.verified[:10]}, {_commit(verification.commit)}",
-        )
-        for name, verification in found
-    ]
+def verifications(named: Sequence[tuple[str, Verification]]) -> Table:
+    """Return the results of `cifar verify`, each with its run's name."""
+    rows = []
+    for name, verification in named:
+        result = f"{verification.result}: {verification.message}."
+        when = f"{verification.verified[:10]}, {_short_commit(verification.commit)}"
+        rows.append((name, verification.check, f"{result} {when}"))
     return Table("Verification", ("run", "check<", "result"), rows)
 
 
-def misclassified(result: Result, pick: str) -> Table:
-    """The ten misclassified pictures in words."""
-    rows = [
-        (str(row["index"]), row["true"], row["predicted"], f"{row['confidence']:.1%}")
-        for row in result.misclassified(pick)
-    ]
+def _named_verifications(summary: Summary) -> list[tuple[str, Verification]]:
+    named = []
+    for result in summary.results:
+        for verification in result.verifications:
+            named.append((result.run.path.name, verification))
+    return named
+
+
+def backends(comparisons: Sequence[BackendComparison]) -> Table:
+    """Return the same recipes on two backends."""
+    rows = []
+    for comparison in comparisons:
+        row = (
+            comparison.network,
+            comparison.augment,
+            comparison.backend,
+            f"{comparison.first.n}, {comparison.second.n}",
+            _mean_percent(comparison.first),
+            _mean_percent(comparison.second),
+            f"{(comparison.second.mean - comparison.first.mean) * 100:+.1f}",
+            numbers.points_span(comparison.interval),
+        )
+        rows.append(row)
+    columns = ("network", "augment", "backend", "seeds>", "TensorFlow>", "other>", "change>", "95 %>")
+    return Table("Another backend", columns, rows, [BACKENDS])
+
+
+def misclassified(result: FinishedRun, pick: str) -> Table:
+    """Return ten misclassified images of a run, without the pictures."""
+    rows = []
+    for row in result.misclassified(pick):
+        rows.append((str(row["index"]), row["true"], row["predicted"], numbers.percent(row["confidence"])))
     title = f"Misclassified by {result.network} {result.augment} seed {result.seed}, {PICKS[pick][0]}"
     return Table(title, ("image>", "true", "predicted", "confidence>"), rows)
 
 
-def _points(difference: float) -> str:
-    """A difference in points; nothing is lost where none is: no -0.00."""
-    return f"{round(difference * 100, 2) + 0.0:+.2f}"
+def _mean_percent(mean: Mean) -> str:
+    """Return a mean in percent and half the width of its interval, if it has one."""
+    return numbers.plus_minus(f"{mean.mean * 100:.1f}", mean.interval)
 
 
-def _span(interval: Interval) -> str:
-    return f"{interval[0] * 100:.1f} to {interval[1] * 100:.1f}"
-
-
-def _signed(interval: Interval | None) -> str:
-    return f"{interval[0] * 100:+.1f} to {interval[1] * 100:+.1f}" if interval else "-"
-
-
-def _with_reach(mean: Mean) -> str:
-    """A mean in percent and half the width of its interval, if it has one."""
-    centre = f"{mean.mean * 100:.1f}"
-    return centre if mean.interval is None else f"{centre} ± {(mean.interval[1] - mean.mean) * 100:.1f}"
-
-
-def _commit(commit: str | None) -> str:
-    """A commit in short, with its `-dirty`."""
-    return "no commit" if commit is None else commit[:7] + "-dirty" * commit.endswith("-dirty")
+def _short_commit(commit: str | None) -> str:
+    """Return the first seven digits of a commit, with its `-dirty`."""
+    if commit is None:
+        return "no commit"
+    if commit.endswith("-dirty"):
+        return f"{commit[:7]}-dirty"
+    return commit[:7]

@@ -1,6 +1,7 @@
-"""The report in a terminal or a log file: tables that fit 80 columns, pictures where there is colour."""
+"""The report in a terminal or a log file: one screen of 80 columns; pictures where there is colour."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,77 +9,149 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from cifar.analysis.finished_run import Result
+from cifar.analysis.finished_run import FinishedRun
 from cifar.analysis.summary import Summary
 from cifar.errors import printable
 from cifar.metrics.classification import PICKS
-from cifar.report import tables
+from cifar.report import overview, tables
 from cifar.report.table import render
 
-WIDTH, HEIGHT = 15, 16  # of a picture in the terminal, in half-block pixels
-ACROSS = 5  # pictures side by side in 80 columns
+PICTURE_WIDTH, PICTURE_HEIGHT = 15, 16  # of a picture in the terminal, in half-block pixels
+PER_ROW = 5  # pictures side by side in 80 columns
+MIN_LINES_FOR_PICTURES = 40  # of a terminal that shows a row of pictures beside the one screen
+
+Images = Mapping[str, NDArray[np.uint8]]
+"""Test images, uint8 (N, 32, 32, 3), by data digest."""
+
+
+def show(
+    console: Console,
+    summary: Summary,
+    folder: Path,
+    pick: str,
+    images: Images,
+    figures: Sequence[Path],
+    details: bool = False,
+) -> None:
+    """Print a report, which ends with one screen.
+
+    Args:
+        console: on stdout.
+        summary: with at least one finished run.
+        folder: the folder of runs, or the run.
+        pick: a rule of classification.PICKS.
+        images: runs on other data are shown without pictures.
+        figures: the files that were drawn.
+        details: whether everything else is printed before the one screen.
+    """
+    if details:
+        _show_details(console, summary, pick, images)
+    elif console.height >= MIN_LINES_FOR_PICTURES:
+        first = summary.results[0]
+        own_images = first.test_images(images)
+        if own_images is not None and _has_colours(console):
+            _show_pictures(console, first, pick, own_images, PER_ROW)
+    console.print(render(overview.results(summary)))
+    claims = overview.claims(summary.groups)
+    console.print()
+    if claims.rows:
+        console.print(render(claims), "")
+    for sentence in overview.too_short_sentences(summary.groups):
+        _print_line(console, sentence)
+    for run in summary.unfinished:
+        _print_line(console, f"Not in the report: {run.path} is {run.status}.")
+    for line in _places(summary, figures):
+        _print_line(console, line)
+    if not details:
+        _print_line(console, f"Every run, format, check and picture: cifar report {folder} --details")
+
+
+def _show_details(console: Console, summary: Summary, pick: str, images: Images) -> None:
+    """Print the detailed tables and the misclassified images, then the notes of all tables."""
+    has_colours = _has_colours(console)
+    detailed = tables.details(summary, pick)
+    for table in tables.without_notes(detailed):
+        console.print(render(table), "")
+    if has_colours:
+        for group in summary.groups:
+            for result in group.first_seed_results():
+                own_images = result.test_images(images)
+                if own_images is not None:
+                    _show_pictures(console, result, pick, own_images)
+    for note in tables.legend(detailed):
+        console.print(Text(note, "table.caption"))
+    console.print()
+
+
+def _show_pictures(
+    console: Console, result: FinishedRun, pick: str, images: NDArray[np.uint8], count: int = 2 * PER_ROW
+) -> None:
+    """Print a run's first misclassified images with their true and predicted classes."""
+    rows = result.misclassified(pick)[:count]
+    name = f"{result.network} {result.augment} seed {result.seed}"
+    heading = f"Misclassified, {PICKS[pick][0]}: {name} (class →predicted)"
+    console.print(heading, style="italic", highlight=False, markup=False)
+    captions = []
+    for row in rows:
+        captions.append((row["true"], f"→{row['predicted']} {row['confidence']:.0%}"))
+    console.print(pictures(images[[row["index"] for row in rows]], captions))
 
 
 def pictures(images: NDArray[np.uint8], captions: Sequence[tuple[str, str]]) -> Text:
-    """Pictures side by side, two pixels to a character, each above a caption of two lines.
+    """Return pictures side by side, two pixels to a character, each above a caption of two lines.
 
     Args:
-        images: uint8, (N, 32, 32, 3).
+        images: uint8 (N, 32, 32, 3).
         captions: two short texts per picture.
     """
     text = Text()
-    both = list(zip(images, captions, strict=True))
-    for row in (both[start : start + ACROSS] for start in range(0, len(both), ACROSS)):
-        small = [np.asarray(Image.fromarray(image).resize((WIDTH, HEIGHT), Image.Resampling.BOX)) for image, _ in row]
-        for y in range(0, HEIGHT, 2):
-            for picture in small:
-                for upper, lower in zip(picture[y], picture[y + 1], strict=True):
-                    text.append("▀", style=f"rgb({_rgb(upper)}) on rgb({_rgb(lower)})")
-                text.append(" ")
-            text.append("\n")
-        for line in (0, 1):
-            text.append(" ".join(f"{caption[line][:WIDTH]:{WIDTH}}" for _, caption in row).rstrip() + "\n")
+    for start in range(0, len(images), PER_ROW):
+        _append_pixels(text, images[start : start + PER_ROW])
+        for lines in zip(*captions[start : start + PER_ROW], strict=True):
+            cells = [f"{line[:PICTURE_WIDTH]:{PICTURE_WIDTH}}" for line in lines]
+            text.append(" ".join(cells).rstrip() + "\n")
         text.append("\n")
     return text
 
 
-def show(console: Console, summary: Summary, pick: str, images: dict[str, NDArray[np.uint8]]) -> None:
-    """Print the whole report.
-
-    Args:
-        console: on stdout.
-        summary: with at least one result.
-        pick: a rule of evaluation.PICKS.
-        images: test images by data digest; runs on other data get their pictures' indices alone.
-    """
-    for group in summary.groups:
-        for section in tables.figures_of(group):
-            console.print(render(section), "")
-        for result in group.first_seed_results():
-            mine = result.pictures(images)
-            if mine is not None and _has_colours(console):
-                _show_pictures(console, result, pick, mine)
-            else:
-                console.print(render(tables.misclassified(result, pick)), "")
-    if between := summary.between_backends():
-        console.print(render(tables.backends(between)), "")
-    for run in summary.unfinished:
-        text = printable(f"Not in the report: {run.path} is {run.status}.")
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _show_pictures(console: Console, result: Result, pick: str, images: NDArray[np.uint8]) -> None:
-    rows = result.misclassified(pick)
-    name = f"{result.network} {result.augment} seed {result.seed}"
-    console.print(f"Wrong, {PICKS[pick][0]}: {name} (class →answer)", style="italic", highlight=False, markup=False)
-    captions = [(row["true"], f"→{row['predicted']} {row['confidence']:.0%}") for row in rows]
-    console.print(pictures(images[[row["index"] for row in rows]], captions))
-
-
-def _has_colours(console: Console) -> bool:
-    """Whether a picture can be made out: sixteen colours are too few."""
-    return console.is_terminal and not console.no_color and console.color_system in ("256", "truecolor")
+def _append_pixels(text: Text, images: NDArray[np.uint8]) -> None:
+    """Append a row of pictures: a character holds an upper pixel in its foreground, a lower in its background."""
+    small = []
+    for image in images:
+        resized = Image.fromarray(image).resize((PICTURE_WIDTH, PICTURE_HEIGHT), Image.Resampling.BOX)
+        small.append(np.asarray(resized))
+    for y in range(0, PICTURE_HEIGHT, 2):
+        for picture in small:
+            for upper, lower in zip(picture[y], picture[y + 1], strict=True):
+                text.append("▀", style=f"rgb({_rgb(upper)}) on rgb({_rgb(lower)})")
+            text.append(" ")
+        text.append("\n")
 
 
 def _rgb(pixel: NDArray[np.uint8]) -> str:
-    return ",".join(str(int(value)) for value in pixel)
+    return ",".join(map(str, pixel.tolist()))
+
+
+def _places(summary: Summary, figures: Sequence[Path]) -> list[str]:
+    """Return where figures and models are."""
+    lines = []
+    if figures:
+        lines.append(f"Figures: {len(figures)}, the first is {figures[0]}")
+    misclassified = [path for path in figures if path.name.endswith("misclassified.png")]
+    if misclassified:
+        lines.append(f"Misclassified pictures: {misclassified[0]}")
+    for result in summary.results:
+        folder = result.run.path / "exports"
+        if any((folder / entry.file).exists() for entry in result.exports):
+            lines.append(f"Models: {folder} and so of the other runs")
+            break
+    return lines
+
+
+def _has_colours(console: Console) -> bool:
+    """Whether pictures can be recognised: sixteen colours are too few."""
+    return console.is_terminal and not console.no_color and console.color_system in ("256", "truecolor")
+
+
+def _print_line(console: Console, text: str) -> None:
+    console.print(printable(text), highlight=False, markup=False, soft_wrap=True)

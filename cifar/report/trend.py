@@ -1,56 +1,59 @@
-"""Accuracy, size, latency and throughput over releases, from the results in a folder, one per release."""
+"""Accuracy, size, latency and throughput over releases, from a folder with one benchmark result per release."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Group
-
 from cifar.compare import results
-from cifar.compare.results import BenchmarkResult, BenchmarkRow
+from cifar.compare.results import BenchmarkResult, BenchmarkRow, split_row_name
 from cifar.errors import UsageError
-from cifar.report.table import Table, render
+from cifar.report import numbers
+from cifar.report.table import Table
 from cifar.system import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 6  # releases in the terminal, the latest
+MAX_RELEASES = 6  # in a table, the latest
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is followed.
+    """What is followed over releases.
 
     Attributes:
         title: with its unit.
-        kind: of row.
-        text: of a value.
-        value: of a row's columns, None where it has none.
+        kind: of the rows that have it.
+        column: of those rows.
+        factor: from the column's unit to the title's.
+        format: of a value.
+        batch: of the rows that count; None for all.
     """
 
     title: str
     kind: str
-    text: Callable[[float], str]
-    value: Callable[[BenchmarkRow], float | None]
+    column: str
+    factor: float
+    format: str
+    batch: int | None = None
 
-
-def _column(name: str, factor: float = 1.0, batch: int | None = None) -> Callable[[BenchmarkRow], float | None]:
-    def value(row: BenchmarkRow) -> float | None:
-        number: float | None = getattr(row.columns, name)
-        if number is None or batch not in (None, row.columns.batch):
+    def value(self, row: BenchmarkRow) -> float | None:
+        """Return the row's value; None if it has none."""
+        columns = row.columns
+        value = getattr(columns, self.column)
+        if value is None or columns.kind != self.kind:
             return None
-        return factor * number
-
-    return value
+        if self.batch is not None and columns.batch != self.batch:
+            return None
+        return float(self.factor * value)
 
 
 QUANTITIES = (
-    Quantity("Test accuracy, %", "inference", "{:.2f}".format, _column("accuracy", 100, batch=1)),
-    Quantity("Size, kB", "inference", "{:,.0f}".format, _column("file_bytes", 0.001, batch=1)),
-    Quantity("Latency of one image, median, ms", "inference", "{:.3g}".format, _column("p50_ms", batch=1)),
-    Quantity("Training, images/s", "training", "{:,.0f}".format, _column("images_per_second")),
+    Quantity("Test accuracy, %", "inference", "accuracy", 100, "{:.2f}", batch=1),
+    Quantity("Size, kB", "inference", "file_bytes", 0.001, "{:,.0f}", batch=1),
+    Quantity("Latency of one image, median, ms", "inference", "p50_ms", 1, "{:.3g}", batch=1),
+    Quantity("Training, images/s", "training", "images_per_second", 1, "{:,.0f}"),
 )
 
 Series = dict[str, list[float | None]]
@@ -59,7 +62,13 @@ Series = dict[str, list[float | None]]
 
 @dataclass(frozen=True)
 class Trend:
-    """Releases, oldest first, and what became of each quantity."""
+    """Quantities over releases.
+
+    Attributes:
+        releases: their names, oldest first.
+        machines: which machine measured each release.
+        series: by the quantity's title.
+    """
 
     releases: list[str]
     machines: list[str]
@@ -67,59 +76,85 @@ class Trend:
 
 
 def read(folder: Path) -> Trend:
-    """Read a folder of results, named after their releases.
+    """Read a folder of benchmark results, named after their releases.
 
     Raises:
-        UsageError: there is no such folder, no result in it, or one is not ours.
+        UsageError: the folder does not exist, has no result, or one is not a benchmark result.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder of results.")
     paths = sorted(folder.glob("*.json"), key=lambda path: _version(path.stem))
     if not paths:
         raise UsageError(f"{folder}: there is no result in it.")
-    found = [results.read(path) for path in paths]
-    series = {quantity.title: _series(quantity, found) for quantity in QUANTITIES}
-    if not any(series.values()):
-        raise UsageError(f"{folder}: no result in it has a row of accuracy, size, latency or training to follow.")
-    machines = [
-        f"{result.machine.cpu.get('model')}, {result.machine.cpu.get('logical_cores')} cores" for result in found
-    ]
-    return Trend([path.stem for path in paths], machines, {title: made for title, made in series.items() if made})
-
-
-def _version(name: str) -> tuple[tuple[int, str], ...]:
-    """0.10.0 after 0.9.0."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in name.split("."))
-
-
-def _series(quantity: Quantity, found: list[BenchmarkResult]) -> Series:
-    names: dict[str, None] = {}
-    for result in found:
-        for name, row in result.rows.items():
-            if row.columns.kind == quantity.kind and quantity.value(row) is not None:
-                names[name] = None
-    rows = {name: [result.rows.get(name) for result in found] for name in names}
-    return {name: [quantity.value(row) if row else None for row in each] for name, each in rows.items()}
-
-
-def tables(trend: Trend) -> list[Group]:
-    """A table per quantity: a line per row, a column per release."""
-    made = []
-    columns = ("row", *(f"{release}>" for release in trend.releases[-SHOWN:]))
+    measured = list(map(results.read, paths))
+    series = {}
     for quantity in QUANTITIES:
-        series = trend.series.get(quantity.title, {})
-        rows = [
-            (_short(name), *("-" if value is None else quantity.text(value) for value in values[-SHOWN:]))
-            for name, values in series.items()
-        ]
+        values = _series(quantity, measured)
+        if values:
+            series[quantity.title] = values
+    if not series:
+        raise UsageError(f"{folder}: no result in it has a row of accuracy, size, latency or training to follow.")
+    return Trend([path.stem for path in paths], list(map(_machine, measured)), series)
+
+
+def _version(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts 0.10.0 after 0.9.0."""
+    key = []
+    for part in name.split("."):
+        if part.isdigit():
+            key.append((int(part), ""))
+        else:
+            key.append((-1, part))
+    return key
+
+
+def _machine(result: BenchmarkResult) -> str:
+    cpu = result.machine.cpu
+    return f"{cpu.get('model')}, {cpu.get('logical_cores')} cores"
+
+
+def _series(quantity: Quantity, measured: Sequence[BenchmarkResult]) -> Series:
+    series: Series = {}
+    for number, result in enumerate(measured):
+        for name, row in result.rows.items():
+            value = quantity.value(row)
+            if value is not None:
+                values = series.setdefault(name, [None] * len(measured))
+                values[number] = value
+    return series
+
+
+def tables(trend: Trend) -> list[Table]:
+    """Return a table per quantity: a line per row, a column per release."""
+    columns = ["row"]
+    for release in trend.releases[-MAX_RELEASES:]:
+        columns.append(f"{release}>")
+    per_quantity = []
+    for quantity in QUANTITIES:
+        rows = []
+        for name, values in trend.series.get(quantity.title, {}).items():
+            rows.append((_short_name(name), *_texts(quantity, values[-MAX_RELEASES:])))
         if rows:
-            made.append(render(Table(quantity.title, columns, rows)))
-    return made
+            per_quantity.append(Table(quantity.title, columns, rows))
+    return per_quantity
+
+
+def _texts(quantity: Quantity, values: Sequence[float | None]) -> list[str]:
+    texts = []
+    for value in values:
+        if value is None:
+            texts.append(numbers.NONE)
+        else:
+            texts.append(quantity.format.format(value))
+    return texts
 
 
 def notes(trend: Trend) -> list[str]:
-    """On which machine each release was measured: times of different machines do not compare."""
-    return [f"{release}: {machine}" for release, machine in zip(trend.releases, trend.machines, strict=True)]
+    """Return which machine measured each release: times of different machines cannot be compared."""
+    lines = []
+    for release, machine in zip(trend.releases, trend.machines, strict=True):
+        lines.append(f"{release}: {machine}")
+    return lines
 
 
 def draw(trend: Trend, path: Path) -> None:
@@ -133,24 +168,26 @@ def draw(trend: Trend, path: Path) -> None:
 
 
 def figure(trend: Trend) -> "Figure":
-    """A panel per quantity, a line per row over the releases."""
+    """Return a figure with a panel per quantity, a line per row over the releases."""
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(10, 3 * len(trend.series) + 0.5), layout="constrained")
-    panels = made.subplots(len(trend.series), squeeze=False)[:, 0]
-    places = range(len(trend.releases))
+    drawn = Figure(figsize=(10, 3 * len(trend.series) + 0.5), layout="constrained")
+    panels = drawn.subplots(len(trend.series), squeeze=False)[:, 0]
+    positions = range(len(trend.releases))
     for axes, (title, series) in zip(panels, trend.series.items(), strict=True):
         for name, values in series.items():
-            known = [(place, value) for place, value in zip(places, values, strict=True) if value is not None]
-            axes.plot(*zip(*known, strict=True), marker="o", label=_short(name))
+            known = [position for position in positions if values[position] is not None]
+            axes.plot(known, [values[position] for position in known], marker="o", label=_short_name(name))
         axes.set_title(title, loc="left")
-        axes.set_xticks(list(places), trend.releases)
+        axes.set_xticks(list(positions), trend.releases)
         axes.margins(x=0.1)
-        axes.set_ylim(bottom=0 if "accuracy" not in title else None)
+        if "accuracy" not in title:
+            axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small")
-    return made
+    return drawn
 
 
-def _short(name: str) -> str:
-    return results.split_row_name(name)[1].removesuffix("-cpu") or name
+def _short_name(row: str) -> str:
+    _, case = split_row_name(row)
+    return case.removesuffix("-cpu") or row

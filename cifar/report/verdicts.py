@@ -1,107 +1,157 @@
-"""A comparison for people: one table, in the terminal and in Markdown."""
+"""A comparison of benchmark results for people: tables and notes, in the terminal and in Markdown."""
+
+from collections.abc import Sequence
 
 from rich.console import Group
 
 from cifar.compare.results import split_row_name
 from cifar.compare.verdict import OUTCOMES, Comparison, Verdict
+from cifar.metrics.statistics import Noise
+from cifar.report import numbers
 from cifar.report.table import Table, markdown_table, render
 
-TIMES = ("row", "base>", "head>", "change>", "95 %>", "verdict")
-OTHERS = ("row", "of", "base>", "head>", "verdict")
-HIDDEN = {"time": ("not comparable",)}  # words that are worth no line, by quantity; else `unchanged` alone
+TIME_COLUMNS = ("row", "base>", "head>", "change>", "95 %>", "verdict")
+QUALITY_COLUMNS = ("row", "of", "base>", "head>", "verdict")
+MIN_DRIFT = 0.001  # a smaller change of the matrix peak is not mentioned
 
 
 def title(comparison: Comparison) -> str:
-    """How many of what, in a line."""
-    counts = ", ".join(f"{comparison.count(outcome)} {outcome}" for outcome in OUTCOMES if comparison.count(outcome))
-    return f"Verdicts: {counts or 'nothing to compare'}"
+    """Return the number of verdicts by outcome, in a line."""
+    counts = []
+    for outcome in OUTCOMES:
+        if comparison.count(outcome):
+            counts.append(f"{comparison.count(outcome)} {outcome}")
+    return f"Verdicts: {', '.join(counts) or 'nothing to compare'}"
 
 
 def shown(comparison: Comparison) -> list[Verdict]:
-    """The verdicts that are worth a line."""
-    return [found for found in comparison.verdicts if found.outcome not in HIDDEN.get(found.quantity, ("unchanged",))]
+    """Return the verdicts that have a line: all but times that cannot be compared and unchanged quality."""
+    verdicts = []
+    for verdict in comparison.verdicts:
+        hidden = "not comparable" if verdict.quantity == "time" else "unchanged"
+        if verdict.outcome != hidden:
+            verdicts.append(verdict)
+    return verdicts
 
 
-def sections(comparison: Comparison) -> list[Table]:
-    """The tables."""
-    verdicts = shown(comparison)
-    timed = [verdict for verdict in verdicts if verdict.quantity == "time"]
+def tables(comparison: Comparison) -> list[Table]:
+    """Return a table of times for each test, and one of changed quality."""
+    times: dict[str, list[tuple[str, ...]]] = {}
+    quality = []
+    for verdict in shown(comparison):
+        if verdict.quantity == "time":
+            test, _ = split_row_name(verdict.row)
+            times.setdefault(test, []).append(_time_cells(verdict))
+        else:
+            quality.append(_quality_cells(verdict))
     made = []
-    for test in dict.fromkeys(split_row_name(verdict.row)[0] for verdict in timed):
-        rows = [_time_cells(verdict) for verdict in timed if split_row_name(verdict.row)[0] == test]
-        made.append(Table(f"Times: {test}", TIMES, rows))
-    others = [_other_cells(verdict) for verdict in verdicts if verdict.quantity != "time"]
-    return [*made, Table("Quality that is not as it was", OTHERS, others)] if others else made
+    for test, rows in times.items():
+        made.append(Table(f"Times: {test}", TIME_COLUMNS, rows))
+    if quality:
+        made.append(Table("Quality that changed", QUALITY_COLUMNS, quality))
+    return made
 
 
 def _time_cells(verdict: Verdict) -> tuple[str, ...]:
     assert verdict.change is not None
     assert verdict.interval is not None
     low, high = verdict.interval
+    _, case = split_row_name(verdict.row)
     return (
-        split_row_name(verdict.row)[1],
-        _value(verdict, verdict.base),
-        _value(verdict, verdict.head),
+        case,
+        _value(verdict.quantity, verdict.base),
+        _value(verdict.quantity, verdict.head),
         f"x {verdict.change:.2f}",
         f"{low:.2f} to {high:.2f}",
         verdict.outcome,
     )
 
 
-def _other_cells(verdict: Verdict) -> tuple[str, ...]:
-    values = (_value(verdict, verdict.base), _value(verdict, verdict.head))
-    return " ".join(split_row_name(verdict.row)), verdict.quantity, *values, verdict.outcome
+def _quality_cells(verdict: Verdict) -> tuple[str, ...]:
+    return (
+        _short_name(verdict.row),
+        verdict.quantity,
+        _value(verdict.quantity, verdict.base),
+        _value(verdict.quantity, verdict.head),
+        verdict.outcome,
+    )
+
+
+def _value(quantity: str, value: float | None) -> str:
+    if value is None:
+        return numbers.NONE
+    if quantity in ("accuracy", "agreement"):
+        return f"{value:.2%}"
+    if quantity != "time":
+        return f"{value:,.0f}"
+    if value >= 1:
+        return f"{value:.2f} s"
+    return f"{1000 * value:.3g} ms"
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What must be said under the table."""
-    said = []
-    unchanged = [found for found in comparison.verdicts if found.quantity != "time" and found.outcome == "unchanged"]
-    if unchanged:
-        said.append(f"{len(unchanged)} accuracies, agreements, sizes and digests are unchanged.")
+    """Return the sentences below the tables."""
+    sentences = _unchanged_sentences(comparison.verdicts)
     if comparison.machine_mismatch:
-        said.append(f"Times are not comparable: {comparison.machine_mismatch}.")
-    for reason in dict.fromkeys(verdict.reason for verdict in shown(comparison) if verdict.outcome != "unchanged"):
-        if reason and reason != comparison.machine_mismatch:
-            rows = [_short(verdict.row) for verdict in shown(comparison) if verdict.reason == reason]
-            said.append(f"{', '.join(dict.fromkeys(rows))}: {reason}.")
+        sentences.append(f"Times are not comparable: {comparison.machine_mismatch}.")
+    for reason, rows in _rows_by_reason(comparison).items():
+        sentences.append(f"{', '.join(rows)}: {reason}.")
     for kind, noise in comparison.noise.items():
-        how = "measured between repetitions" if noise.measured else "assumed: nothing was repeated"
-        said.append(f"Noise of {kind}: {noise.variance**0.5:.1%} ({how}).")
-    if comparison.drift > 0.001:
-        said.append(
+        sentences.append(_noise_sentence(kind, noise))
+    if comparison.drift > MIN_DRIFT:
+        sentences.append(
             f"The machine's matrix peak changed by {comparison.drift:.1%}; that is counted against any difference."
         )
-    said += [f"Only in head: {_short(name)}." for name in comparison.added]
-    said += [f"Only in base: {_short(name)}." for name in comparison.removed]
-    return said
+    for name in comparison.added:
+        sentences.append(f"Only in head: {_short_name(name)}.")
+    for name in comparison.removed:
+        sentences.append(f"Only in base: {_short_name(name)}.")
+    return sentences
+
+
+def _unchanged_sentences(verdicts: Sequence[Verdict]) -> list[str]:
+    count = 0
+    for verdict in verdicts:
+        if verdict.quantity != "time" and verdict.outcome == "unchanged":
+            count += 1
+    if count == 0:
+        return []
+    return [f"{count} accuracies, agreements, sizes and digests are unchanged."]
+
+
+def _rows_by_reason(comparison: Comparison) -> dict[str, list[str]]:
+    """Return the names of the rows with a reason of their own, by reason."""
+    rows: dict[str, dict[str, None]] = {}
+    for verdict in shown(comparison):
+        if verdict.outcome != "unchanged" and verdict.reason not in ("", comparison.machine_mismatch):
+            rows.setdefault(verdict.reason, {})[_short_name(verdict.row)] = None
+    return {reason: list(names) for reason, names in rows.items()}
+
+
+def _noise_sentence(kind: str, noise: Noise) -> str:
+    source = "measured between repetitions"
+    if not noise.measured:
+        source = "assumed: nothing was repeated"
+    return f"Noise of {kind}: {noise.variance**0.5:.1%} ({source})."
 
 
 def terminal(comparison: Comparison) -> list[Group | str]:
-    """What a terminal shows."""
-    tables = [render(section) for section in sections(comparison)]
-    return [*(part for made in tables for part in (made, "")), title(comparison), *notes(comparison)]
+    """Return what a terminal shows."""
+    parts: list[Group | str] = []
+    for table in tables(comparison):
+        parts += [render(table), ""]
+    return [*parts, title(comparison), *notes(comparison)]
 
 
 def markdown(comparison: Comparison) -> str:
-    """The same as Markdown."""
+    """Return the same as Markdown."""
     lines = [f"## {title(comparison)}", ""]
-    for section in sections(comparison):
-        lines += [f"### {section.title}", "", markdown_table(section.columns, section.rows), ""]
-    return "\n".join([*lines, *(f"- {note}" for note in notes(comparison))]) + "\n"
+    for table in tables(comparison):
+        lines += [f"### {table.title}", "", markdown_table(table.columns, table.rows), ""]
+    for note in notes(comparison):
+        lines.append(f"- {note}")
+    return "\n".join(lines) + "\n"
 
 
-def _short(row: str) -> str:
+def _short_name(row: str) -> str:
     return " ".join(split_row_name(row))
-
-
-def _value(verdict: Verdict, value: float | None) -> str:
-    if value is None:
-        return "-"
-    match verdict.quantity:
-        case "time":
-            return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.3g} ms"
-        case "accuracy" | "agreement":
-            return f"{value:.2%}"
-        case _:
-            return f"{value:,.0f}"

@@ -1,0 +1,83 @@
+"""The one screen of a report: a table of all runs over seeds, and a line per claim with its verdicts."""
+
+from collections.abc import Sequence
+
+from cifar.analysis.gains import MIN_EPOCHS, Gain, is_too_short
+from cifar.analysis.groups import Average, Group
+from cifar.analysis.summary import Summary
+from cifar.report import numbers
+from cifar.report.captions import data_captions
+from cifar.report.table import Table
+
+COLUMNS = ("network<", "augment", "runs>", "test %>", "gain>", "gap>", "MB>", "files>")
+NOTE = (
+    "test %: ± 95 % over seeds, of one run over test images. gain: points over none. gap: points that clean "
+    "training images score above test. MB: the larger of the ONNX and TFLite files. files: exported formats."
+)
+SIZE_FORMATS = ("onnx", "tflite")
+
+
+def results(summary: Summary) -> Table:
+    """Return a table of all finished runs, a row per network and policy."""
+    rows = []
+    for group in summary.groups:
+        gains = {gain.augment: gain for gain in group.gains()}
+        for average in group.averages():
+            rows.append(_row(group, average, gains.get(average.augment)))
+    return Table(" ".join(["Results.", *data_captions(summary.groups)]), COLUMNS, rows, [NOTE])
+
+
+def _row(group: Group, average: Average, gain: Gain | None) -> tuple[str, ...]:
+    sizes = [0]
+    formats = set()
+    for result in group.of(average.augment).values():
+        for entry in result.exports:
+            formats.add(entry.format)
+            if entry.format in SIZE_FORMATS:
+                sizes.append(entry.bytes)
+    return (
+        group.label,
+        average.augment,
+        str(len(average.seeds)),
+        numbers.plus_minus(f"{average.test.mean * 100:.1f}", average.interval),
+        _gain(gain),
+        f"{(average.train - average.test.mean) * 100:.1f}",
+        f"{max(sizes) / 1e6:.2f}",
+        str(len(formats)),
+    )
+
+
+def _gain(gain: Gain | None) -> str:
+    if gain is None or is_too_short(gain.epochs):
+        return numbers.NONE
+    return numbers.plus_minus(numbers.points(gain.difference), gain.interval)
+
+
+def claims(groups: Sequence[Group]) -> Table:
+    """Return a table of the published claims, a row per claim, a verdict per network that trained long enough."""
+    judged = [group for group in groups if group.pairs and not is_too_short(group.epochs)]
+    verdicts: dict[str, dict[str, str]] = {}
+    for group in judged:
+        for claim in group.claims():
+            verdicts.setdefault(claim.claim, {})[group.name] = claim.verdict
+    names = [group.name for group in judged]
+    rows = []
+    for claim, by_network in verdicts.items():
+        rows.append((claim, *[by_network.get(name, numbers.NONE) for name in names]))
+    return Table("Claims of the published text", ("claim", *names), rows)
+
+
+def too_short_sentences(groups: Sequence[Group]) -> list[str]:
+    """Return a sentence on the networks that trained too short to show a gain, for each number of epochs."""
+    names: dict[int, list[str]] = {}
+    for group in groups:
+        if group.pairs and is_too_short(group.epochs):
+            names.setdefault(group.epochs, []).append(group.name)
+    sentences = []
+    for epochs, networks in names.items():
+        unit = "epoch" if epochs == 1 else "epochs"
+        sentences.append(
+            f"{epochs} {unit} cannot show an augmentation gain (at least {MIN_EPOCHS} are needed): "
+            f"no gains and claims of {', '.join(networks)}."
+        )
+    return sentences
