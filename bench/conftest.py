@@ -1,7 +1,10 @@
-"""Options, fixtures and hooks of the benchmarks: pytest-benchmark's own, with our columns, facts and table."""
+"""pytest-benchmark's options, fixtures and hooks for the benchmark: with our columns, machine facts and tables.
+
+The measuring is in cifar.benchmark.
+"""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,75 +13,98 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from cifar.analysis import summary
-from cifar.benchmark import grid, models, report
-from cifar.benchmark.inference import Inference
+from cifar.analysis.gains import Gain
+from cifar.analysis.groups import Group
+from cifar.benchmark import grid, models, report, run
+from cifar.benchmark.inference import InferenceBenchmark
 from cifar.benchmark.session import NotAvailableError, Row, Session
-from cifar.benchmark.tables import Result
-from cifar.benchmark.timing import Replay
-from cifar.benchmark.training import Training
-from cifar.compare import results
+from cifar.benchmark.tables import Measurements, Missing
+from cifar.benchmark.training import TrainingBenchmark
 from cifar.data import dataset
 from cifar.errors import CifarError, one_of
 from cifar.inference import scoring
+from cifar.inference.preprocessing import parse_preprocessing
 from cifar.recipes import POLICIES
-from cifar.system import environment, hardware
+from cifar.system import hardware
 
+RELEASED = Path(__file__).parent.parent / "exports"
 DEVICES = ("cpu", "gpu", "all")
 SESSION = pytest.StashKey[Session]()
-GAINS = pytest.StashKey[list[tuple[summary.Group, summary.Gain]]]()
+GAINS = pytest.StashKey[list[tuple[Group, Gain]]]()
 NO_PAIRS = pytest.param(None, marks=pytest.mark.skip(reason="no plain and augmented runs of one network (--run)"))
-replay = Replay()
-MARKS = pytest.mark.benchmark(timer=replay)
 
 Measure = Callable[[], tuple[list[float], Row]]
+
+
+class ReplayTimer:
+    """A timer that hands samples taken elsewhere to pytest-benchmark: it reads 0, then the sample, and so on."""
+
+    def __init__(self) -> None:
+        self._readings: Iterator[float] = iter(())
+
+    def feed(self, seconds: Sequence[float]) -> None:
+        """Replay these samples from here on."""
+        self._readings = (reading for sample in seconds for reading in (0.0, sample))
+
+    def __call__(self) -> float:
+        """The next reading, in seconds."""
+        return next(self._readings)
+
+
+replay = ReplayTimer()
+MARKS = pytest.mark.benchmark(timer=replay)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("cifar-bench")
     group.addoption("--run", nargs="+", action="extend", default=[], metavar="DIR", help="Run folders to measure.")
     group.addoption(
-        "--model", nargs="+", action="extend", default=[], metavar="FILE", help="Model files of anybody's to measure."
+        "--model", nargs="+", action="extend", default=[], metavar="FILE", help="External model files to measure."
     )
     for name, metavar in (("input-range", "RANGE"), ("mean", "R,G,B"), ("std", "R,G,B"), ("labels", "NAMES")):
         group.addoption(f"--{name}", default=None, metavar=metavar, help="Of --model, as for `cifar evaluate`.")
     group.addoption("--data", default="cifar10", metavar="NAME", help="For --model: cifar10 (default) or synthetic.")
     group.addoption("--full", action="store_true", help="Every batch size, number of threads, network and policy.")
-    group.addoption("--device", default=None, metavar="NAME", help="cpu, gpu or all. Default: whatever is there.")
+    group.addoption(
+        "--device", default=None, metavar="NAME", help="cpu, gpu or all. Default: the GPU too, if there is one."
+    )
     group.addoption("--order-seed", type=int, default=0, metavar="N", help="Seed of the order of cases. Default: 0.")
     group.addoption(
-        "--report-to", default=None, metavar="DIR", help="Write the table as Markdown, JSON and PNG there."
+        "--report-to", default=None, metavar="DIR", help="Write the tables there, as Markdown, JSON and PNG."
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     device = config.getoption("device", None)
-    folders = [Path(folder) for folder in config.getoption("run", [])]
+    folders = list(map(Path, config.getoption("run", [])))
     try:
         if device is not None:
             one_of("device for --device", device, DEVICES)
-        chosen = _external_models(config) or models.choose(folders)
-        groups = summary.summarise([model.run for model in chosen if model.run]).groups
+        chosen = _external_models(config) or models.find_models(folders, RELEASED)
+        runs = [model.run for model in chosen if model.run]
+        groups = summary.summarise(runs).groups
     except CifarError as error:
         raise pytest.UsageError(str(error)) from None
     by_name = {model.name: model for model in chosen}
-    config.stash[SESSION] = Session(
-        grid.FULL if config.getoption("full", False) else grid.DEFAULT, by_name, config.getoption("order_seed", 0)
-    )
-    config.stash[GAINS] = [(group, gain) for group in groups for gain in group.gains()]
+    full = config.getoption("full", False)
+    config.stash[SESSION] = Session(grid.FULL if full else grid.DEFAULT, by_name, config.getoption("order_seed", 0))
+    config.stash[GAINS] = []
+    for group in groups:
+        for gain in group.gains():
+            config.stash[GAINS].append((group, gain))
     config.option.benchmark_save_data = True  # a result without its samples cannot be compared
 
 
-def _external_models(config: pytest.Config) -> list[models.Model]:
+def _external_models(config: pytest.Config) -> list[models.BenchmarkModel]:
     """The models that --model names."""
-    paths = [Path(path) for path in config.getoption("model", [])]
+    paths = list(map(Path, config.getoption("model", [])))
     if not paths:
         return []
-    range_, mean, std, labels = (config.getoption(name, None) for name in ("input_range", "mean", "std", "labels"))
-    order = tuple(scoring.parse_class_order(labels)) if labels else None
+    input_range, mean, std, labels = map(config.getoption, ("input_range", "mean", "std", "labels"))
+    class_order = tuple(scoring.parse_class_order(labels)) if labels else None
     data = one_of("data set", config.getoption("data"), dataset.NAMES)
-    return models.external_models(
-        paths, models.ExternalModelOptions(parse_preprocessing(range_, mean, std), order, data)
-    )
+    preprocessing = parse_preprocessing(input_range, mean, std)
+    return models.external_models(paths, models.ExternalModelOptions(preprocessing, class_order, data))
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -89,37 +115,47 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
     session = config.stash[SESSION]
     chosen = list(session.models.values())
-    cases: dict[str, Callable[[], list[Any]]] = {
-        "latency_case": lambda: grid.inference(session.grid, chosen, _devices(config)),
-        "start_case": lambda: grid.start(session.grid, chosen),
-        "training_case": lambda: grid.training(session.grid, _devices(config)),
-        "network": lambda: list(session.grid.networks),
+    cases: dict[str, Callable[[], Sequence[Any]]] = {
+        "latency_case": lambda: grid.inference_cases(session.grid, chosen, _devices(config)),
+        "cold_start_case": lambda: grid.cold_start_cases(session.grid, chosen),
+        "training_case": lambda: grid.training_cases(session.grid, _devices(config)),
+        "network": lambda: session.grid.networks,
         "policy": lambda: [name for name in POLICIES if name != "none"],
-        "gained": lambda: config.stash[GAINS],
+        "group_and_gain": lambda: config.stash[GAINS],
     }
     for name in set(metafunc.fixturenames) & set(cases):
-        metafunc.parametrize(name, cases[name]() or [NO_PAIRS], ids=_name)
+        metafunc.parametrize(name, cases[name]() or [NO_PAIRS], ids=_case_id)
 
 
-def _name(value: Any) -> str:
-    return f"{value[1].network}-{value[1].augment}" if isinstance(value, tuple) else str(value)
+def _case_id(value: Any) -> str:
+    if isinstance(value, tuple):
+        _, gain = value
+        return f"{gain.network}-{gain.augment}"
+    return str(value)
 
 
 def _devices(config: pytest.Config) -> list[str]:
-    asked = config.getoption("device", None)
-    if asked in ("cpu", "gpu"):
-        return [asked]
-    return ["cpu", "gpu"] if asked == "all" or hardware.gpu() else ["cpu"]
+    device = config.getoption("device", None)
+    if device in ("cpu", "gpu"):
+        return [device]
+    return ["cpu", "gpu"] if device == "all" or hardware.gpu() else ["cpu"]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Note which cases were selected: a worker does all of its own at once."""
-    selected = [item.callspec.params for item in session.items if hasattr(item, "callspec")]
-    ours = session.config.stash[SESSION]
-    ours.inference = [params["latency_case"] for params in selected if "latency_case" in params]
-    ours.training = [params["training_case"] for params in selected if "training_case" in params]
-    cases = [params.get("latency_case") or params.get("start_case") for params in selected]
-    ours.formats = {case.format for case in cases if case}
+    """Note which cases were selected: a worker measures all of its own at once."""
+    benchmark_session = session.config.stash[SESSION]
+    inference, training, formats = [], [], set()
+    for item in session.items:
+        parameters = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]
+        for name, case in (parameters or {}).items():
+            if name == "latency_case":
+                inference.append(case)
+            if name == "training_case":
+                training.append(case)
+            if name in ("latency_case", "cold_start_case"):
+                formats.add(case.format)
+    benchmark_session.inference, benchmark_session.training = inference, training
+    benchmark_session.formats = formats
 
 
 @pytest.fixture(scope="session")
@@ -128,85 +164,71 @@ def session(request: pytest.FixtureRequest) -> Session:
 
 
 @pytest.fixture(scope="session")
-def inference(session: Session) -> Inference:
-    return Inference(session)
+def inference(session: Session) -> InferenceBenchmark:
+    return InferenceBenchmark(session)
 
 
 @pytest.fixture(scope="session")
-def training(session: Session) -> Training:
-    return Training(session)
+def training(session: Session) -> TrainingBenchmark:
+    return TrainingBenchmark(session)
 
 
 @pytest.fixture
 def record(benchmark: BenchmarkFixture) -> Callable[[Measure], None]:
     """Hand what a worker measured to pytest-benchmark; or fail or skip with the reason, in a sentence."""
 
-    def take(measure: Measure) -> None:
+    def record_row(measure: Measure) -> None:
         seconds, row = _measured(measure)
         replay.feed(seconds)
         benchmark.group = row["kind"]
         benchmark.pedantic(lambda: None, rounds=len(seconds), iterations=1)
         benchmark.extra_info.update(row)
 
-    return take
+    return record_row
 
 
 def _measured(measure: Measure) -> tuple[list[float], Row]:
     try:
         return measure()
-    except NotAvailableError as reason:
-        end, why = pytest.skip, str(reason)
+    except NotAvailableError as error:
+        end, reason = pytest.skip, str(error)
     except CifarError as error:
-        end, why = partial(pytest.fail, pytrace=False), str(error)
-    return end(why)  # outside of the handler: its traceback is nobody's business
+        end, reason = partial(pytest.fail, pytrace=False), str(error)
+    return end(reason)  # outside of the handlers, so that no traceback is printed
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    machine_info["cifar"] = _machine(config.stash[SESSION])
-
-
-def _machine(session: Session) -> dict[str, Any]:
-    """Where and under what this session measures."""
-    return {
-        **environment.facts(grid.ALL_THREADS),
-        "format_version": results.FORMAT_VERSION,
-        "matrix_peak": {
-            str(threads): {"product": peak.product, "flops": peak.flops, "steady": peak.steady}
-            for threads, peak in session.peaks.items()
-        },
-        "order_seed": session.order_seed,
-    }
+    machine_info["cifar"] = run.machine_facts(config.stash[SESSION])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
     """Before pytest-benchmark saves: the matrix peak once more, and every row's share of it."""
-    config = session.config
-    ours = config.stash[SESSION]
-    ours.end(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
-    for benchmark in config._benchmarksession.benchmarks:  # type: ignore[attr-defined]
-        if "threads" in benchmark.extra_info and "images_per_second" in benchmark.extra_info:
-            benchmark.extra_info["peak_fraction"] = ours.peak_fraction(benchmark.extra_info)
+    benchmark_session = session.config.stash[SESSION]
+    benchmark_session.end(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+    rows = [benchmark.extra_info for benchmark in session.config._benchmarksession.benchmarks]  # type: ignore[attr-defined]
+    run.add_peak_fractions(benchmark_session, rows)
     return (yield)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    benchmarks = config._benchmarksession.benchmarks  # type: ignore[attr-defined]
-    rows = [{"name": benchmark.name, **benchmark.extra_info} for benchmark in benchmarks if benchmark.extra_info]
-    missing = [
-        (entry.nodeid.partition("::")[2], outcome, _reason(entry))
-        for outcome in ("failed", "skipped")
-        for entry in terminalreporter.stats.get(outcome, [])
-    ]
+    rows, missing = [], []
+    for benchmark in config._benchmarksession.benchmarks:  # type: ignore[attr-defined]
+        if benchmark.extra_info:
+            rows.append({"name": benchmark.name, **benchmark.extra_info})
+    for outcome in ("failed", "skipped"):
+        for entry in terminalreporter.stats.get(outcome, []):
+            missing.append(Missing(entry.nodeid.partition("::")[2], outcome, _reason(entry)))
     if not rows and not missing:
         return
-    result = Result(rows, missing, config.stash[SESSION].peaks)
+    benchmark_session = config.stash[SESSION]
+    measurements = Measurements(rows, missing, benchmark_session.peaks)
     terminalreporter.write_line("")
-    report.show(result, terminalreporter._tw._file)
+    report.show(measurements, terminalreporter._tw._file)
     folder = config.getoption("report_to", None)
     if folder:
-        written = report.write(result, _machine(config.stash[SESSION]), Path(folder))
+        written = report.write(measurements, run.machine_facts(benchmark_session), Path(folder))
         terminalreporter.write_line(f"Written: {', '.join(map(os.fspath, written))}")
 
 

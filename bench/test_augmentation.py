@@ -1,10 +1,10 @@
-"""The input pipeline alone: augmented images per second of each policy."""
+"""Augmentation alone: augmented images per second of each policy."""
 
 from bench.conftest import MARKS
-from cifar.benchmark import training
+from cifar.benchmark.augmentation import augmentation_speed
 
 pytestmark = MARKS
 
 
 def test_augmentation(record, session, policy):
-    record(lambda: training.augmentation(session, policy))
+    record(lambda: augmentation_speed(session, policy))

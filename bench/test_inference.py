@@ -1,4 +1,4 @@
-"""Latency, throughput, accuracy and agreement of every file, and what a program waits for before its first answer."""
+"""Latency, throughput, accuracy and agreement of every file, and its cold start."""
 
 from bench.conftest import MARKS
 
@@ -9,5 +9,5 @@ def test_latency(record, inference, latency_case):
     record(lambda: inference.latency(latency_case))
 
 
-def test_start(record, inference, start_case):
-    record(lambda: inference.start(start_case))
+def test_cold_start(record, inference, cold_start_case):
+    record(lambda: inference.cold_start(cold_start_case))

@@ -1,7 +1,7 @@
-"""Training steps of our loop and of the ways a user would go otherwise, on the same work; the way to the first."""
+"""Training steps of `cifar train` and of other training methods on the same work; the time to the first step."""
 
 from bench.conftest import MARKS
-from cifar.benchmark import training
+from cifar.benchmark.training import first_step
 
 pytestmark = MARKS
 
@@ -11,4 +11,4 @@ def test_training(record, training, training_case):
 
 
 def test_first_step_of_training(record, session, network):
-    record(lambda: training.first_step(session, network))
+    record(lambda: first_step(session, network))

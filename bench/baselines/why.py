@@ -1,7 +1,7 @@
 """The figures by which README.md here explains the reference results: `python bench/baselines/why.py RUN...`.
 
-Each RUN is a folder that `cifar train --profile reference` has left, with its model.keras. Writes why.json: of each
-run the test accuracy on moved images, and after further epochs; how many channels of each convolution never answer.
+Each RUN is a folder that `cifar train --profile reference` wrote, with its model.keras. Writes why.json: of each run
+the test accuracy on shifted images, and after three continued epochs; how many channels of each convolution are dead.
 """
 
 import json
@@ -23,70 +23,79 @@ from cifar.system import environment, files
 from cifar.training import backends, loop
 from cifar.training.callback import SilentCallback
 
+FORMAT_VERSION = 2
 WHY = Path(__file__).with_name("why.json")
-MOVES = (0, 0.1, 0.25, 0.5, 1)  # pixels
-RATES = {"same rate": 1.0, "a tenth": 0.1}
-FURTHER = 3  # epochs
-LOOKED_AT = 2_000  # test images, for channels that never answer
+SHIFTS = (0, 0.1, 0.25, 0.5, 1)  # pixels
+RATE_FACTORS = {"same rate": 1.0, "a tenth": 0.1}
+CONTINUED_EPOCHS = 3
+DEAD_CHANNEL_IMAGES = 2_000  # test images on which a dead channel is 0
 
 
 def explain(run: Run, data: Dataset) -> dict[str, Any]:
-    """All of it for one run."""
+    """Return all figures of one run."""
     model = load_keras(run)
-    return {
-        "moved": {f"{by:g}": _accuracy(model, moved(data.x_test, by), data) for by in MOVES},
-        "further": {name: further(run, data, model.get_weights(), factor) for name, factor in RATES.items()},
-        "silent": silent(model, data.x_test[:LOOKED_AT]),
-    }
+    shifted, continued = {}, {}
+    for pixels in SHIFTS:
+        shifted[f"{pixels:g}"] = _accuracy(model, shift(data.x_test, pixels), data)
+    for name, factor in RATE_FACTORS.items():
+        continued[name] = continue_training(run, data, model.get_weights(), factor)
+    dead = count_dead_channels(model, data.x_test[:DEAD_CHANNEL_IMAGES])
+    return {"shifted": shifted, "continued": continued, "dead_channels": dead}
 
 
-def moved(images: NDArray[np.uint8], by: float) -> NDArray[np.uint8]:
-    """Images, (N, 32, 32, 3), moved up and to the left: bilinear, the edge repeated, rounded to bytes."""
+def shift(images: NDArray[np.uint8], pixels: float) -> NDArray[np.uint8]:
+    """Shift images, (N, 32, 32, 3), up and to the left: bilinear, the edge repeated, rounded to bytes."""
     padded = np.pad(images, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge").astype(np.float32)
-    down = (1 - by) * padded[:, :-1] + by * padded[:, 1:]
-    return np.rint((1 - by) * down[:, :, :-1] + by * down[:, :, 1:]).astype(np.uint8)
+    down = (1 - pixels) * padded[:, :-1] + pixels * padded[:, 1:]
+    return np.rint((1 - pixels) * down[:, :, :-1] + pixels * down[:, :, 1:]).astype(np.uint8)
 
 
-def further(run: Run, data: Dataset, weights: list[Any], factor: float) -> list[dict[str, float]]:
-    """The epochs after a run's last, at `factor` times its learning rate, from fresh optimizer state."""
+def continue_training(run: Run, data: Dataset, weights: list[Any], factor: float) -> list[dict[str, float]]:
+    """Train epochs after a run's last, at `factor` times its learning rate, from fresh optimizer state."""
     model = loop.build_and_compile(run.recipe)
     model.set_weights(weights)
     model.optimizer.learning_rate = factor * run.recipe.learning_rate
-    train_on = backends.epoch_trainer(model, run.recipe, data)
+    train_epoch = backends.epoch_trainer(model, run.recipe, data)
     epochs = []
-    for number in range(run.recipe.epochs + 1, run.recipe.epochs + 1 + FURTHER):
-        loss, _ = train_on(number, SilentCallback())
+    for number in range(run.recipe.epochs + 1, run.recipe.epochs + 1 + CONTINUED_EPOCHS):
+        loss, _ = train_epoch(number, SilentCallback())
         epochs.append({"loss": loss, "test_accuracy": _accuracy(model, data.x_test, data)})
     return epochs
 
 
-def silent(model: Any, images: NDArray[np.uint8]) -> dict[str, list[int]]:
-    """Of each convolution: how many of its channels are 0 everywhere in every image, and how many it has."""
+def count_dead_channels(model: Any, images: NDArray[np.uint8]) -> dict[str, list[int]]:
+    """Return, for each convolution, how many of its channels are 0 everywhere in every image, and how many it has."""
     import keras
 
-    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    looking = keras.Model(model.inputs, [layer.output for layer in layers])
-    found = [looking.predict_on_batch(part) for part in np.split(images, 10)]
-    largest = [np.max([part.max(axis=(0, 1, 2)) for part in parts], axis=0) for parts in zip(*found, strict=True)]
-    return {layer.name: [int((top <= 0).sum()), len(top)] for layer, top in zip(layers, largest, strict=True)}
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    counts = {}
+    for layer in convolutions:
+        activations = keras.Model(model.inputs, layer.output)
+        largest = np.zeros(layer.filters)
+        for batch in np.split(images, 10):
+            features = activations.predict_on_batch(batch)
+            largest = np.maximum(largest, features.max(axis=(0, 1, 2)))
+        counts[layer.name] = [int((largest <= 0).sum()), len(largest)]
+    return counts
 
 
 def _accuracy(model: Any, images: NDArray[np.uint8], data: Dataset) -> float:
-    return classification.score(classification.predict(networks.predictor(model), images), data.y_test).accuracy
+    probabilities = classification.predict(networks.predictor(model), images)
+    return classification.score(probabilities, data.y_test).accuracy
 
 
 def main(*folders: str) -> None:
-    """Explain some runs, some three minutes each; what why.json tells of others stays."""
+    """Explain some runs, some three minutes each; the figures of other runs in why.json stay."""
     environment.configure(threads=2)
     data = dataset.load_cifar10(None, print, download=False)
     commit = environment.commit()  # before why.json changes the tree
     for folder in folders:
         print(folder, flush=True)
         run = Run(Path(folder))
-        known = json.loads(WHY.read_text()) if WHY.exists() else {"format_version": 1, "runs": {}}
-        known["runs"][run.path.name] = {"commit": commit, **explain(run, data)}
-        known["runs"] = dict(sorted(known["runs"].items()))
-        files.write(WHY, json.dumps(known, indent=1) + "\n")
+        content = json.loads(WHY.read_text()) if WHY.exists() else {"format_version": FORMAT_VERSION, "runs": {}}
+        content["runs"][run.path.name] = {"commit": commit, **explain(run, data)}
+        content["runs"] = dict(sorted(content["runs"].items()))
+        files.write(WHY, json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

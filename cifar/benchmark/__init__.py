@@ -1,1 +1,4 @@
-"""The measuring: what is measured, in which processes, and the tables of it. bench/ calls it, and `cifar bench`."""
+"""The benchmark: what is measured, by which child processes, and the tables of it.
+
+`pytest bench/` and `cifar bench` call it. Nothing is timed in their own process, and no framework is loaded there.
+"""

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 
 import psutil
 
-from cifar.benchmark.models import KERAS, KERAS_JAX, Model
-from cifar.benchmark.training_methods import JAX, OURS, TRAINING_METHODS
-from cifar.formats import FORMATS
+from cifar.benchmark.models import KERAS_JAX, BenchmarkModel
+from cifar.benchmark.training_methods import JAX, OURS, TRAINING_METHODS, TrainingMethod
 from cifar.networks import NETWORKS
 
-FORMAT_NAMES = (KERAS, KERAS_JAX, *FORMATS)
 POLICIES = ("none", "shift-flip", "shift-flip-rotate")
 ALL_THREADS = psutil.cpu_count() or 1
 
@@ -20,33 +18,42 @@ class Grid:
     """How much of everything is measured.
 
     Attributes:
-        batches, threads: of inference.
-        networks, policies: of training by `cifar train`.
-        peers: the policies under which the other ways to train are measured too.
-        processes: that share the samples of a case of inference: what differs between them is noise.
-        rounds: of training, each of a few steps of every way.
+        batch_sizes, threads: of inference.
+        networks, policies: of training with `cifar train`.
+        peer_policies: the policies under which the other training methods are measured too.
+        processes: share the samples of a case of inference: what differs between them is noise.
+        rounds: of training, each of a few steps of every method.
         budget: seconds of sampling per case of inference, shared by the models.
         jax: whether JAX is measured on the CPU too; on a GPU it always is.
     """
 
-    batches: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
     threads: tuple[int, ...]
     networks: tuple[str, ...]
     policies: tuple[str, ...]
-    peers: tuple[str, ...]
+    peer_policies: tuple[str, ...]
     processes: int
     rounds: int
     budget: float
     jax: bool = False
 
 
-DEFAULT = Grid((1, 32), (1,), ("first",), POLICIES, ("none", "shift-flip"), processes=3, rounds=3, budget=1.2)
+DEFAULT = Grid(
+    batch_sizes=(1, 32),
+    threads=(1,),
+    networks=("first",),
+    policies=POLICIES,
+    peer_policies=("none", "shift-flip"),
+    processes=3,
+    rounds=3,
+    budget=1.2,
+)
 FULL = Grid(
-    (1, 32, 256),
-    tuple(sorted({1, ALL_THREADS})),
-    tuple(NETWORKS),
-    POLICIES,
-    POLICIES,
+    batch_sizes=(1, 32, 256),
+    threads=tuple(sorted({1, ALL_THREADS})),
+    networks=tuple(NETWORKS),
+    policies=POLICIES,
+    peer_policies=POLICIES,
     processes=5,
     rounds=12,
     budget=4.0,
@@ -56,7 +63,7 @@ FULL = Grid(
 
 @dataclass(frozen=True)
 class Case:
-    """A row of inference."""
+    """A row of inference or of cold start."""
 
     model: str
     format: str
@@ -65,6 +72,7 @@ class Case:
     device: str
 
     def __str__(self) -> str:
+        """As pytest names it."""
         return f"{self.model}-{self.format}-b{self.batch}-t{self.threads}-{self.device}"
 
 
@@ -74,37 +82,46 @@ class TrainingCase:
 
     network: str
     policy: str
-    way: str
+    method: str
 
     def __str__(self) -> str:
-        return f"{self.network}-{self.policy}-{self.way}"
+        """As pytest names it."""
+        return f"{self.network}-{self.policy}-{self.method}"
 
 
-def inference(grid: Grid, models: Sequence[Model], devices: Sequence[str]) -> list[Case]:
-    """Every format of every model, in every batch size, number of threads and device."""
-    return [
-        Case(model.name, name, batch, threads, device)
-        for model in models
-        for name in (model.paths if model.external else FORMAT_NAMES)
-        for batch in grid.batches
-        for threads in grid.threads
-        for device in devices
-        if name != KERAS_JAX or grid.jax or device == "gpu"
-    ]
+def inference_cases(grid: Grid, models: Sequence[BenchmarkModel], devices: Sequence[str]) -> list[Case]:
+    """Return every format of every model, in every batch size, number of threads and device."""
+    cases = []
+    for model in models:
+        for format_name in model.format_names:
+            for batch_size in grid.batch_sizes:
+                for threads in grid.threads:
+                    for device in devices:
+                        if format_name != KERAS_JAX or grid.jax or device == "gpu":
+                            cases.append(Case(model.name, format_name, batch_size, threads, device))
+    return cases
 
 
-def start(grid: Grid, models: Sequence[Model]) -> list[Case]:
-    """Every format of every model, once for each number of threads."""
-    return [case for case in inference(grid, models, ["cpu"]) if case.batch == grid.batches[0]]
+def cold_start_cases(grid: Grid, models: Sequence[BenchmarkModel]) -> list[Case]:
+    """Return every format of every model, once for each number of threads."""
+    return [case for case in inference_cases(grid, models, ["cpu"]) if case.batch == grid.batch_sizes[0]]
 
 
-def training(grid: Grid, devices: Sequence[str]) -> list[TrainingCase]:
-    """Every way of training that knows the policy."""
-    return [
-        TrainingCase(network, policy, name)
-        for network in grid.networks
-        for policy in grid.policies
-        for name, way in TRAINING_METHODS.items()
-        if policy in way.policies and (name in (OURS, JAX) or policy in grid.peers)
-        if name != JAX or grid.jax or "gpu" in devices
-    ]
+def training_cases(grid: Grid, devices: Sequence[str]) -> list[TrainingCase]:
+    """Return every training method under every policy that it supports."""
+    cases = []
+    for network in grid.networks:
+        for policy in grid.policies:
+            for name, method in TRAINING_METHODS.items():
+                if _is_measured(grid, name, method, policy, devices):
+                    cases.append(TrainingCase(network, policy, name))
+    return cases
+
+
+def _is_measured(grid: Grid, name: str, method: TrainingMethod, policy: str, devices: Sequence[str]) -> bool:
+    """Whether a training method is measured under a policy."""
+    if policy not in method.policies:
+        return False
+    if name == JAX:
+        return grid.jax or "gpu" in devices
+    return name == OURS or policy in grid.peer_policies

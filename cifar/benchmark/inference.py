@@ -3,21 +3,21 @@
 import importlib.util
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar.benchmark import models
+from cifar.benchmark import models, worker
 from cifar.benchmark.grid import Case
-from cifar.benchmark.models import KERAS, KERAS_JAX, Model
-from cifar.benchmark.processes import ask
-from cifar.benchmark.session import NotAvailableError, Row, Session
+from cifar.benchmark.models import KERAS, KERAS_JAX, BenchmarkModel
+from cifar.benchmark.session import NotAvailableError, Row, Session, run_worker
 from cifar.benchmark.timing import MIN_SAMPLES, percentile
-from cifar.benchmark.worker import IMPORTS
+from cifar.benchmark.worker import IMPORTS, FileJob
 from cifar.data import dataset
 from cifar.errors import CifarError
 from cifar.formats import FORMATS, Format
@@ -25,267 +25,302 @@ from cifar.inference import scoring
 from cifar.metrics.classification import pack_mask
 from cifar.system import hardware
 
-MAX_COLD_STARTS = 5  # cold starts of a file
-START_SECONDS = 5.0  # no more of them after so many, shared by the models
-USED_MORE = 0.25  # cores that a row may keep busy beyond its threads
-JAX_USED_MORE = 0.75  # its calls come from a thread of their own, beside those of its pool
-IN_KERAS = {KERAS: FORMATS["saved-model"], KERAS_JAX: Format("", "", "jax", {"cpu": "JAX CPU", "gpu": "JAX GPU"})}
+MAX_COLD_STARTS = 5  # of a file
+COLD_START_SECONDS = 5.0  # after which no further one begins, shared by the models
+EXTRA_CORES = 0.25  # that a row may keep busy beyond its threads
+JAX_EXTRA_CORES = 0.75  # its calls come from a thread of their own, beside those of its pool
+KERAS_FORMATS = {
+    KERAS: FORMATS["saved-model"],
+    KERAS_JAX: Format("", "", "jax", {"cpu": "JAX CPU", "gpu": "JAX GPU"}),
+}
 MEASURED = ("provider_actual", "threads_actual", "warm_up", "order")
 
 
-class Inference:
-    """Asks the workers and makes rows of their answers."""
+class InferenceBenchmark:
+    """Runs the workers of a session and makes rows of their results."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._answers: dict[str, list[Row]] = {}
+        self._results: dict[str, list[Row]] = {}
         self._classes: dict[str, NDArray[np.int64]] = {}
 
     def latency(self, case: Case) -> tuple[list[float], Row]:
-        """The samples of a case, in seconds per batch, and its row.
+        """Return the samples of a case, in seconds per batch, and its row.
 
         Raises:
             NotAvailableError: this machine lacks what the case needs.
-            CifarError: the case failed, or something else ran than was asked.
+            CifarError: the case failed, or something else ran than was wanted.
         """
-        check(self._session, case)
-        if str(case) not in self._answers:
-            self._ask_all()
-        answers = self._answers[str(case)]
-        for answer in answers:
-            if "error" in answer:
-                raise CifarError(answer["error"])
-            self._check_what_ran(case, answer)
+        require_available(self._session, case)
+        if str(case) not in self._results:
+            self._run_all()
+        results = self._results[str(case)]
+        seconds: list[float] = []
+        for result in results:
+            if "error" in result:
+                raise CifarError(result["error"])
+            self._check_what_ran(case, result)
+            seconds += result["seconds"]
         self._session.measure_peak(case.threads)
-        seconds = [second for answer in answers for second in answer["seconds"]]
-        return seconds, self._row(case, answers, seconds)
+        return seconds, self._row(case, results, seconds)
 
-    def start(self, case: Case) -> tuple[list[float], Row]:
-        """Seconds from process start to first answer, several times, and the row.
+    def cold_start(self, case: Case) -> tuple[list[float], Row]:
+        """Return seconds from process start to the first prediction, several times, and the row.
 
         Raises:
             NotAvailableError: this machine lacks what the case needs.
-            CifarError: the case failed, or something else ran than was asked.
+            CifarError: the case failed, or something else ran than was wanted.
         """
-        check(self._session, case)
-        job, runtime, batches = self._job(case), _form(case.format).runtime, self._session.grid.batches
-        answers: list[Row] = []
-        began = time.perf_counter()
-        patience = START_SECONDS / len(self._session.models)
-        while not answers or (len(answers) < MAX_COLD_STARTS and time.perf_counter() - began < patience):
-            answers.append(
-                ask("start", case.threads, case=job, runtime=runtime, spawned=time.time(), batches=batches)
-            )
-            self._check_what_ran(case, answers[-1])
-        loads = [answer["load_seconds"] for answer in answers]
-        memory = {str(batch): max(answer["memory_bytes"][str(batch)] for answer in answers) for batch in batches}
-        return [answer["start_seconds"] for answer in answers], {
+        require_available(self._session, case)
+        results = self._run_cold_starts(case)
+        seconds, loads = _column(results, "start_seconds"), _column(results, "load_seconds")
+        memory = {}
+        for batch in map(str, self._session.grid.batch_sizes):
+            memory[batch] = max(result["memory_bytes"][batch] for result in results)
+        return seconds, {
             **self._file(case),
-            "kind": "start",
+            "kind": "cold_start",
             "batch": 1,
-            "provider_actual": answers[-1]["provider_actual"],
-            "threads_actual": answers[-1]["threads_actual"],
-            "start_ms": _milliseconds(float(np.median([answer["start_seconds"] for answer in answers]))),
-            "load_ms": _milliseconds(float(np.median(loads))),
+            "provider_actual": results[-1]["provider_actual"],
+            "threads_actual": results[-1]["threads_actual"],
+            "cold_start_ms": 1000 * float(np.median(seconds)),
+            "load_ms": 1000 * float(np.median(loads)),
             "load_seconds": loads,
             "memory_bytes": memory,
-            "repeats": [1] * len(answers),
+            "repeats": [1] * len(results),
         }
 
-    def _ask_all(self) -> None:
-        """Let workers do all selected cases that can be measured: one for each runtime, threads and device, in turn.
+    def _run_cold_starts(self, case: Case) -> list[Row]:
+        """Start a file a few times, each in a new process."""
+        job, runtime = self._job(case), _format(case.format).runtime
+        batches = self._session.grid.batch_sizes
+        budget = COLD_START_SECONDS / len(self._session.models)
+        began = time.perf_counter()
+        results: list[Row] = []
+        while not results or (len(results) < MAX_COLD_STARTS and time.perf_counter() - began < budget):
+            result = run_worker(
+                worker.cold_start, case.threads, job=job, runtime=runtime, spawned=time.time(), batches=batches
+            )
+            self._check_what_ran(case, result)
+            results.append(result)
+        return results
 
-        Then all of them again, in new processes: what differs between processes is noise that no one of them shows.
+    def _run_all(self) -> None:
+        """Run all selected cases that are available: one worker for each runtime, threads and device, in turn.
+
+        Then all of them again, in new processes: what differs between processes is noise that no single one shows.
         """
         groups: dict[tuple[str, int, str], list[Case]] = {}
         for case in self._session.inference:
-            if self._measurable(case):
+            if self._is_available(case):
                 groups.setdefault(_group(case), []).append(case)
         for repeat in range(self._session.grid.processes):
-            for group in groups.values():
-                for answer in self._ask_group(group, repeat):
-                    self._answers.setdefault(answer["id"], []).append(answer)
+            for cases in groups.values():
+                for result in self._run_group(cases, repeat):
+                    self._results.setdefault(result["id"], []).append(result)
 
-    def _ask_group(self, group: Sequence[Case], repeat: int) -> list[Row]:
-        """What one worker answers for cases of one runtime, number of threads and device."""
+    def _run_group(self, cases: Sequence[Case], repeat: int) -> list[Row]:
+        """Measure the cases of one runtime, number of threads and device in one worker."""
+        session = self._session
+        predictions = None
+        if repeat == 0:
+            predictions = Path(tempfile.mkdtemp(dir=session.scratch))
+        jobs = list(map(self._job, cases))
         try:
-            done: list[Row] = ask(
-                "inference",
-                group[0].threads,
-                cases=[self._job(case) for case in group],
-                answers=None if repeat else tempfile.mkdtemp(dir=self._session.scratch),
-                seed=self._session.order_seed + repeat,
-                budget=self._session.grid.budget / len(self._session.models),
-                processes=self._session.grid.processes,
+            results: list[Row] = run_worker(
+                worker.inference,
+                cases[0].threads,
+                jobs=jobs,
+                predictions=predictions,
+                seed=session.order_seed + repeat,
+                budget=session.grid.budget / len(session.models),
+                processes=session.grid.processes,
             )
         except CifarError as error:
-            done = [{"id": str(case), "error": str(error)} for case in group]
-        return done
+            return [{"id": str(case), "error": str(error)} for case in cases]
+        return results
 
-    def _check_what_ran(self, case: Case, answer: Row) -> None:
-        """Refuse a number that something else gave than was asked; a file of others may run on what it can."""
-        asked = _form(case.format).providers[case.device]
-        if answer["provider_actual"] != asked and not self._session.model(case.model).external:
-            raise CifarError(f"{asked} was asked, {answer['provider_actual']} ran")
-        if answer["threads_actual"] != case.threads:
-            raise CifarError(f"{case.threads} threads were asked, {answer['threads_actual']} ran")
-        more = JAX_USED_MORE if case.format == KERAS_JAX else USED_MORE
-        if answer.get("cores_busy", 0) > case.threads + more:
-            raise CifarError(f"{case.threads} threads were asked, {answer['cores_busy']:.1f} cores were busy")
+    def _check_what_ran(self, case: Case, result: Row) -> None:
+        """Refuse a number that something else gave than was wanted; an external file may run on what it can."""
+        provider = _format(case.format).providers[case.device]
+        if result["provider_actual"] != provider and not self._session.model(case.model).external:
+            raise CifarError(f"wanted {provider}, but {result['provider_actual']} ran")
+        if result["threads_actual"] != case.threads:
+            raise CifarError(f"wanted {case.threads} threads, but {result['threads_actual']} ran")
+        extra_cores = JAX_EXTRA_CORES if case.format == KERAS_JAX else EXTRA_CORES
+        if result.get("cores_busy", 0) > case.threads + extra_cores:
+            raise CifarError(f"wanted {case.threads} threads, but {result['cores_busy']:.1f} cores were busy")
 
-    def _measurable(self, case: Case) -> bool:
+    def _is_available(self, case: Case) -> bool:
         try:
-            check(self._session, case)
+            require_available(self._session, case)
         except (NotAvailableError, CifarError):
             return False
         return True
 
-    def _job(self, case: Case) -> Row:
+    def _job(self, case: Case) -> FileJob:
         model = self._session.model(case.model)
-        return {
-            "id": str(case),
-            "format": case.format,
-            "path": str(model.paths[case.format]),
-            "network": model.facts["network"],
-            "batch": case.batch,
-            "threads": case.threads,
-            "device": case.device,
-            "images": str(self._images(model)),
-            "preprocessing": model.external.preprocessing.to_json() if model.external else None,
-        }
+        return FileJob(
+            id=str(case),
+            format=case.format,
+            path=model.paths[case.format],
+            network=model.facts["network"],
+            batch=case.batch,
+            threads=case.threads,
+            device=case.device,
+            images=self._images(model),
+            preprocessing=model.external.preprocessing if model.external else None,
+        )
 
-    def _images(self, model: Model) -> Path:
-        """A file of the model's test images; of drawn ones where its data is not here."""
-        found = models.data_of(model)
-        path = self._session.scratch / f"{found.sha256 if found else 'drawn'}.npy"
+    def _images(self, model: BenchmarkModel) -> Path:
+        """A file of the model's test images; of drawn ones where its data is not on this machine."""
+        data = models.data_of(model)
+        name = data.sha256 if data else "drawn"
+        path = self._session.scratch / f"{name}.npy"
         if not path.exists():
-            np.save(path, found.x_test if found else dataset.draw_synthetic(10, 500).x_test)
+            data = data or dataset.draw_synthetic(10, 500)
+            np.save(path, data.x_test)
         return path
 
     def _file(self, case: Case) -> Row:
         """What is known of a case's file before it is run."""
         model = self._session.model(case.model)
-        line, runtime = model.lines.get(case.format), _form(case.format).runtime
-        return {
+        entry, runtime = model.entries.get(case.format), _format(case.format).runtime
+        row: Row = {
             "model": case.model,
             "origin": model.origin,
             "stand_in": model.stand_in,
             **model.facts,
             "format": case.format,
-            "precision": line.precision if line else None if model.external else "float32",
+            "precision": None if model.external else "float32",
             "threads": case.threads,
             "device": case.device,
             "runtime": runtime,
             "runtime_version": metadata.version(runtime),
-            "file_bytes": line.bytes if line else model.own_bytes,
+            "file_bytes": model.own_bytes,
             "parameters": model.parameters,
-            "sha256": line.sha256 if line else None,
+            "sha256": None,
         }
+        if entry:
+            row |= {"precision": entry.precision, "file_bytes": entry.bytes, "sha256": entry.sha256}
+        return row
 
-    def _row(self, case: Case, answers: Sequence[Row], seconds: list[float]) -> Row:
-        model, first = self._session.model(case.model), answers[0]
-        file = self._file(case)
-        floating = file["precision"] != "int8"
-        return {
-            **file,
-            **{key: first[key] for key in MEASURED},
-            "cores_busy": max(answer["cores_busy"] for answer in answers),
-            "steady": all(answer["steady"] for answer in answers),
-            "repeats": [len(answer["seconds"]) for answer in answers],
-            "kind": "inference",
-            "batch": case.batch,
-            "samples": len(seconds),
-            **{f"p{percent}_ms": _milliseconds(percentile(seconds, percent)) for percent in MIN_SAMPLES},
-            "images_per_second": case.batch / float(np.median(seconds)),
-            "flop_per_image": 2 * model.multiply_adds if floating and model.multiply_adds else None,
-            **self._quality(case, first),
-        }
+    def _row(self, case: Case, results: Sequence[Row], seconds: list[float]) -> Row:
+        model, first = self._session.model(case.model), results[0]
+        row = self._file(case)
+        row.update({name: first[name] for name in MEASURED})
+        row["cores_busy"] = max(_column(results, "cores_busy"))
+        row["steady"] = all(_column(results, "steady"))
+        row["repeats"] = list(map(len, _column(results, "seconds")))
+        row["kind"] = "inference"
+        row["batch"] = case.batch
+        row["samples"] = len(seconds)
+        for percent in MIN_SAMPLES:
+            value = percentile(seconds, percent)
+            row[f"p{percent}_ms"] = None if value is None else 1000 * value
+        row["images_per_second"] = case.batch / float(np.median(seconds))
+        row["flop_per_image"] = None
+        if row["precision"] != "int8" and model.multiply_adds:
+            row["flop_per_image"] = 2 * model.multiply_adds
+        return row | self._quality(case, first)
 
-    def _quality(self, case: Case, answer: Row) -> Row:
-        """Accuracy and agreement with the Keras model, measured where the data is, else as recorded at the export."""
+    def _quality(self, case: Case, result: Row) -> Row:
+        """Accuracy and agreement with the Keras model: measured where the data is, else as recorded at export."""
         model = self._session.model(case.model)
-        found = models.data_of(model)
-        recorded = self._recorded(case, model)
-        if found is None:
+        data = models.data_of(model)
+        recorded = self._recorded_quality(case, model)
+        if data is None:
             return {"quality": "recorded", **recorded}
-        columns = scoring.output_columns(model.external.order if model.external else None, found.class_names)
-        classes = np.load(answer["answers"])[:, columns].argmax(axis=1)
-        keras = self._keras_classes(model)
+        class_order = model.external.class_order if model.external else None
+        columns = scoring.output_columns(class_order, data.class_names)
+        classes = np.load(result["predictions"])[:, columns].argmax(axis=1)
+        correct = classes == data.y_test
+        agreement = recorded["agreement"]
+        keras_classes = self._keras_classes(model)
+        if keras_classes is not None:
+            agreement = float((classes == keras_classes).mean())
         return {
             "quality": "measured",
-            "accuracy": float((classes == found.y_test).mean()),
-            "agreement": recorded["agreement"] if keras is None else float((classes == keras).mean()),
-            "correct": int((classes == found.y_test).sum()),
+            "accuracy": float(correct.mean()),
+            "agreement": agreement,
+            "correct": int(correct.sum()),
             "n_test": len(classes),
-            "correct_mask": pack_mask(classes == found.y_test),
+            "correct_mask": pack_mask(correct),
         }
 
-    def _recorded(self, case: Case, model: Model) -> Row:
-        """Accuracy and agreement as a manifest has them; those of a run's Keras model as its metrics do."""
+    def _recorded_quality(self, case: Case, model: BenchmarkModel) -> Row:
+        """Accuracy and agreement as the manifest has them; those of a run's Keras model as its metrics do."""
         if model.external:
             return {"accuracy": None, "agreement": None}
-        line = model.lines.get("saved-model" if case.format in IN_KERAS else case.format)
-        if line:
-            return {"accuracy": line.accuracy, "agreement": line.agreement}
+        recorded_format = "saved-model" if case.format in KERAS_FORMATS else case.format
+        entry = model.entries.get(recorded_format)
+        if entry:
+            return {"accuracy": entry.accuracy, "agreement": entry.agreement}
         return {"accuracy": model.run.metrics.accuracy if model.run else None, "agreement": 1.0}
 
-    def _keras_classes(self, model: Model) -> NDArray[np.int64] | None:
-        """The top classes that a model's Keras form gives for its test set; None where it has no such form."""
+    def _keras_classes(self, model: BenchmarkModel) -> NDArray[np.int64] | None:
+        """The top classes that a model's Keras form predicts for its test set; None where it has no such form."""
         if KERAS not in model.paths:
             return None
         if model.name not in self._classes:
-            self._classes[model.name] = self._keras_answers(model).argmax(axis=1)
+            self._classes[model.name] = self._keras_predictions(model).argmax(axis=1)
         return self._classes[model.name]
 
-    def _keras_answers(self, model: Model) -> NDArray[np.float32]:
+    def _keras_predictions(self, model: BenchmarkModel) -> NDArray[np.float32]:
         if model.run is not None:
             return model.run.predictions()[0]
-        for answers in self._answers.values():
-            first = answers[0]
-            if "answers" in first and (first["format"], first["path"]) == (KERAS, str(model.paths[KERAS])):
-                return np.load(first["answers"])
-        answers = self._session.scratch / f"{model.name}-keras.npy"
-        ask("answer", 2, case=self._job(Case(model.name, KERAS, 1, 2, "cpu")), to=str(answers))
-        return np.load(answers)
+        for results in self._results.values():
+            first = results[0]
+            if "predictions" in first and (first["format"], first["path"]) == (KERAS, str(model.paths[KERAS])):
+                measured: NDArray[np.float32] = np.load(first["predictions"])
+                return measured
+        path = self._session.scratch / f"{model.name}-keras.npy"
+        job = self._job(Case(model.name, KERAS, 1, 2, "cpu"))
+        run_worker(worker.save_predictions, 2, job=job, to=path)
+        predictions: NDArray[np.float32] = np.load(path)
+        return predictions
 
 
-def check(session: Session, case: Case) -> None:
-    """Whether a case can be measured here.
+def require_available(session: Session, case: Case) -> None:
+    """Check that a case can be measured on this machine.
 
     Raises:
         NotAvailableError: this machine lacks what it needs.
         CifarError: its file is not what it should be.
     """
-    runtime = _form(case.format).runtime
-    if not installed(IMPORTS[runtime]):
-        raise NotAvailableError(f"{runtime} is not installed")
+    format_ = _format(case.format)
+    if not is_installed(IMPORTS[format_.runtime]):
+        raise NotAvailableError(f"{format_.runtime} is not installed")
     if case.device == "gpu" and hardware.gpu() is None:
         raise NotAvailableError("there is no NVIDIA GPU on this machine")
-    if case.device not in _form(case.format).providers:
-        raise NotAvailableError(f"{runtime} runs {case.format} on no {case.device.upper()}")
+    if case.device not in format_.providers:
+        raise NotAvailableError(f"{format_.runtime} does not run {case.format} on the {case.device.upper()}")
     model = session.model(case.model)
-    lack = model.unavailable.get(case.format)
-    if lack and lack.bad:
-        raise CifarError(lack.reason)
-    if lack or case.format not in model.paths:
-        raise NotAvailableError(lack.reason if lack else f"{case.model} comes without a {case.format} file")
+    unavailable = model.unavailable.get(case.format)
+    if unavailable and unavailable.is_failure:
+        raise CifarError(unavailable.reason)
+    if unavailable:
+        raise NotAvailableError(unavailable.reason)
+    if case.format not in model.paths:
+        raise NotAvailableError(f"{case.model} comes without a {case.format} file")
 
 
 @cache
-def installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
     """Whether a module could be imported."""
     return importlib.util.find_spec(module.partition(".")[0]) is not None
 
 
-def _form(name: str) -> Format:
+def _format(name: str) -> Format:
     """What is known of a format; Keras runs where its backend does."""
-    return IN_KERAS.get(name) or FORMATS[name]
+    return KERAS_FORMATS.get(name) or FORMATS[name]
 
 
 def _group(case: Case) -> tuple[str, int, str]:
     """Cases with the same group share a worker: Keras has one of its own, on each backend."""
-    return (case.format if case.format in IN_KERAS else _form(case.format).runtime, case.threads, case.device)
+    runtime = case.format if case.format in KERAS_FORMATS else FORMATS[case.format].runtime
+    return runtime, case.threads, case.device
 
 
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * 1000
+def _column(results: Iterable[Row], name: str) -> list[Any]:
+    return [result[name] for result in results]

@@ -1,4 +1,4 @@
-"""Which models are measured: runs, released models, or a stand-in; and their files, made where they are missing."""
+"""Which models are measured: runs, released models, external files, or a stand-in; and their files."""
 
 import tempfile
 from collections.abc import Collection, Sequence
@@ -7,21 +7,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cifar.benchmark.processes import FailedError, ask, cifar
+from cifar.benchmark import worker
+from cifar.benchmark.session import run_worker
 from cifar.data import dataset
 from cifar.data.dataset import Dataset
-from cifar.errors import DataError, NotFoundError, UsageError
+from cifar.errors import CifarError, DataError, NotFoundError, UsageError
 from cifar.formats import FORMATS, manifest
 from cifar.formats.manifest import ManifestEntry
 from cifar.inference import scoring
-from cifar.inference.preprocessing import Preprocessing
 from cifar.inference.external import format_of
+from cifar.inference.preprocessing import Preprocessing
 from cifar.runs.run import Run, runs_in
 from cifar.system import files
 
-RELEASED = Path(__file__).parent.parent / "exports"
-STAND_IN = ("second", "shift-flip", 4, 2000)  # network, policy, epochs, training images
+STAND_IN = "stand-in"
+STAND_IN_RECIPE: dict[str, Any] = {"network": "second", "policy": "shift-flip", "epochs": 4, "images": 2000}
 KERAS, KERAS_JAX = "keras", "keras-jax"  # through predict_on_batch, by backend
+FORMAT_NAMES = (KERAS, KERAS_JAX, *FORMATS)
 FACTS = ("network", "augment", "seed", "dataset", "official", "data_sha256", "weights_sha256")
 
 
@@ -30,188 +32,211 @@ class Unavailable:
     """Why a file cannot be measured.
 
     Attributes:
-        reason: in words.
-        bad: whether something is wrong (the row fails), or just not here (it is skipped).
+        reason: a sentence.
+        is_failure: whether something is wrong, so that the row fails; else it is skipped.
     """
 
     reason: str
-    bad: bool
+    is_failure: bool
 
 
 @dataclass(frozen=True)
 class ExternalModelOptions:
-    """A file that is not ours: what its user says of it.
+    """What the user says of an external model file.
 
     Attributes:
         preprocessing: how it scales pixels.
-        order: the classes in the order of its output; None for the data's.
-        data: the data set by which it is scored.
+        class_order: the classes in the order of its output; None for the data's.
+        data: the name of the data set by which it is scored.
     """
 
     preprocessing: Preprocessing
-    order: tuple[str, ...] | None
+    class_order: tuple[str, ...] | None
     data: str
 
 
 @dataclass
-class Model:
-    """A trained network and the files it is in.
+class BenchmarkModel:
+    """A trained network and its files.
 
     Attributes:
         name: in tables and test names.
-        origin: in words, where it comes from.
+        origin: where it comes from.
         run: its run folder; None for a released model, and for the stand-in until it is trained.
-        lines: what the manifests say, by format.
-        paths: the files, by format; `keras` and `keras-jax` for the run folder or the SavedModel that the Keras model
-            is filled from.
-        unavailable: why a format is not there.
-        external: how to read it, if it is a file of anybody's.
+        entries: those of the manifests, by format.
+        paths: the files, by format; `keras` and `keras-jax` for the run folder or the SavedModel whose weights fill
+            the Keras model.
+        unavailable: why a format has no file.
+        external: what the user says of it, if it is an external file.
+        only_files: whether only the files in `paths` are measured, and not the Keras model that they came from.
     """
 
     name: str
     origin: str
     run: Run | None = None
-    lines: dict[str, ManifestEntry] = field(default_factory=dict)
+    entries: dict[str, ManifestEntry] = field(default_factory=dict)
     paths: dict[str, Path] = field(default_factory=dict)
     unavailable: dict[str, Unavailable] = field(default_factory=dict)
     external: ExternalModelOptions | None = None
+    only_files: bool = False
+
+    @property
+    def format_names(self) -> Sequence[str]:
+        """The formats that are measured."""
+        if self.external or self.only_files:
+            return list(self.paths)
+        return FORMAT_NAMES
 
     @property
     def stand_in(self) -> bool:
         """Whether it is trained for this session alone."""
-        return self.name == "stand-in"
+        return self.name == STAND_IN
 
     def prepare(self, scratch: Path, formats: Collection[str]) -> None:
-        """Find the file of every format, and make those of `formats`; what cannot be had is noted in `lacking`."""
+        """Find the file of every format, and make those of `formats`; missing ones are noted in `unavailable`."""
         if self.stand_in:
-            network, policy, epochs, images = STAND_IN
-            path = ask(
-                "stand_in", 2, folder=str(scratch), network=network, policy=policy, epochs=epochs, images=images
-            )
+            path = run_worker(worker.train_stand_in, 2, folder=scratch, **STAND_IN_RECIPE)
             self.run = Run(Path(path))
         if self.run is not None:
-            self.paths[KERAS] = self.paths[KERAS_JAX] = self.run.path
-            weights = self.run.metrics.weights_sha256
-            self._take(self.run.path / "exports", weights)
-            missing = [name for name in FORMATS if name in formats and name not in self.lines]
-            if missing:
-                self._export(missing, Path(tempfile.mkdtemp(dir=scratch)), weights)
-        for name in self.lines:
+            self._prepare_run(self.run, scratch, formats)
+        for name in self.entries:
             try:
                 manifest.verify_checksum(self.paths[name])
             except UsageError as error:
-                self.unavailable[name] = Unavailable(str(error), bad=True)
-        if self.run is None and "saved-model" in self.paths and "saved-model" not in self.unavailable:
+                self.unavailable[name] = Unavailable(str(error), is_failure=True)
+        if (
+            self.run is None
+            and "saved-model" in self.paths
+            and "saved-model" not in self.unavailable
+            and not self.only_files
+        ):
             self.paths[KERAS] = self.paths[KERAS_JAX] = self.paths["saved-model"]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What was trained, on which data, with which weights."""
+        """What was trained, on which data, with which weights; None for what is not known of an external file."""
         if self.external:
-            found = data(self.external.data)
-            facts: dict[str, Any] = {"dataset": self.external.data, "official": None, "data_sha256": None}
-            facts |= {"official": found.official, "data_sha256": found.sha256} if found else {}
-            return {**dict.fromkeys(FACTS), **facts}
-        known = self.run.metrics if self.run else next(iter(self.lines.values()))
-        return {key: getattr(known, key) for key in FACTS}
+            return _external_facts(self.external)
+        known = self.run.metrics if self.run else next(iter(self.entries.values()))
+        return {name: getattr(known, name) for name in FACTS}
 
     @property
     def own_bytes(self) -> int | None:
-        """Size of a file that no manifest lists: the run's model.keras, a external's; a released model has none."""
+        """Size of a file without a manifest entry: an external one, or the run's model.keras; else None."""
         if self.external:
             return files.size(next(iter(self.paths.values())))
-        return files.size(self.run.path / "model.keras") if self.run else None
+        if self.run:
+            return files.size(self.run.path / "model.keras")
+        return None
 
     @property
     def parameters(self) -> int | None:
-        """Of the network; None where nobody has counted them."""
+        """Of the network; None where they were not counted."""
         if self.run:
             return self.run.metrics.parameters
-        return next((line.parameters for line in self.lines.values()), None)
+        return self._recorded("parameters")
 
     @property
     def multiply_adds(self) -> int | None:
-        """Of one image; None where no manifest knows."""
-        return next((line.multiply_adds for line in self.lines.values()), None)
+        """Of one image; None where no manifest tells."""
+        return self._recorded("multiply_adds")
 
-    def _take(self, folder: Path, weights: str) -> None:
-        """Take the files of a folder that hold these weights."""
-        for line in manifest.of_weights(folder, weights):
-            if (folder / line.file).exists():
-                self.lines[line.format], self.paths[line.format] = line, folder / line.file
+    def _recorded(self, name: str) -> int | None:
+        """A number that all entries of the manifest share."""
+        for entry in self.entries.values():
+            number: int | None = getattr(entry, name)
+            return number
+        return None
 
-    def _export(self, missing: Sequence[str], to: Path, weights: str) -> None:
-        """Export what is missing to a folder, whatever accuracy it loses: the table shows it."""
-        assert self.run is not None
-        command = ["export", str(self.run.path), "--format", *missing, "--to", str(to), "--max-drop", "100", "--json"]
+    def _prepare_run(self, run: Run, scratch: Path, formats: Collection[str]) -> None:
+        """Find a run's exported files; export the formats that it lacks to a scratch folder."""
+        self.paths[KERAS] = self.paths[KERAS_JAX] = run.path
+        self._add_files(run.path / "exports", run.metrics.weights_sha256)
+        missing = [name for name in FORMATS if name in formats and name not in self.entries]
+        if not missing:
+            return
+        folder = Path(tempfile.mkdtemp(dir=scratch))
         try:
-            cifar(*command)
-        except FailedError as error:
-            lack = Unavailable(f"not exported: {error}", bad=error.exit_code != DataError.exit_code)
-            self.unavailable.update(dict.fromkeys(missing, lack))
+            run_worker(worker.export, run.recipe.threads, run=run.path, formats=missing, folder=folder)
+        except CifarError as error:
+            is_failure = not isinstance(error, DataError)
+            unavailable = Unavailable(f"not exported: {error}", is_failure)
+            self.unavailable.update(dict.fromkeys(missing, unavailable))
         else:
-            self._take(to, weights)
+            self._add_files(folder, run.metrics.weights_sha256)
+
+    def _add_files(self, folder: Path, weights_sha256: str) -> None:
+        """Add the files of a folder that hold these weights."""
+        for entry in manifest.of_weights(folder, weights_sha256):
+            if (folder / entry.file).exists():
+                self.entries[entry.format], self.paths[entry.format] = entry, folder / entry.file
 
 
-def choose(runs: Sequence[Path]) -> list[Model]:
-    """The models to measure: those of finished runs, else the released ones, else a stand-in.
+def find_models(runs: Sequence[Path], released: Path | None = None) -> list[BenchmarkModel]:
+    """Return the models to measure: those of finished runs, else the released ones, else a stand-in.
+
+    Args:
+        runs: run folders, or folders of them.
+        released: a folder with a manifest; None where there is none.
 
     Raises:
-        UsageError: a folder is not a run and holds none, or a run is not finished.
+        UsageError: a folder is not a run and contains none, or a run is not finished.
     """
-    if runs:
-        found = [run for folder in runs for run in runs_in(folder)]
-        for run in found:
-            run.require_finished()
-        names = _names([run.path for run in found])
-        return [Model(name, f"run {run.path}", run) for name, run in zip(names, found, strict=True)]
-    return _released(RELEASED) or [Model("stand-in", _stand_in_in_words())]
+    if not runs:
+        return (released_models(released) if released else []) or [BenchmarkModel(STAND_IN, _stand_in_origin())]
+    found: list[Run] = []
+    for folder in runs:
+        found += runs_in(folder)
+    models = []
+    for run, name in zip(found, _distinct_names([run.path for run in found]), strict=True):
+        run.require_finished()
+        models.append(BenchmarkModel(name, f"run {run.path}", run))
+    return models
 
 
-def external_models(paths: Sequence[Path], external: ExternalModelOptions) -> list[Model]:
-    """Files of anybody's as models, each tried on one picture.
+def external_models(paths: Sequence[Path], options: ExternalModelOptions) -> list[BenchmarkModel]:
+    """Return external files as models, each tried on one image.
 
     Raises:
-        UsageError: a file cannot be read so; if it does not say how, what each preprocessing gives is told.
+        UsageError: a file does not fit; if it does not say how it scales pixels, the message tells what each range
+            gives.
         cifar.inference.prediction.InferenceError: its runtime refused it.
     """
-    made = []
     distinct = list(dict.fromkeys(paths))
-    for path, name in zip(distinct, _names(distinct), strict=True):
-        form = format_of(path)
-        scoring.require_usable(path, data(external.data), external.preprocessing, external.order)
-        made.append(Model(name, f"file {path}", paths={form: path}, external=external))
-    return made
+    models = []
+    for path, name in zip(distinct, _distinct_names(distinct), strict=True):
+        format_name = format_of(path)
+        scoring.require_usable(path, find_data(options.data), options.preprocessing, options.class_order)
+        models.append(BenchmarkModel(name, f"file {path}", paths={format_name: path}, external=options))
+    return models
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """Of each file or folder its name, or its path where another has that name."""
-    names = [path.name for path in paths]
-    return [path.name if names.count(path.name) == 1 else str(path) for path in paths]
-
-
-def _released(folder: Path) -> list[Model]:
-    if not (folder / manifest.NAME).exists():
-        return []
-    models: dict[str, Model] = {}
-    for line in manifest.read(folder):
-        name = f"{line.network}-{line.augment}-s{line.seed}"
-        model = models.setdefault(name, Model(name, "released"))
-        model.lines[line.format], model.paths[line.format] = line, folder / line.file
+def listed_models(files_and_entries: Sequence[tuple[Path, ManifestEntry]]) -> list[BenchmarkModel]:
+    """Return files that a manifest lists as models: one for the files of the same run."""
+    models: dict[str, BenchmarkModel] = {}
+    for path, entry in files_and_entries:
+        name = f"{entry.network}-{entry.augment}-s{entry.seed}"
+        model = models.setdefault(name, BenchmarkModel(name, "listed in its manifest", only_files=True))
+        model.entries[entry.format], model.paths[entry.format] = entry, path
     return list(models.values())
 
 
-def _stand_in_in_words() -> str:
-    network, policy, epochs, images = STAND_IN
-    return f"STAND-IN: `{network}`, {policy}, trained for {epochs} epochs on {images:,} SYNTHETIC pictures"
+def released_models(folder: Path) -> list[BenchmarkModel]:
+    """Return the models of a folder's manifest; none without a manifest."""
+    models: dict[str, BenchmarkModel] = {}
+    for entry in manifest.read_if_present(folder):
+        name = f"{entry.network}-{entry.augment}-s{entry.seed}"
+        model = models.setdefault(name, BenchmarkModel(name, "released"))
+        model.entries[entry.format], model.paths[entry.format] = entry, folder / entry.file
+    return list(models.values())
 
 
 @cache
-def data(name: str) -> Dataset | None:
-    """The data set of that name, where it is on this machine.
+def find_data(name: str) -> Dataset | None:
+    """Return the data set of that name, where it is on this machine.
 
     Raises:
-        DataError: what was named or cached is damaged.
+        DataError: what the user named, or what is cached, is damaged.
     """
     try:
         return dataset.by_name(name, None, lambda _: None, download=False)
@@ -219,7 +244,34 @@ def data(name: str) -> Dataset | None:
         return None
 
 
-def data_of(model: Model) -> Dataset | None:
-    """The data that a model was trained on, where exactly that is on this machine."""
-    found = data(model.facts["dataset"])
-    return found if found is not None and found.sha256 == model.facts["data_sha256"] else None
+def data_of(model: BenchmarkModel) -> Dataset | None:
+    """Return the data that a model was trained on, where exactly that is on this machine."""
+    data = find_data(model.facts["dataset"])
+    if data is None or data.sha256 != model.facts["data_sha256"]:
+        return None
+    return data
+
+
+def _external_facts(options: ExternalModelOptions) -> dict[str, Any]:
+    facts: dict[str, Any] = {**dict.fromkeys(FACTS), "dataset": options.data}
+    data = find_data(options.data)
+    if data is not None:
+        facts |= {"official": data.official, "data_sha256": data.sha256}
+    return facts
+
+
+def _distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Of each file or folder its name, or its path where another has that name."""
+    names = [path.name for path in paths]
+    distinct = []
+    for path in paths:
+        distinct.append(path.name if names.count(path.name) == 1 else str(path))
+    return distinct
+
+
+def _stand_in_origin() -> str:
+    recipe = STAND_IN_RECIPE
+    return (
+        f"STAND-IN: `{recipe['network']}`, {recipe['policy']}, trained for {recipe['epochs']} epochs on "
+        f"{recipe['images']:,} SYNTHETIC pictures"
+    )

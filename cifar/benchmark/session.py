@@ -1,18 +1,23 @@
-"""One session of the benchmarks: what is measured, on which models, and how fast the machine is."""
+"""One session of the benchmark: what is measured, on which models, and how fast the machine is."""
 
 import contextlib
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cifar.benchmark.grid import Case, Grid, TrainingCase
-from cifar.benchmark.models import Model
-from cifar.benchmark.processes import ask
+from cifar.benchmark import worker
 from cifar.errors import CifarError
+from cifar.system.child_process import run_in_subprocess
 
-DRIFT = 0.10  # change of the matrix peak above which the machine is called unsteady
+if TYPE_CHECKING:
+    from cifar.benchmark.grid import Case, Grid, TrainingCase
+    from cifar.benchmark.models import BenchmarkModel
+
+MAX_DRIFT = 0.10  # change of the matrix peak above which the machine is called unsteady
+TIME_LIMIT = 600.0  # seconds for any message of a worker
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 Row = dict[str, Any]
 
@@ -21,16 +26,30 @@ class NotAvailableError(Exception):
     """A row cannot be measured on this machine: it is skipped."""
 
 
+def thread_variables(threads: int) -> dict[str, str]:
+    """Return the environment of a worker: the number of threads of every library that takes it from there."""
+    return dict.fromkeys(THREAD_VARIABLES, str(threads))
+
+
+def run_worker(job: Callable[..., Any], threads: int, /, **arguments: Any) -> Any:
+    """Run a job of cifar.benchmark.worker in a process with so many threads and return its result.
+
+    Raises:
+        CifarError: it failed, died or took too long.
+    """
+    return run_in_subprocess(job, timeout=TIME_LIMIT, variables=thread_variables(threads), **arguments)
+
+
 @dataclass
 class Peak:
     """The float32 matrix peak at some number of threads.
 
     Attributes:
-        product: the library whose matrix product it is.
+        library: whose matrix product it is.
         flops: FLOP/s, each time it was measured.
     """
 
-    product: str
+    library: str
     flops: list[float]
 
     @property
@@ -41,7 +60,7 @@ class Peak:
     @property
     def steady(self) -> bool:
         """Whether it changed by no more than a tenth during the session."""
-        return min(self.flops) >= (1 - DRIFT) * self.best
+        return min(self.flops) >= (1 - MAX_DRIFT) * self.best
 
 
 @dataclass
@@ -51,61 +70,66 @@ class Session:
     Attributes:
         grid: how much is measured.
         models: by name.
-        order_seed: of the order in which a worker takes its cases.
-        inference, training: the cases that pytest will run.
+        order_seed: of the order in which a worker measures its cases.
+        inference, training: the cases that are measured.
         formats: those of which a file is needed.
         peaks: by number of threads.
     """
 
-    grid: Grid
-    models: dict[str, Model]
+    grid: "Grid"
+    models: "dict[str, BenchmarkModel]"
     order_seed: int
-    inference: Sequence[Case] = ()
-    training: Sequence[TrainingCase] = ()
+    inference: "Sequence[Case]" = ()
+    training: "Sequence[TrainingCase]" = ()
     formats: Collection[str] = ()
     peaks: dict[int, Peak] = field(default_factory=dict)
-    _prepared: dict[str, CifarError | None] = field(default_factory=dict)
+    _failures: dict[str, CifarError | None] = field(default_factory=dict)
     _folder: tempfile.TemporaryDirectory[str] = field(
         default_factory=lambda: tempfile.TemporaryDirectory(prefix="cifar-bench-")
     )
 
     @property
     def scratch(self) -> Path:
-        """A folder that ends with the session."""
+        """A folder that is removed with the session."""
         return Path(self._folder.name)
 
-    def model(self, name: str) -> Model:
-        """A model, its files found or made.
+    def model(self, name: str) -> "BenchmarkModel":
+        """Return a model whose files are found or made.
 
         Raises:
-            CifarError: they cannot be, each time it is asked for.
+            CifarError: they cannot be, each time the model is wanted.
         """
-        if name not in self._prepared:
+        model = self.models[name]
+        if name not in self._failures:
+            self._failures[name] = None
             try:
-                self.models[name].prepare(self.scratch, self.formats)
+                model.prepare(self.scratch, self.formats)
             except CifarError as error:
-                self._prepared[name] = error
-            else:
-                self._prepared[name] = None
-        failure = self._prepared[name]
+                self._failures[name] = error
+        failure = self._failures[name]
         if failure is not None:
             raise failure
-        return self.models[name]
+        return model
 
     def measure_peak(self, threads: int) -> None:
         """Measure the matrix peak at a number of threads, unless that was done already."""
         if threads not in self.peaks:
-            answer = ask("peak", threads, threads=threads)
-            self.peaks[threads] = Peak(answer["product"], [answer["flops"]])
+            peak = run_worker(worker.matrix_peak, threads, threads=threads)
+            self.peaks[threads] = Peak(peak["library"], [peak["flops"]])
 
     def end(self, interrupted: bool) -> None:
         """Measure every peak once more, unless the user does not want to wait, and remove the scratch folder."""
         for threads, peak in self.peaks.items():
-            with contextlib.suppress(CifarError):  # it was measured once; that has to do
-                peak.flops += [] if interrupted else [ask("peak", threads, threads=threads)["flops"]]
+            if interrupted:
+                break
+            with contextlib.suppress(CifarError):  # the first measurement must do
+                again = run_worker(worker.matrix_peak, threads, threads=threads)
+                peak.flops.append(again["flops"])
         self._folder.cleanup()
 
     def peak_fraction(self, row: Row) -> float | None:
-        """The share of the matrix peak at its threads that a row reaches; None where it is not known."""
+        """Return the share of the matrix peak at its threads that a row reaches; None where it is not known."""
         flop, peak = row.get("flop_per_image"), self.peaks.get(row["threads"])
-        return row["images_per_second"] * flop / peak.best if flop and peak else None
+        if not flop or not peak:
+            return None
+        return float(row["images_per_second"] * flop / peak.best)

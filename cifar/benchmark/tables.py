@@ -1,289 +1,341 @@
-"""The rows of a session as tables: which columns, in which order, the best marked, and what must be said of them."""
+"""The rows of a session as tables: which columns, in which order, the best value marked, and notes."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cifar.benchmark.session import Peak, Row
 from cifar.benchmark.training_methods import OURS, TRAINING_METHODS
+from cifar.report.table import Table
 
 BEST = "*"
+PROVIDERS = {"CPUExecutionProvider": "CPU EP", "CUDAExecutionProvider": "CUDA EP", "CPU": "TF CPU", "GPU": "TF GPU"}
+"""Providers with a shorter name in tables."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A row that was not measured: its case, `failed` or `skipped`, and the reason."""
+
+    case: str
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What a session measured.
+
+    Attributes:
+        rows: of every case that was measured.
+        missing: the others.
+        peaks: the matrix peak by number of threads.
+    """
+
+    rows: list[Row]
+    missing: list[Missing]
+    peaks: dict[int, Peak]
+
+    def of(self, kind: str) -> list[Row]:
+        """Return the rows of a kind."""
+        return [row for row in self.rows if row["kind"] == kind]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, the row's key, how a value is printed, and which is best (max, min or neither)."""
+    """A column of a table.
+
+    Attributes:
+        heading: as in Table.columns.
+        key: of the row's value.
+        form: makes a text of a value.
+        best: max or min, where one of them is best.
+    """
 
     heading: str
     key: str
     form: Callable[[Any], str] = str
     best: Callable[[list[Any]], Any] | None = None
-    right: bool = True
 
     def text(self, row: Row) -> str:
-        """A row's value as printed; a dash where there is none."""
+        """Return a row's value as printed; a dash where there is none."""
         value = row.get(self.key)
         return "-" if value is None else self.form(value)
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a session measured.
-
-    Attributes:
-        rows: the extra_info of every benchmark.
-        missing: (case, `failed` or `skipped`, reason).
-        peaks: the matrix peak by number of threads.
-    """
-
-    rows: list[Row]
-    missing: list[tuple[str, str, str]]
-    peaks: dict[int, Peak]
-
-    def of(self, kind: str) -> list[Row]:
-        """The rows of a kind."""
-        return [row for row in self.rows if row["kind"] == kind]
-
-
-def _short(milliseconds: float) -> str:
+def _milliseconds(value: float) -> str:
     """Milliseconds in five characters."""
-    digits = next((digits for limit, digits in ((10, 3), (100, 2), (1000, 1)) if milliseconds < limit), 0)
-    return f"{milliseconds:.{digits}f}"
+    for limit, digits in ((10, 3), (100, 2), (1000, 1)):
+        if value < limit:
+            return f"{value:.{digits}f}"
+    return f"{value:.0f}"
 
 
-def _tenths(percent: float) -> str:
-    """A percentage rounded down: 100.0 is all of them."""
-    return f"{math.floor(round(10 * percent, 6)) / 10:.1f}"
+def _percent_rounded_down(value: float) -> str:
+    """A percentage with one digit, rounded down: 100.0 is all of them."""
+    return f"{math.floor(round(10 * value, 6)) / 10:.1f}"
 
 
 INFERENCE = (
-    Column("format", "format", right=False),
-    Column("b", "batch"),
-    Column("test %", "accuracy_percent", "{:.2f}".format, max),
-    Column("agree", "agreement_percent", _tenths, max),
-    Column("p50", "p50_ms", _short, min),
-    Column("p90", "p90_ms", _short, min),
-    Column("p99", "p99_ms", _short, min),
-    Column("img/s", "images_per_second", "{:,.0f}".format, max),
-    Column("peak", "peak_fraction", "{:.0%}".format),
-    Column("start", "start_s", "{:.2f}".format, min),
-    Column("load", "load_ms", _short, min),
-    Column("MiB", "memory_mib", "{:.0f}".format, min),
-    Column("kB", "file_kb", "{:.0f}".format, min),
-    Column("ran on", "ran_on", right=False),
+    Column("format", "format"),
+    Column("b>", "batch"),
+    Column("test %>", "accuracy_percent", "{:.2f}".format, max),
+    Column("agree>", "agreement_percent", _percent_rounded_down, max),
+    Column("p50>", "p50_ms", _milliseconds, min),
+    Column("p90>", "p90_ms", _milliseconds, min),
+    Column("p99>", "p99_ms", _milliseconds, min),
+    Column("img/s>", "images_per_second", "{:,.0f}".format, max),
+    Column("peak>", "peak_fraction", "{:.0%}".format),
+    Column("cold>", "cold_start_s", "{:.2f}".format, min),
+    Column("load>", "load_ms", _milliseconds, min),
+    Column("MiB>", "memory_mib", "{:.0f}".format, min),
+    Column("kB>", "file_kb", "{:.0f}".format, min),
+    Column("ran on", "ran_on"),
 )
-LEGEND = (
+INFERENCE_LEGEND = (
     f"b: batch size, {BEST} the best for it. agree: % with the Keras model's class, rounded down. p50, p90, p99 "
-    "(from 64, 130, 662 samples on) and load: ms. peak: share of a float32 matrix product at these threads. start: "
-    "s from process start to first answer. MiB: peak memory of a process that loads the file and answers."
+    "(from 64, 130, 662 samples on) and load: ms. peak: share of a float32 matrix product at these threads. cold: "
+    "s from process start to the first prediction. MiB: peak memory of a process that loads the file and predicts."
 )
 TRAINING = (
-    Column("network", "model", right=False),
-    Column("augment", "augment", right=False),
-    Column("way", "way", right=False),
-    Column("batch", "batch"),
-    Column("img/s", "images_per_second", "{:,.0f}".format),
-    Column("of ours", "of_ours", "{:.2f}".format),
-    Column("of plain", "of_plain", "{:.2f}".format),
-    Column("slowest", "slowest_over_median", "{:.1f}".format),
-    Column("peak", "peak_fraction", "{:.0%}".format),
-    Column("MiB", "memory_mib", "{:,.0f}".format),
+    Column("network", "model"),
+    Column("augment", "augment"),
+    Column("method", "method"),
+    Column("batch>", "batch"),
+    Column("img/s>", "images_per_second", "{:,.0f}".format),
+    Column("of ours>", "of_ours", "{:.2f}".format),
+    Column("of plain>", "of_plain", "{:.2f}".format),
+    Column("slowest>", "slowest_over_median", "{:.1f}".format),
+    Column("peak>", "peak_fraction", "{:.0%}".format),
+    Column("MiB>", "memory_mib", "{:,.0f}".format),
 )
 AUGMENTATION = (
-    Column("policy", "augment", right=False),
-    Column("batch", "batch"),
-    Column("thr", "threads"),
-    Column("img/s", "images_per_second", "{:,.0f}".format, max),
+    Column("policy", "augment"),
+    Column("batch>", "batch"),
+    Column("thr>", "threads"),
+    Column("img/s>", "images_per_second", "{:,.0f}".format, max),
 )
 GAIN = (
-    Column("network", "model", right=False),
-    Column("augment", "augment", right=False),
-    Column("plain", "plain", "{:.1%}".format),
-    Column("augm.", "augmented", "{:.1%}".format),
-    Column("gain", "gain_points", "{:+.1f}".format),
-    Column("95 %", "interval_points"),
-    Column("last 5", "late_points", "{:+.1f}".format),
-    Column("seeds", "seed_count"),
-    Column("min to 75 %", "minutes_to_75_plain", "{:.1f}".format),
-    Column("augm.", "minutes_to_75_augmented", "{:.1f}".format),
+    Column("network", "model"),
+    Column("augment", "augment"),
+    Column("plain>", "plain", "{:.1%}".format),
+    Column("augm.>", "augmented", "{:.1%}".format),
+    Column("gain>", "gain_points", "{:+.1f}".format),
+    Column("95 %>", "interval_points"),
+    Column("last 5>", "mean_last_epochs_points", "{:+.1f}".format),
+    Column("seeds>", "seed_count"),
+    Column("min to 75 %>", "minutes_to_75_plain", "{:.1f}".format),
+    Column("augm.>", "minutes_to_75_augmented", "{:.1f}".format),
 )
-RAN_ON = {"CPUExecutionProvider": "CPU EP", "CUDAExecutionProvider": "CUDA EP", "CPU": "TF CPU", "GPU": "TF GPU"}
 
 
-def inference_rows(result: Result) -> list[Row]:
-    """The rows of inference, each with its file's cold start, by accuracy, then by latency."""
-    starts = {(row["model"], row["format"], row["threads"]): row for row in result.of("start")}
-    shown = []
-    for row in result.of("inference"):
-        start = starts.get((row["model"], row["format"], row["threads"]), {})
-        memory = start.get("memory_bytes", {}).get(str(row["batch"]))
-        shown.append(
-            {
-                **row,
-                "accuracy_percent": _percent(row["accuracy"]),
-                "agreement_percent": _percent(row["agreement"]),
-                "start_s": start["start_ms"] / 1000 if start else None,
-                "load_ms": start.get("load_ms"),
-                "memory_mib": memory / 2**20 if memory else None,
-                "file_kb": row["file_bytes"] / 1000 if row["file_bytes"] else None,
-                "ran_on": RAN_ON.get(row["provider_actual"], row["provider_actual"]),
-            }
+def all_tables(measurements: Measurements) -> list[Table]:
+    """Return everything that is printed, in order."""
+    tables = _inference_tables(measurements)
+    training = training_rows(measurements)
+    if training:
+        tables.append(_table("Training steps", TRAINING, training, _training_notes(measurements, training)))
+    augmentation = measurements.of("augmentation")
+    if augmentation:
+        notes = ["One thread, batches made ahead of training."]
+        tables.append(_table("Augmentation alone", AUGMENTATION, augmentation, notes))
+    gains = gain_rows(measurements)
+    if gains:
+        note = (
+            "gain: points of test accuracy after the last epoch; last 5: of the means over the last five epochs. "
+            f"95 %: {gains[0]['basis']}. Minutes of training until an epoch tests at 75 %."
         )
-    shown.sort(key=lambda row: (-(row["accuracy"] or 0), row["batch"] / row["images_per_second"]))
-    return shown
+        tables.append(_table("Augmentation gain", GAIN, gains, [note]))
+    return tables
+
+
+def inference_rows(measurements: Measurements) -> list[Row]:
+    """Return the rows of inference, each with its file's cold start, by accuracy, then by latency."""
+    cold_starts = {_file_key(row): row for row in measurements.of("cold_start")}
+    rows = []
+    for row in measurements.of("inference"):
+        extended = {
+            **row,
+            "accuracy_percent": _percent(row["accuracy"]),
+            "agreement_percent": _percent(row["agreement"]),
+            "file_kb": row["file_bytes"] / 1000 if row["file_bytes"] else None,
+            "ran_on": PROVIDERS.get(row["provider_actual"], row["provider_actual"]),
+        }
+        cold_start = cold_starts.get(_file_key(row))
+        if cold_start:
+            memory = cold_start["memory_bytes"].get(str(row["batch"]))
+            extended["cold_start_s"] = cold_start["cold_start_ms"] / 1000
+            extended["load_ms"] = cold_start["load_ms"]
+            extended["memory_mib"] = memory / 2**20 if memory else None
+        rows.append(extended)
+    rows.sort(key=lambda row: (-(row["accuracy"] or 0), row["batch"] / row["images_per_second"]))
+    return rows
+
+
+def training_rows(measurements: Measurements) -> list[Row]:
+    """Return the rows of training, each compared with ours and with plain training by the same method."""
+    speeds, plain_methods = {}, {}
+    for row in measurements.of("training"):
+        speeds[row["model"], row["augment"], row["method"]] = row["images_per_second"]
+    for method in TRAINING_METHODS.values():
+        plain_methods[method.name] = TRAINING_METHODS[method.plain].name if method.plain else method.name
+    rows = []
+    for row in measurements.of("training"):
+        plain_method = plain_methods.get(row["method"], row["method"])
+        ours = speeds.get((row["model"], row["augment"], TRAINING_METHODS[OURS].name))
+        plain = speeds.get((row["model"], "none", plain_method))
+        extended = {**row, "memory_mib": row["memory_bytes"] / 2**20}
+        if ours:
+            extended["of_ours"] = row["images_per_second"] / ours
+        if plain:
+            extended["of_plain"] = row["images_per_second"] / plain
+        rows.append(extended)
+    return rows
+
+
+def gain_rows(measurements: Measurements) -> list[Row]:
+    """Return the rows of augmentation gain, in points."""
+    rows = []
+    for row in measurements.of("gain"):
+        low, high = row["interval"]
+        extended = {
+            **row,
+            "gain_points": 100 * row["difference"],
+            "mean_last_epochs_points": 100 * row["mean_last_epochs_difference"],
+            "interval_points": f"{100 * low:+.1f} to {100 * high:+.1f}",
+            "seed_count": len(row["seeds"]),
+        }
+        rows.append(extended)
+    return rows
+
+
+def pareto_front(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that no other dominates: as accurate and faster, or as fast and more accurate."""
+    known = [row for row in rows if row["accuracy"] is not None]
+    front = []
+    for row in known:
+        if not any(_dominates(other, row) for other in known):
+            front.append(row)
+    return front
+
+
+def _dominates(row: Row, other: Row) -> bool:
+    if row["accuracy"] < other["accuracy"] or row["images_per_second"] < other["images_per_second"]:
+        return False
+    return bool(row["accuracy"] > other["accuracy"] or row["images_per_second"] > other["images_per_second"])
+
+
+def _file_key(row: Row) -> Hashable:
+    return row["model"], row["format"], row["threads"]
 
 
 def _percent(share: float | None) -> float | None:
-    """Of a share; None where nobody knows it: a file of others where its data is not."""
+    """Of a share; None where it is not known, as for an external file without its data."""
     return None if share is None else 100 * share
 
 
-def training_rows(result: Result) -> list[Row]:
-    """The rows of training, each set against our loop and against plain training the same way."""
-    rows = result.of("training")
-    speed = {(row["model"], row["augment"], row["way"]): row["images_per_second"] for row in rows}
-    plain_way = {way.name: TRAINING_METHODS[way.plain].name for way in TRAINING_METHODS.values() if way.plain}
-    shown = []
+def _table(
+    title: str,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    notes: Sequence[str],
+    group: Callable[[Row], Hashable] = lambda _row: None,
+) -> Table:
+    """Make a table; in each group of rows the best value of a column is marked, unless several rows share it."""
+    texts = []
     for row in rows:
-        ours = speed.get((row["model"], row["augment"], TRAINING_METHODS[OURS].name))
-        plain = speed.get((row["model"], "none", plain_way.get(row["way"], row["way"])))
-        shown.append(
-            {
-                **row,
-                "of_ours": row["images_per_second"] / ours if ours else None,
-                "of_plain": row["images_per_second"] / plain if plain else None,
-                "memory_mib": row["memory_bytes"] / 2**20,
-            }
-        )
-    return shown
+        texts.append([column.text(row) for column in columns])
+    groups: dict[Hashable, list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault(group(row), []).append(number)
+    for place, column in enumerate(columns):
+        for members in groups.values():
+            winner = _best_row(column, rows, members)
+            if winner is not None:
+                texts[winner][place] += BEST
+    return Table(title, [column.heading for column in columns], texts, notes)
 
 
-def gain_rows(result: Result) -> list[Row]:
-    """The rows of augmentation gain, in points."""
-    return [
-        {
-            **row,
-            "gain_points": 100 * row["difference"],
-            "late_points": 100 * row["mean_last_epochs_difference"],
-            "interval_points": f"{100 * row['interval'][0]:+.1f} to {100 * row['interval'][1]:+.1f}",
-            "seed_count": len(row["seeds"]),
-        }
-        for row in result.of("gain")
-    ]
+def _best_row(column: Column, rows: Sequence[Row], members: Sequence[int]) -> int | None:
+    """The number of the row among `members` that is best in a column; None if that is not a single one of several."""
+    known = [number for number in members if rows[number].get(column.key) is not None]
+    if column.best is None or len(known) < 2:
+        return None
+    best = column.form(column.best([rows[number][column.key] for number in known]))
+    winners = [number for number in known if column.text(rows[number]) == best]
+    return winners[0] if len(winners) == 1 else None
 
 
-def pareto(rows: Sequence[Row]) -> list[Row]:
-    """The rows that no other beats: as accurate and faster, or as fast and more accurate."""
-
-    def beats(a: Row, b: Row) -> bool:
-        as_good = a["accuracy"] >= b["accuracy"] and a["images_per_second"] >= b["images_per_second"]
-        return as_good and (a["accuracy"], a["images_per_second"]) != (b["accuracy"], b["images_per_second"])
-
-    known = [row for row in rows if row["accuracy"] is not None]
-    return [row for row in known if not any(beats(other, row) for other in known)]
-
-
-def _cells(columns: Sequence[Column], rows: Sequence[Row], groups: Sequence[list[Row]]) -> list[list[str]]:
-    """The rows in print; in each group the best of each column marked, unless it is shared."""
-    lines = {id(row): [column.text(row) for column in columns] for row in rows}
-    for group in groups:
-        for number, column in enumerate(columns):
-            values = [row[column.key] for row in group if row.get(column.key) is not None]
-            best = column.form(column.best(values)) if column.best and len(values) > 1 else None
-            holders = [lines[id(row)] for row in group if lines[id(row)][number] == best]
-            if len(holders) == 1:
-                holders[0][number] += BEST
-    return list(lines.values())
+def _inference_tables(measurements: Measurements) -> list[Table]:
+    """A table for each model, number of threads and device; the legend is under the last."""
+    by_table: dict[Hashable, list[Row]] = {}
+    for row in inference_rows(measurements):
+        by_table.setdefault((row["model"], row["threads"], row["device"]), []).append(row)
+    tables = []
+    for number, rows in enumerate(by_table.values(), start=1):
+        first = rows[0]
+        title = f"{first['model']} on {first['threads']} thread(s), {first['device'].upper()} ({first['origin']})"
+        notes = _inference_notes(rows)
+        if number == len(by_table):
+            notes.append(INFERENCE_LEGEND)
+        tables.append(_table(title, INFERENCE, rows, notes, group=lambda row: row["batch"]))
+    return tables
 
 
-@dataclass(frozen=True)
-class Section:
-    """A table and what must be said of it."""
-
-    title: str
-    columns: Sequence[Column]
-    cells: list[list[str]]
-    notes: list[str]
-
-
-def sections(result: Result) -> list[Section]:
-    """Everything that is printed, in order."""
-    tables: dict[tuple[Any, ...], list[Row]] = {}
-    for row in inference_rows(result):
-        tables.setdefault((row["model"], row["threads"], row["device"]), []).append(row)
-    made = [_inference_section(rows) for rows in tables.values()]
-    if made:
-        made[-1].notes.append(LEGEND)
-    if training := training_rows(result):
-        made.append(
-            Section("Training steps", TRAINING, _cells(TRAINING, training, [training]), _training_notes(result))
-        )
-    if augmentation := result.of("augmentation"):
-        cells = _cells(AUGMENTATION, augmentation, [augmentation])
-        made.append(
-            Section("Augmentation alone", AUGMENTATION, cells, ["One thread, batches made ahead of training."])
-        )
-    if gains := gain_rows(result):
-        notes = [
-            "gain: points of test accuracy after the last epoch; last 5: of the means over the last five epochs. "
-            f"95 %: {gains[0]['basis']}. Minutes of training until an epoch tests at 75 %."
-        ]
-        made.append(Section("What augmentation buys", GAIN, _cells(GAIN, gains, [gains]), notes))
-    return made
-
-
-def _inference_section(rows: list[Row]) -> Section:
-    """The table of one model, on one device, with one number of threads."""
+def _inference_notes(rows: Sequence[Row]) -> list[str]:
     first = rows[0]
-    groups = [[row for row in rows if row["batch"] == batch] for batch in sorted({row["batch"] for row in rows})]
+    source = "AS RECORDED in the manifest (so is agree): the data is not on this machine"
+    if first["quality"] == "measured":
+        source = f"of {first.get('n_test', 0):,} test images, measured here"
     fronts = []
-    for group in groups:
-        front = sorted(pareto(group), key=lambda row: row["images_per_second"])
-        fronts.append(f"batch {group[0]['batch']}: {', '.join(row['format'] for row in front)}")
-    measured = f"of {first.get('n_test', 0):,} test images, measured here"
-    recorded = "AS RECORDED in the manifest (so is agree): the data is not on this machine"
-    notes = [
-        f"test %: {measured if first['quality'] == 'measured' else recorded}. "
-        f"Pareto front, accuracy over speed: {'; '.join(fronts)}.",
-    ]
-    if not all(row["steady"] for row in rows):
-        unsteady = ", ".join(f"{row['format']} b{row['batch']}" for row in rows if not row["steady"])
-        notes.append(f"Still changing after two seconds of warm-up: {unsteady}.")
-    title = f"{first['model']} on {first['threads']} thread(s), {first['device'].upper()} ({first['origin']})"
-    return Section(title, INFERENCE, _cells(INFERENCE, rows, groups), notes)
-
-
-def _targets(result: Result) -> list[str]:
-    """What our way to train is held to, of each network: shares of the peak, ratios, waits."""
-    said = []
-    for row in training_rows(result):
-        if row["way"] == TRAINING_METHODS[OURS].name:
-            best = row["peak_fraction"] * row["images_per_second_best"] / row["images_per_second"]
-            said.append(f"{row['model']} {row['augment']}: best step {best:.0%} of the peak")
-        elif row["of_ours"]:
-            said.append(f"{row['model']} {row['augment']}: {1 / row['of_ours']:.2f} times {row['way']}")
-    said += [
-        f"{row['model']}: {row['seconds']:.1f} s from process start to the end of the first step, "
-        f"{row['import_seconds']:.1f} s of them TensorFlow's import"
-        for row in result.of("first-step")
-    ]
-    return [f"{TRAINING_METHODS[OURS].name}: {'; '.join(said)}."] if said else []
-
-
-def _training_notes(result: Result) -> list[str]:
-    threads = result.of("training")[0]["threads"]
-    notes = [
-        f"Median step after warm-up on {threads} threads, 50,000 synthetic images; a peer at the better of its batch "
-        "sizes. slowest: step over the median. of plain: of the same way without augmentation (Keras fit for both of "
-        "its kinds)."
-    ]
-    notes += _targets(result)
-    notes += [f"{threads} thr: {_peak_in_words(peak)}." for threads, peak in result.peaks.items()]
+    for batch in sorted({row["batch"] for row in rows}):
+        front = pareto_front([row for row in rows if row["batch"] == batch])
+        front.sort(key=lambda row: row["images_per_second"])
+        fronts.append(f"batch {batch}: {', '.join(row['format'] for row in front)}")
+    notes = [f"test %: {source}. Pareto front, accuracy over speed: {'; '.join(fronts)}."]
+    unsteady = [f"{row['format']} b{row['batch']}" for row in rows if not row["steady"]]
+    if unsteady:
+        notes.append(f"Still changing after two seconds of warm-up: {', '.join(unsteady)}.")
     return notes
 
 
-def _peak_in_words(peak: Peak) -> str:
-    found = ", ".join(f"{flops / 1e9:,.0f}" for flops in peak.flops)
-    unsteady = "" if peak.steady else ": UNSTEADY MACHINE, more than 10 % apart"
-    return f"matrix peak {found} GFLOP/s before and after ({peak.product}){unsteady}"
+def _training_notes(measurements: Measurements, rows: Sequence[Row]) -> list[str]:
+    threads = rows[0]["threads"]
+    notes = [
+        f"Median step after warm-up on {threads} threads, 50,000 synthetic images; a peer at the better of its batch "
+        "sizes. slowest: step over the median. of plain: of the same method without augmentation (Keras fit for both "
+        "of its kinds)."
+    ]
+    facts = _facts_of_ours(measurements, rows)
+    if facts:
+        notes.append(f"{TRAINING_METHODS[OURS].name}: {'; '.join(facts)}.")
+    for peak_threads, peak in measurements.peaks.items():
+        notes.append(f"{peak_threads} thr: {_describe_peak(peak)}.")
+    return notes
+
+
+def _facts_of_ours(measurements: Measurements, rows: Sequence[Row]) -> list[str]:
+    """What `cifar train` is measured by: shares of the peak, ratios to its peers, the time to the first step."""
+    facts = []
+    for row in rows:
+        case = f"{row['model']} {row['augment']}"
+        if row["method"] == TRAINING_METHODS[OURS].name:
+            best = row["peak_fraction"] * row["images_per_second_best"] / row["images_per_second"]
+            facts.append(f"{case}: best step {best:.0%} of the peak")
+        elif row.get("of_ours"):
+            facts.append(f"{case}: {1 / row['of_ours']:.2f} times {row['method']}")
+    for row in measurements.of("first-step"):
+        facts.append(
+            f"{row['model']}: {row['seconds']:.1f} s from process start to the end of the first step, "
+            f"{row['import_seconds']:.1f} s of them TensorFlow's import"
+        )
+    return facts
+
+
+def _describe_peak(peak: Peak) -> str:
+    values = ", ".join([f"{flops / 1e9:,.0f}" for flops in peak.flops])
+    description = f"matrix peak {values} GFLOP/s before and after ({peak.library})"
+    if not peak.steady:
+        description += ": UNSTEADY MACHINE, more than 10 % apart"
+    return description

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ WARM_UP_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Samples:
-    """What a case took.
+    """The times of a call.
 
     Attributes:
         seconds: of each call, in order.
@@ -44,19 +44,26 @@ def sample(call: Callable[[], object], budget: float, processes: int = 1) -> Sam
     try:
         warm_up, steady = _warm_up(call)
         seconds: list[float] = []
-        started, busy = time.perf_counter(), time.process_time()
-        while not _enough(processes * len(seconds), processes * (time.perf_counter() - started), budget):
+        started, cpu_started = time.perf_counter(), time.process_time()
+        while not _is_enough(processes * len(seconds), processes * (time.perf_counter() - started), budget):
             before = time.perf_counter()
             call()
             seconds.append(time.perf_counter() - before)
-        cores_busy = (time.process_time() - busy) / (time.perf_counter() - started)
+        cores_busy = (time.process_time() - cpu_started) / (time.perf_counter() - started)
     finally:
         gc.enable()
     return Samples(seconds, warm_up, steady, cores_busy)
 
 
+def percentile(seconds: Sequence[float], percent: int) -> float | None:
+    """Return a percentile of MIN_SAMPLES, in seconds; None where there are too few samples for it."""
+    if len(seconds) < MIN_SAMPLES[percent]:
+        return None
+    return float(np.percentile(seconds, percent))
+
+
 def _warm_up(call: Callable[[], object]) -> tuple[int, bool]:
-    """Call until two windows in a row have nearly the same median; how many calls, and whether that was reached."""
+    """Call until two windows in a row have nearly the same median; return the calls, and whether that was reached."""
     started, previous, calls = time.perf_counter(), float("inf"), 0
     while True:
         window = []
@@ -73,27 +80,10 @@ def _warm_up(call: Callable[[], object]) -> tuple[int, bool]:
         previous = median
 
 
-def _enough(n: int, elapsed: float, budget: float) -> bool:
-    return n >= MIN_SAMPLES[99] or (n >= MIN_SAMPLES[50] and elapsed > budget * (1 if n >= MIN_SAMPLES[90] else 3))
-
-
-def percentile(seconds: Sequence[float], percent: int) -> float | None:
-    """A percentile of MIN_SAMPLES, in seconds; None where there are too few samples to tell it."""
-    if len(seconds) < MIN_SAMPLES[percent]:
-        return None
-    return float(np.percentile(seconds, percent))
-
-
-class Replay:
-    """A timer that hands samples taken elsewhere to pytest-benchmark: it reads 0, then the sample, and so on."""
-
-    def __init__(self) -> None:
-        self._readings: Iterator[float] = iter(())
-
-    def feed(self, seconds: Sequence[float]) -> None:
-        """Replay these samples from here on."""
-        self._readings = (preprocessing for sample in seconds for preprocessing in (0.0, sample))
-
-    def __call__(self) -> float:
-        """The next preprocessing, in seconds."""
-        return next(self._readings)
+def _is_enough(n: int, elapsed: float, budget: float) -> bool:
+    """Whether n samples, taken in so many seconds, are enough."""
+    if n >= MIN_SAMPLES[99]:
+        return True
+    if n >= MIN_SAMPLES[90]:
+        return elapsed > budget
+    return n >= MIN_SAMPLES[50] and elapsed > 3 * budget

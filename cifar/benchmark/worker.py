@@ -1,179 +1,223 @@
-"""A process of its own for everything that is timed: one runtime, one number of threads.
+"""The jobs of the child processes: everything that is timed, one runtime and one number of threads per process.
 
-A job names one of JOBS and its arguments, as a line of JSON on stdin; each of its answers is a line of JSON on
-stdout. What goes wrong is one sentence on stderr and exit code 1.
+Each function runs in a process of its own (cifar.system.child_process). Nothing heavy is imported at the top: it
+would be part of every format's cold start and memory.
 """
 
 import importlib
-import json
-import os
 import random
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar.benchmark.timing import Samples, sample
-from cifar.errors import CifarError, first_line
-from cifar.formats import FORMATS, Loaded
-from cifar.inference import external
+from cifar.errors import first_line
+from cifar.inference.external import load_external
 from cifar.inference.preprocessing import Preprocessing
-from cifar.metrics.classification import predict
+from cifar.inference.runtimes import RUNTIMES, load_session
+from cifar.metrics.classification import Probabilities, predict
 from cifar.system import environment, hardware
+from cifar.system.child_process import exchange
 from cifar.system.environment import BackendName
 
-IMPORTS = {
-    "tensorflow": "tensorflow",
-    "jax": "jax",
-    "ai-edge-litert": "ai_edge_litert.interpreter",
-    "onnxruntime": "onnxruntime",
-}
-IN_KERAS: dict[str, BackendName] = {"keras": "tensorflow", "keras-jax": "jax"}
+if TYPE_CHECKING:
+    from cifar.benchmark.training_methods import TrainingJob
+
+IMPORTS = {name: runtime.import_name for name, runtime in RUNTIMES.items()} | {"jax": "jax"}
+"""The module whose import starts a runtime, by the name of its distribution."""
+KERAS_BACKENDS: dict[str, BackendName] = {"keras": "tensorflow", "keras-jax": "jax"}
 PEAK_SIZE, PEAK_REPEATS = 4096, 4
+ANY_DROP = 100.0  # points of accuracy that an export may lose: the table shows what it lost
 
 
-def inference(
-    cases: list[dict[str, Any]], answers: str | None, seed: int, budget: float, processes: int
-) -> list[dict[str, Any]]:
-    """Time files of one runtime, in an order shuffled by the seed; then let each answer for all its images.
+@dataclass(frozen=True)
+class FileJob:
+    """A model file to measure.
 
-    Args:
-        cases: each with `format`, `path`, `network`, `batch`, `threads`, `device`, and `images`, a .npy file of uint8
-            (N, 32, 32, 3), whose first ones are the batch.
-        answers: folder for the answers of each file; None if another process gives them.
-        seed: of the order.
-        budget: seconds of sampling per case, in all processes together.
-        processes: how many such processes share the samples.
-
-    Returns:
-        The cases with their samples, provider, threads and answers, or with the `error` that kept them from it.
+    Attributes:
+        id: of the case.
+        format: a key of FORMATS, `keras` or `keras-jax`.
+        path: the file; for Keras a run folder or a SavedModel.
+        network: by name, for Keras.
+        batch: images per call.
+        threads: of the runtime.
+        device: `cpu` or `gpu`.
+        images: a .npy file of uint8 (N, 32, 32, 3), whose first images are the batch.
+        preprocessing: of an external file; None for ours.
     """
-    loaded: dict[str, Loaded | str] = {}
-    done = []
-    for order, case in enumerate(random.Random(seed).sample(cases, len(cases))):
-        file = case["path"]
-        if file not in loaded:
-            loaded[file] = _loaded_or_error(case)
-        predictor = loaded[file]
-        if isinstance(predictor, str):
-            done.append({**case, "order": order, "error": predictor})
-            continue
-        batch = np.resize(np.load(case["images"], mmap_mode="r"), (case["batch"], 32, 32, 3))
-        taken = sample(lambda predictor=predictor, batch=batch: predictor(batch), budget, processes)
-        done.append({**case, "order": order, **_facts(predictor, taken)})
-    for number, (file, predictor) in enumerate(loaded.items()):
-        if answers and not isinstance(predictor, str):
-            mine = [case for case in done if case["path"] == file]
-            path = str(Path(answers) / f"{number}.npy")
-            np.save(path, predict(predictor, np.load(mine[0]["images"])))
-            for case in mine:
-                case["answers"] = path
-    return done
+
+    id: str
+    format: str
+    path: Path
+    network: str | None
+    batch: int
+    threads: int
+    device: str
+    images: Path
+    preprocessing: Preprocessing | None
 
 
-def _loaded_or_error(case: dict[str, Any]) -> Loaded | str:
-    """A case's file in its runtime; or, in words, why not."""
-    try:
-        return load(case)
-    except Exception as error:  # a runtime raises what it likes about a damaged file
-        return f"{case['path']}: {first_line(error)}"
-
-
-def load(case: dict[str, Any]) -> Loaded:
-    """A case's file in its runtime."""
-    path, threads, device = Path(case["path"]), case["threads"], case["device"]
-    if case.get("preprocessing") is not None:
-        return load_external(case["format"], path, threads, Preprocessing.from_json(case["preprocessing"]))
-    if case["format"] in IN_KERAS:
-        return KerasModel(path, case["network"], threads, device, IN_KERAS[case["format"]])
-    return FORMATS[case["format"]].module.load(path, threads, device)
-
-
-class KerasModel:
+class KerasSession:
     """A Keras model through `predict_on_batch`: a run's own, or one filled with the weights of a SavedModel."""
 
-    def __init__(self, path: Path, network: str, threads: int, device: str, backend: BackendName) -> None:
-        environment.configure(threads, device, backend)
-        import tensorflow as tf
-
-        from cifar import networks
-        from cifar.runs.loading import load_keras
-        from cifar.runs.run import Run
-
+    def __init__(self, job: FileJob) -> None:
+        backend = KERAS_BACKENDS[job.format]
+        environment.configure(job.threads, job.device, backend)
         if backend != "tensorflow":
-            tf.config.set_visible_devices([], "GPU")  # here it reads a file, no more
+            import tensorflow as tf
 
-        if (path / "recipe.json").exists():
-            self._model = load_keras(Run(path))
-        else:
-            self._model = networks.build_with_fresh_names(network)
-            self._model.set_weights([weight.numpy() for weight in tf.saved_model.load(str(path)).weights])
+            tf.config.set_visible_devices([], "GPU")  # TensorFlow only reads a file here
+        self._model = _keras_model(job)
         if backend == "jax":
             self._model.compile(jit_compile=True)
         self.threads = environment.threads_of(backend)
-        where = environment.device_of(self._model.weights[0].value)
-        self.provider = where if backend == "tensorflow" else f"{environment.BACKENDS[backend].name} {where}"
+        self.provider = environment.device_of(self._model.weights[0].value)
+        if backend != "tensorflow":
+            self.provider = f"{environment.BACKENDS[backend].name} {self.provider}"
 
-    def __call__(self, images: Any) -> Any:
+    def __call__(self, images: NDArray[np.uint8]) -> Probabilities:
+        """Return probabilities, float32 (N, 10), in host memory."""
         return np.asarray(self._model.predict_on_batch(images))
 
 
-def _facts(predictor: Loaded, taken: Samples) -> dict[str, Any]:
-    return {
-        "seconds": taken.seconds,
-        "warm_up": taken.warm_up,
-        "steady": taken.steady,
-        "cores_busy": taken.cores_busy,
-        "provider_actual": predictor.provider,
-        "threads_actual": predictor.threads,
-    }
+def _keras_model(job: FileJob) -> Any:
+    import tensorflow as tf
+
+    from cifar import networks
+    from cifar.runs.loading import load_keras
+    from cifar.runs.run import Run
+
+    if (job.path / "recipe.json").exists():
+        return load_keras(Run(job.path))
+    assert job.network is not None
+    model = networks.build_with_fresh_names(job.network)
+    weights = tf.saved_model.load(str(job.path)).weights
+    model.set_weights([weight.numpy() for weight in weights])
+    return model
 
 
-def start(case: dict[str, Any], runtime: str, spawned: float, batches: list[int]) -> dict[str, Any]:
-    """Load one file and answer once: what a program waits for before its first picture is classified.
+def load(job: FileJob) -> Any:
+    """Load a job's file in its runtime: a KerasSession, RuntimeSession or ExternalModel, all Predictors."""
+    if job.preprocessing is not None:
+        return load_external(job.format, job.path, job.threads, job.preprocessing)
+    if job.format in KERAS_BACKENDS:
+        return KerasSession(job)
+    return load_session(job.format, job.path, job.threads, job.device)
+
+
+def inference(
+    jobs: Sequence[FileJob], predictions: Path | None, seed: int, budget: float, processes: int
+) -> list[dict[str, Any]]:
+    """Time files of one runtime, in an order shuffled by the seed; then let each predict all its images.
 
     Args:
-        case: as of `inference`.
-        runtime: the distribution whose import is not counted as loading.
-        spawned: time.time() just before this process was started.
-        batches: ascending; the peak memory is read after each.
+        jobs: all with the same runtime, number of threads and device.
+        predictions: folder for the predictions of each file; None if another process makes them.
+        seed: of the order.
+        budget: seconds of sampling per job, in all processes together.
+        processes: how many such processes share the samples.
+
+    Returns:
+        For each job its `id` with samples, provider, threads and the file of its `predictions`, or with the `error`
+        that kept it from running.
     """
-    if runtime in environment.BACKENDS:
-        environment.configure(case["threads"], case["device"], runtime)
-    importlib.import_module(IMPORTS[runtime])
-    imported = time.time()
-    predictor = load(case)
-    loaded = time.time()
-    memory = {}
-    for batch in sorted({1, *batches}):
-        predictor(np.zeros((batch, 32, 32, 3), np.uint8))
-        if batch == 1:
-            answered = time.time()
-        memory[batch] = hardware.peak_memory()
+    loaded: dict[Path, Any] = {}
+    results = []
+    for order, job in enumerate(random.Random(seed).sample(jobs, len(jobs))):
+        result: dict[str, Any] = {"id": job.id, "path": str(job.path), "format": job.format, "order": order}
+        try:
+            if job.path not in loaded:
+                loaded[job.path] = load(job)
+            result |= _time(loaded[job.path], job, budget, processes)
+        except Exception as error:  # a runtime raises what it likes about a damaged file
+            result["error"] = f"{job.path}: {first_line(error)}"
+        results.append(result)
+    if predictions is not None:
+        _predict_all(jobs, loaded, results, predictions)
+    return results
+
+
+def _time(session: Any, job: FileJob, budget: float, processes: int) -> dict[str, Any]:
+    """Time the calls of a loaded file."""
+    images = np.load(job.images, mmap_mode="r")
+    batch = np.resize(images, (job.batch, 32, 32, 3))
+    samples: Samples = sample(lambda: session(batch), budget, processes)
     return {
-        "start_seconds": answered - spawned,
-        "load_seconds": loaded - imported,
-        "memory_bytes": memory,
-        "provider_actual": predictor.provider,
-        "threads_actual": predictor.threads,
+        "seconds": samples.seconds,
+        "warm_up": samples.warm_up,
+        "steady": samples.steady,
+        "cores_busy": samples.cores_busy,
+        "provider_actual": session.provider,
+        "threads_actual": session.threads,
     }
 
 
-def peak(threads: int) -> dict[str, Any]:
-    """The fastest of a few 4096^3 float32 matrix products with TensorFlow, the fastest library here for it."""
+def _predict_all(
+    jobs: Sequence[FileJob], loaded: dict[Path, Any], results: Sequence[dict[str, Any]], folder: Path
+) -> None:
+    """Save what each loaded file predicts for all its images, and tell each result where."""
+    images = {job.path: job.images for job in jobs}
+    for number, (path, session) in enumerate(loaded.items()):
+        file = folder / f"{number}.npy"
+        np.save(file, predict(session, np.load(images[path])))
+        for result in results:
+            if result["path"] == str(path):
+                result["predictions"] = str(file)
+
+
+def save_predictions(job: FileJob, to: Path) -> None:
+    """Save what a job's file predicts for all its images."""
+    np.save(to, predict(load(job), np.load(job.images)))
+
+
+def cold_start(job: FileJob, runtime: str, spawned: float, batches: Sequence[int]) -> dict[str, Any]:
+    """Load one file and predict once: what a program waits for before its first image is classified.
+
+    Args:
+        job: the file.
+        runtime: the distribution whose import is not counted as loading.
+        spawned: time.time() just before this process was started.
+        batches: batch sizes; the peak memory is read after each, in ascending order.
+    """
+    if runtime in environment.BACKENDS:
+        environment.configure(job.threads, job.device, runtime)
+    importlib.import_module(IMPORTS[runtime])
+    imported = time.time()
+    session = load(job)
+    loaded = time.time()
+    session(np.zeros((1, 32, 32, 3), np.uint8))
+    predicted = time.time()
+    memory = {}
+    for batch in sorted({1, *batches}):
+        session(np.zeros((batch, 32, 32, 3), np.uint8))
+        memory[batch] = hardware.peak_memory()
+    return {
+        "start_seconds": predicted - spawned,
+        "load_seconds": loaded - imported,
+        "memory_bytes": memory,
+        "provider_actual": session.provider,
+        "threads_actual": session.threads,
+    }
+
+
+def matrix_peak(threads: int) -> dict[str, Any]:
+    """Time a few 4096^3 float32 matrix products with TensorFlow, the fastest library for them; the best counts."""
     environment.configure(threads)
     import tensorflow as tf
 
-    a, b = (tf.random.stateless_uniform((PEAK_SIZE, PEAK_SIZE), (0, seed)) for seed in range(2))
+    shape = (PEAK_SIZE, PEAK_SIZE)
+    left, right = tf.random.stateless_uniform(shape, (0, 0)), tf.random.stateless_uniform(shape, (0, 1))
     seconds = []
     for _ in range(PEAK_REPEATS):
         before = time.perf_counter()
-        tf.matmul(a, b).numpy()
+        tf.matmul(left, right).numpy()
         seconds.append(time.perf_counter() - before)
-    return {"flops": 2 * PEAK_SIZE**3 / min(seconds), "product": f"tensorflow {tf.__version__} matmul, oneDNN"}
+    return {"flops": 2 * PEAK_SIZE**3 / min(seconds), "library": f"tensorflow {tf.__version__} matmul, oneDNN"}
 
 
 def augmentation(policy: str, budget: float, processes: int) -> dict[str, Any]:
@@ -184,19 +228,19 @@ def augmentation(policy: str, budget: float, processes: int) -> dict[str, Any]:
     # After a large array was freed, as in training, malloc no longer gives memory back after every batch.
     images = np.random.default_rng(0).integers(0, 256, (10_000, 32, 32, 3), np.uint8)[::78][:128].copy()
     parameters = augmentation.draw(POLICIES[policy], 0, 1, len(images))
-    taken = sample(lambda: augmentation.apply(images, parameters), budget, processes)
-    return {"batch": len(images), "seconds": taken.seconds, "cores_busy": taken.cores_busy}
+    samples = sample(lambda: augmentation.apply(images, parameters), budget, processes)
+    return {"batch": len(images), "seconds": samples.seconds, "cores_busy": samples.cores_busy}
 
 
-def training(**arguments: Any) -> None:
+def training(job: "TrainingJob") -> None:
     """Time training steps, in rounds: see cifar.benchmark.training_methods."""
     from cifar.benchmark import training_methods
 
-    training_methods.measure(**arguments, exchange=exchange)
+    training_methods.measure(job, exchange)
 
 
-def first_step(folder: str, network: str, spawned: float) -> dict[str, float]:
-    """Do what `cifar train` does until its first step is done; seconds since this process was started.
+def first_step(folder: Path, network: str, spawned: float) -> dict[str, float]:
+    """Do what `cifar train` does until its first step is done; return the seconds since this process was started.
 
     Args:
         folder: for the run.
@@ -210,30 +254,31 @@ def first_step(folder: str, network: str, spawned: float) -> dict[str, float]:
     from cifar.training import loop
     from cifar.training.callback import SilentCallback
 
-    class DoneError(Exception):
-        """The first step is done."""
+    class FirstStepDoneError(Exception):
+        """Ends the training."""
 
-    class Stop(SilentCallback):
+    class StopAfterFirstStep(SilentCallback):
         def step(self, *_: Any) -> None:
-            raise DoneError
+            raise FirstStepDoneError
 
     before = time.time()
     environment.configure(threads=2)
     import keras  # noqa: F401 - what takes its time
 
     imported = time.time()
-    wanted, data = recipe(network, "shift-flip", profile="reference", dataset="synthetic"), dataset.draw_synthetic()
+    wanted = recipe(network, "shift-flip", profile="reference", dataset="synthetic")
+    data = dataset.draw_synthetic()
     identity = Identity.of(wanted, data.sha256, loop.architecture_hash(wanted))
     try:
-        with locked_run(Path(folder), identity) as run:
-            loop.train(run, data, Stop())
-    except DoneError:
+        with locked_run(folder, identity) as run:
+            loop.train(run, data, StopAfterFirstStep())
+    except FirstStepDoneError:
         return {"seconds": time.time() - spawned, "import_seconds": imported - before}
     raise AssertionError("trained without a step")
 
 
-def stand_in(folder: str, network: str, policy: str, epochs: int, images: int) -> str:
-    """Train a network on drawn pictures, for want of a better model; the run's folder."""
+def train_stand_in(folder: Path, network: str, policy: str, epochs: int, images: int) -> str:
+    """Train a network on drawn pictures, for want of a better model; return the run's folder."""
     from contextlib import nullcontext
 
     from cifar.data import dataset
@@ -242,53 +287,22 @@ def stand_in(folder: str, network: str, policy: str, epochs: int, images: int) -
     from cifar.training.callback import SilentCallback
 
     environment.configure(threads=2)
-    wanted = recipe(network, policy, epochs=epochs, dataset="synthetic").model_copy(update={"train_images": images})
+    full = recipe(network, policy, epochs=epochs, dataset="synthetic")
+    short = full.model_copy(update={"train_images": images})
     data = dataset.draw_synthetic()
-    (outcome,) = sweep.train_all([wanted], data, Path(folder), lambda *_: nullcontext(SilentCallback()), print)
-    assert outcome.run is not None
-    return str(outcome.run.path)
+    (result,) = sweep.train_all([short], data, folder, lambda *_: nullcontext(SilentCallback()), print)
+    assert result.run is not None
+    return str(result.run.path)
 
 
-def answer(case: dict[str, Any], to: str) -> None:
-    """Save what a case's file answers for all its images."""
-    np.save(to, predict(load(case), np.load(case["images"])))
+def export(run: Path, formats: Sequence[str], folder: Path) -> None:
+    """Export a run's missing formats, whatever accuracy they lose."""
+    from cifar.export import export_runs
+    from cifar.runs.loading import load_data
+    from cifar.runs.run import Run
 
-
-JOBS: dict[str, Callable[..., Any]] = {
-    "stand_in": stand_in,
-    "answer": answer,
-    "inference": inference,
-    "start": start,
-    "peak": peak,
-    "augmentation": augmentation,
-    "training": training,
-    "first_step": first_step,
-}
-
-
-_stdout = sys.stdout
-
-
-def exchange(answer: Any) -> None:
-    """Give an answer, and wait until more is wanted; this process ends where nothing is."""
-    print(json.dumps(answer), file=_stdout, flush=True)
-    if not sys.stdin.readline():
-        sys.exit()
-
-
-def main() -> None:
-    """Do the job on stdin."""
-    global _stdout
-    _stdout = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints is not an answer
-    job = json.loads(sys.stdin.readline())
-    try:
-        exchange(JOBS[job["do"]](**job["arguments"]))
-    except CifarError as error:
-        sys.exit(str(error))
-    except Exception as error:  # the row fails with one sentence; the others go on
-        sys.exit(f"{type(error).__name__}: {first_line(error)}")
-
-
-if __name__ == "__main__":
-    main()
+    opened = Run(run)
+    threads = opened.recipe.threads
+    environment.configure(threads)
+    data = load_data(opened, None, print)
+    export_runs([opened], data, formats, folder, threads, ANY_DROP)

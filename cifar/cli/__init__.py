@@ -12,7 +12,7 @@ from typing import NoReturn
 import typer
 
 from cifar import __version__
-from cifar.cli import compare, data, evaluate, export, networks, predict, report, runs, train, verify
+from cifar.cli import bench, compare, data, evaluate, export, networks, predict, report, runs, train, verify
 from cifar.cli.output import stderr
 from cifar.errors import CifarError, StorageError, UsageError, printable
 
@@ -34,7 +34,9 @@ app.command()(report.report)
 app.command()(runs.runs)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
+app.command()(predict.predict)
 app.command()(export.export)
+app.command()(bench.bench)
 app.command()(compare.compare)
 app.command()(verify.verify)
 app.command()(networks.networks)
