@@ -7,15 +7,15 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, isolated
+from helpers.benchmark_results import benchmark_result, steady_row
 from helpers.in_process import run_cli
 from PIL import Image
 from test_foreign import linear
-from test_regression import result, steady
 
 from cifar import __version__, networks
 from cifar.cli import app
@@ -36,7 +36,7 @@ DATA_COMMANDS = ["data info", "data fetch", "data verify"]
 SHORTER = (  # so that the commands of the documents end in seconds: a pattern, and what stands for it
     (r"^cifar train$", "cifar train --data synthetic --network second --augment none --epochs 1"),
     (r"--epochs 20$", "--epochs 1"),
-    (r"--profile reference", "--profile reference --data synthetic --augment none --epochs 1"),
+    (r"--profile reference", "--profile quick --data synthetic --augment none --epochs 1"),
     (r"--augment none,shift-flip --seed 0-2", "--augment none,none --seed 0-0"),
     (r"--seed 0,1$", "--seed 0,0"),
     (r"\bfirst\b", "second"),
@@ -68,8 +68,8 @@ def run_command(line: str) -> None:
     assert output.code == 0, (line, output.err)
 
 
-def run_shortened(document: Path) -> None:
-    for line in command_lines(document):
+def run_shortened(lines: Sequence[str]) -> None:
+    for line in lines:
         shorter = line
         for pattern, replacement in SHORTER:
             shorter = re.sub(pattern, replacement, shorter)
@@ -90,7 +90,7 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 @pytest.fixture(scope="module")
 def workspace(isolated_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
-    """A folder with what the documents name; the commands of the README have run in it."""
+    """A folder with what the documents name, a finished run among it: the README's first command has trained it."""
     folder = tmp_path_factory.mktemp("workspace")
     (module,) = code_blocks(NETWORKS_AND_RECIPES.read_text(), "python")
     (folder / "mynet.py").write_text(module)
@@ -99,11 +99,11 @@ def workspace(isolated_environment: None, tmp_path_factory: pytest.TempPathFacto
     shutil.copytree(ROOT / "bench" / "history", folder / "bench" / "history")
     linear(folder / "model.onnx", ("n", 3, 32, 32))
     for name in ("base", "head"):
-        (folder / f"{name}.json").write_text(json.dumps(result(steady())))
+        (folder / f"{name}.json").write_text(json.dumps(benchmark_result(steady_row())))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "path", [str(folder), *sys.path])
-        run_shortened(README)
+        run_shortened(command_lines(README)[:1])
     return folder
 
 
@@ -124,24 +124,23 @@ def test_the_documents_show_commands() -> None:
     assert sum(len(command_lines(document)) for document in DOCS) == 17
 
 
-def test_the_commands_of_the_readme_run_as_they_stand(workspace: Path) -> None:
-    assert (workspace / "runs" / "second-none-s0" / "exports" / "second-none-s0.onnx").is_file()
-
-
 def test_the_program_of_the_readme_classifies_a_picture(workspace: Path) -> None:
     (program,) = code_blocks(README.read_text(), "python")
     program += "assert probabilities[0].shape == (1, 10)"
     subprocess.run([sys.executable, "-c", program], cwd=workspace, check=True)
 
 
-@pytest.mark.parametrize("document", [path for path in DOCS if command_lines(path)], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "document", [path for path in (README, *DOCS) if command_lines(path)], ids=lambda path: path.stem
+)
 def test_the_commands_of_a_document_run_as_they_stand(
     document: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In their order, in one folder; with fewer epochs, a small network and synthetic data, so that they end."""
     monkeypatch.chdir(workspace)
     monkeypatch.setattr(sys, "path", [str(workspace), *sys.path])
-    run_shortened(document)
+    run_shortened(command_lines(document))
+    assert (workspace / "runs" / "second-none-s0" / "exports" / "second-none-s0.onnx").is_file()
     if document == NETWORKS_AND_RECIPES:
         assert (workspace / "runs" / "mynet.build-none-s0" / "metrics.json").is_file()
     if document.stem == "formats":
