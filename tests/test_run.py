@@ -21,12 +21,12 @@ DATA, NETWORK = "d" * 64, "n" * 64
 
 
 def identity(**changes: object) -> Identity:
-    made: Recipe = recipe("first", "none", dataset="synthetic").model_copy(update=changes)
-    return Identity.of(made, DATA, NETWORK)
+    changed: Recipe = recipe("first", "none", dataset="synthetic").model_copy(update=changes)
+    return Identity.of(changed, DATA, NETWORK)
 
 
-def make(runs: Path, asked: Identity) -> Path:
-    with locked_run(runs, asked) as run:
+def make(runs: Path, requested: Identity) -> Path:
+    with locked_run(runs, requested) as run:
         return run.path
 
 
@@ -47,19 +47,19 @@ def test_a_suffix_tells_apart_recipes_that_differ(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("requested", "message"),
     [
         (Identity.of(identity().recipe, "e" * 64, NETWORK), "data_sha256 is ddd"),
         (Identity.of(identity().recipe, DATA, "m" * 64), "network_sha256 is nnn"),
     ],
 )
 def test_other_data_or_another_network_under_the_same_name_is_refused(
-    tmp_path: Path, asked: Identity, words: str
+    tmp_path: Path, requested: Identity, message: str
 ) -> None:
     path = make(tmp_path, identity())
     before = (path / "recipe.json").read_bytes()
-    with pytest.raises(UsageError, match=words):
-        make(tmp_path, asked)
+    with pytest.raises(UsageError, match=message):
+        make(tmp_path, requested)
     assert (path / "recipe.json").read_bytes() == before
 
 
@@ -68,13 +68,13 @@ def test_a_changed_recipe_is_refused_and_the_difference_named(tmp_path: Path) ->
     content = json.loads(path.read_text())
     content["recipe"]["batch_size"] = 33
     path.write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="batch_size is 33 there, 64 was asked"):
+    with pytest.raises(UsageError, match="batch_size is 33 there, 64 was requested"):
         make(tmp_path, identity())
     assert json.loads(path.read_text()) == content
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         ('{"format_version": 2}', "format_version is 2, this program reads 1"),
         ("{}", "format_version is None"),
@@ -84,29 +84,29 @@ def test_a_changed_recipe_is_refused_and_the_difference_named(tmp_path: Path) ->
         ("[" * 100_000, "not JSON"),
     ],
 )
-def test_a_recipe_that_is_not_ours_is_refused(tmp_path: Path, content: str, words: str) -> None:
+def test_a_recipe_that_is_not_ours_is_refused(tmp_path: Path, content: str, message: str) -> None:
     folder = tmp_path / "first-none-s0"
     folder.mkdir()
     (folder / "recipe.json").write_text(content)
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=message):
         Run(folder)
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=message):
         make(tmp_path, identity())
     assert (folder / "recipe.json").read_text() == content
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "first-none-s0").mkdir()
-    (tmp_path / "first-none-s0" / "thesis.tex").write_text("mine")
+    (tmp_path / "first-none-s0" / "thesis.tex").write_text("text")
     with pytest.raises(UsageError, match=r"holds thesis\.tex and no recipe\.json"):
         make(tmp_path, identity())
     assert [p.name for p in tmp_path.glob("*/*") if not p.name.startswith(".")] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize(("path", "words"), [("absent", "no such run folder"), ("empty", "it has no recipe.json")])
-def test_a_path_that_is_no_run_is_refused(tmp_path: Path, path: str, words: str) -> None:
+@pytest.mark.parametrize(("path", "message"), [("absent", "no such run folder"), ("empty", "it has no recipe.json")])
+def test_a_path_that_is_no_run_is_refused(tmp_path: Path, path: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=message):
         Run(tmp_path / path)
 
 
@@ -117,21 +117,21 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
         runs_in(tmp_path / "absent")
 
 
-HOLD = """
+LOCK = """
 import sys, time
 from pathlib import Path
 from cifar.system.files import lock
 with lock(Path(sys.argv[1])):
-    print("held", flush=True)
+    print("locked", flush=True)
     time.sleep(60)
 """
 
 
-def test_a_run_held_by_another_process_is_busy_until_that_process_is_killed(tmp_path: Path) -> None:
+def test_a_run_locked_by_another_process_is_busy_until_that_process_is_killed(tmp_path: Path) -> None:
     path = make(tmp_path, identity())
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen([sys.executable, "-c", LOCK, str(path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout
-        assert holder.stdout.readline() == b"held\n"
+        assert holder.stdout.readline() == b"locked\n"
         assert Run(path).status == "running"
         with pytest.raises(BusyError):
             make(tmp_path, identity())
@@ -182,7 +182,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
 
 
-def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_replaced_is_restored(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_text("old")
     with pytest.raises(StorageError), files.atomic_replace(tmp_path / "folder"):
@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
 
 
-def test_a_finished_run_loses_the_checkpoint_that_a_kill_left(tmp_path: Path) -> None:
+def test_a_checkpoint_that_a_kill_left_is_removed_from_a_finished_run(tmp_path: Path) -> None:
     path = make(tmp_path, identity())
     for name in ("checkpoint.npz", "metrics.json"):
         (path / name).write_text("{}")
@@ -204,8 +204,8 @@ def test_a_full_disk_is_a_storage_error_that_names_the_path_and_keeps_the_old_fi
     script = """
         import resource, signal, sys
         from pathlib import Path
-        from cifar import files
         from cifar.errors import StorageError
+        from cifar.system import files
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:
             files.write(Path(sys.argv[1]), b"x" * 5000)
@@ -223,7 +223,7 @@ def test_a_full_disk_is_a_storage_error_that_names_the_path_and_keeps_the_old_fi
 
 
 def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("a file")
     with pytest.raises(StorageError, match="cannot be written"):
         make(tmp_path / "file" / "runs", identity())
 
@@ -243,9 +243,29 @@ def test_the_digest_of_a_folder_depends_on_names_and_bytes(
     assert len(set(digest.values())) == 3
 
 
-def test_what_a_killed_process_was_writing_is_cleared_when_the_run_is_held_again(tmp_path: Path) -> None:
+def test_what_a_killed_process_was_writing_is_removed_when_the_run_is_locked_again(tmp_path: Path) -> None:
     path = make(tmp_path, identity())
     (path / ".model.keras.x7.part").mkdir()
     (path / ".model.keras.x7.part" / "model.keras").write_bytes(b"half")
     make(tmp_path, identity())
     assert sorted(p.name for p in path.iterdir()) == [".lock", "recipe.json"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"format_version":1,"rung":"repeated","words":"equal"}', "format_version is 1, this program reads 2"),
+        ("{}", "format_version is None"),
+        ('{"format_version":2,"check":"repeated"}', "result: Field required"),
+        ("[]", "content: Input should be an object"),
+        ("{", "Invalid JSON"),
+    ],
+)
+def test_verifications_of_another_format_are_refused_in_one_sentence(tmp_path: Path, line: str, message: str) -> None:
+    path = make(tmp_path, identity())
+    (path / "verify.jsonl").write_text(f"{line}\n")
+    with pytest.raises(UsageError) as error:
+        _ = Run(path).verifications
+    assert str(error.value).startswith(f"{path / 'verify.jsonl'}: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,14 +1,14 @@
-"""One run on disk: a folder whose facts are written once, whole, and never changed.
+"""One run on disk: a folder whose facts are written once, each file whole, and never changed.
 
 recipe.json       what is trained, on which data, with which network     before the first step
-environment.json  where                                                  before the first step
-history.jsonl     a line per epoch, the same bytes on every machine of one kind
-timing.jsonl      a line per epoch: what the clock said
-checkpoint.npz    everything needed to go on; gone when the run is finished
-diverged.json     only if the loss stopped being a number
-model.keras, predictions.npz, metrics.json                               at the end, metrics last
-figures/, exports/                                                       derived, can be made again
-verify.jsonl      a line per proof that was tried on it
+environment.json  the machine, the versions and the settings             before the first step
+history.jsonl     a line per epoch: losses, accuracies, digest of the weights
+timing.jsonl      a line per epoch: seconds and images per second
+checkpoint.npz    everything needed to resume; removed when the run has ended
+diverged.json     only if the loss became NaN or infinite
+model.keras, predictions.npz, metrics.json                               at the end, metrics.json last
+figures/, exports/                                                       derived from the rest
+verify.jsonl      a line per check of `cifar verify`
 """
 
 import contextlib
@@ -25,12 +25,23 @@ from pydantic import BaseModel
 from cifar.errors import BusyError, UsageError
 from cifar.metrics.classification import CLASSES
 from cifar.recipes import Recipe
-from cifar.runs.schemas import FORMAT_VERSION, Epoch, Identity, Metrics, Timing, Verification
+from cifar.runs.schemas import (
+    FORMAT_VERSION,
+    VERIFICATION_FORMAT_VERSION,
+    Epoch,
+    Identity,
+    Metrics,
+    Timing,
+    Verification,
+)
 from cifar.system import files
 from cifar.system.files import lock
 from cifar.system.json_files import check_version, parse, read_json, read_lines
 
-MAX_PREDICTIONS_BYTES = 64 << 20  # bytes; those of 10,000 images have 400 thousand
+MAX_PREDICTIONS_BYTES = 64 << 20  # the predictions of 10,000 images are 400 thousand bytes
+
+Predictions = tuple[NDArray[np.float32], NDArray[np.uint8]]
+"""Probabilities (N, 10) and labels (N,) of the test images, in the order of the data set."""
 
 
 class Run:
@@ -40,7 +51,7 @@ class Run:
         path: the folder.
 
     Raises:
-        UsageError: there is no such folder, it is not a run, or its format is a newer one.
+        UsageError: there is no such folder, it is not a run, or it has another format version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,7 +71,7 @@ class Run:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Where it ran."""
+        """The machine, the versions and the settings of its training."""
         return read_json(self.path / "environment.json")
 
     def require_finished(self) -> None:
@@ -86,27 +97,27 @@ class Run:
 
     @property
     def timing(self) -> list[Timing]:
-        """What the clock said of the epochs so far."""
+        """The durations of the epochs so far."""
         return read_lines(Timing, self.path / "timing.jsonl")
 
     @property
     def verifications(self) -> list[Verification]:
-        """What `cifar verify` found, in the order in which it was tried."""
-        return read_lines(Verification, self.path / "verify.jsonl")
+        """The results of `cifar verify`, in the order in which they were written."""
+        return read_lines(Verification, self.path / "verify.jsonl", VERIFICATION_FORMAT_VERSION)
 
     @property
     def finished(self) -> bool:
-        """Whether the last file of a run, metrics.json, is there."""
+        """Whether metrics.json, the last file of a run, exists."""
         return (self.path / "metrics.json").is_file()
 
     @property
     def diverged(self) -> bool:
-        """Whether its loss stopped being a number."""
+        """Whether its loss became NaN or infinite."""
         return (self.path / "diverged.json").is_file()
 
     @property
     def divergence(self) -> str:
-        """Where and how its loss stopped being a number."""
+        """In which epoch it diverged, and how."""
         return str(read_json(self.path / "diverged.json").get("reason", "no reason given"))
 
     @property
@@ -121,86 +132,104 @@ class Run:
                 return "interrupted"
         except BusyError:
             return "running"
-        except OSError:  # a read-only place: nobody trains there
+        except OSError:  # a read-only place: no process trains there
             return "interrupted"
 
-    def predictions(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Probabilities, float32 (N, 10), and labels, uint8 (N,), of the test set, in its order.
+    def predictions(self) -> Predictions:
+        """Return the probabilities and the labels of the test set.
 
         Raises:
             UsageError: the file is not readable, or holds anything else.
         """
         path = self.path / "predictions.npz"
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                unpacked = sum(member.file_size for member in arrays.zip.infolist())
-                if unpacked > MAX_PREDICTIONS_BYTES:
-                    raise ValueError(f"{unpacked:,} bytes unpacked are too many")
-                probabilities, labels = arrays["probabilities"], arrays["labels"]
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-        except Exception as error:  # a damaged zip raises many kinds
-            raise UsageError(f"{path}: not readable: {error}") from error
-        found = f"{probabilities.dtype} {probabilities.shape} and {labels.dtype} {labels.shape}"
+        probabilities, labels = _load_predictions(path)
+        actual = f"{probabilities.dtype} {probabilities.shape} and {labels.dtype} {labels.shape}"
         n = labels.size
-        if found != f"float32 ({n}, {CLASSES}) and uint8 ({n},)" or n == 0:
-            raise UsageError(f"{path}: expected float32 (N, {CLASSES}) and uint8 (N,), found {found}.")
-        if labels.max() >= CLASSES or not ((probabilities >= 0) & (probabilities <= 1.001)).all():
+        if actual != f"float32 ({n}, {CLASSES}) and uint8 ({n},)" or n == 0:
+            raise UsageError(f"{path}: expected float32 (N, {CLASSES}) and uint8 (N,), found {actual}.")
+        in_range = (probabilities >= 0) & (probabilities <= 1.001)
+        if labels.max() >= CLASSES or not in_range.all():
             raise UsageError(f"{path}: expected labels from 0 to 9 and probabilities from 0 to 1.")
         return probabilities, labels
 
     def write_lines(self, name: str, lines: Iterable[BaseModel]) -> None:
-        """Write a .jsonl file anew, whole."""
+        """Replace a .jsonl file by these lines."""
         files.write(self.path / name, "".join(f"{line.model_dump_json()}\n" for line in lines))
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Write a JSON file, whole."""
+        """Replace a JSON file."""
         files.write(self.path / name, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-@contextlib.contextmanager
-def locked_run(runs: Path, asked: Identity) -> Iterator[Run]:
-    """Hold the run folder of an identity, made where there is none, for as long as the block lasts.
+def _load_predictions(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Read both arrays of predictions.npz without unpickling, and not if they are too large."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            unpacked_bytes = sum(member.file_size for member in arrays.zip.infolist())
+            if unpacked_bytes > MAX_PREDICTIONS_BYTES:
+                raise ValueError(f"{unpacked_bytes:,} bytes unpacked are too many")
+            return arrays["probabilities"], arrays["labels"]
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged zip raises many kinds
+        raise UsageError(f"{path}: not readable: {error}") from error
 
-    The folder is RUNS/NETWORK-AUGMENT-sSEED; where another recipe holds that, eight digits of this recipe's digest
-    are added.
+
+@contextlib.contextmanager
+def locked_run(runs: Path, identity: Identity) -> Iterator[Run]:
+    """Lock the run folder of an identity, creating it if necessary, for as long as the block lasts.
+
+    The folder is RUNS/NETWORK-AUGMENT-sSEED. If another recipe's run is there, eight digits of this recipe's digest
+    are appended.
 
     Raises:
-        BusyError: another process holds it.
-        UsageError: the folder is not a run, or holds another recipe, data or format than was asked.
-        cifar.errors.StorageError: it cannot be made.
+        BusyError: another process has locked it.
+        UsageError: the folder is not a run, or its recipe, data, network or format is another.
+        cifar.errors.StorageError: it cannot be created.
     """
-    plain = runs / asked.recipe.name
-    suffixed = plain.with_name(f"{plain.name}-{asked.recipe_sha256[:8]}")
-    path = suffixed if suffixed.exists() or _is_of_another_recipe(plain, asked) else plain
+    path = _folder_of(runs, identity)
     with files.locked_dir(path, patience=0.5):
         if not (path / "recipe.json").exists():
-            strangers = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
-            if strangers:
-                raise UsageError(f"{path}: not a run folder: it holds {', '.join(strangers[:3])} and no recipe.json.")
-            files.write(path / "recipe.json", asked.model_dump_json(indent=2) + "\n")
+            _check_empty(path)
+            files.write(path / "recipe.json", identity.model_dump_json(indent=2) + "\n")
         run = Run(path)
-        differences = run.identity.differences(asked)
+        differences = run.identity.differences(identity)
         if differences:
             raise UsageError(f"{path} holds another run: {'; '.join(differences)}. Nothing was changed.")
-        if run.finished:  # a kill may have come between the last file and this
+        if run.finished:  # the training may have been killed between its last file and this
             (path / "checkpoint.npz").unlink(missing_ok=True)
         yield run
 
 
-def _is_of_another_recipe(path: Path, asked: Identity) -> bool:
-    """Whether a sound run with another recipe lies there. A recipe.json that was changed is not sound."""
+def _folder_of(runs: Path, identity: Identity) -> Path:
+    """Return the folder of an identity: with the digits if that exists or the plain name is taken."""
+    plain = runs / identity.recipe.name
+    suffixed = plain.with_name(f"{plain.name}-{identity.recipe_sha256[:8]}")
+    if suffixed.exists() or _has_another_recipe(plain, identity):
+        return suffixed
+    return plain
+
+
+def _has_another_recipe(path: Path, identity: Identity) -> bool:
+    """Whether a folder is a run with another recipe; a recipe.json that was edited by hand does not count."""
     if not (path / "recipe.json").exists():
         return False
-    held = Run(path).identity
-    return held.recipe != asked.recipe and held.recipe.sha256 == held.recipe_sha256
+    existing = Run(path).identity
+    return existing.recipe != identity.recipe and existing.recipe.sha256 == existing.recipe_sha256
+
+
+def _check_empty(folder: Path) -> None:
+    """Raise UsageError if a folder that is to become a run holds anything but hidden files."""
+    visible = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if visible:
+        raise UsageError(f"{folder}: not a run folder: it holds {', '.join(visible[:3])} and no recipe.json.")
 
 
 def runs_in(folder: Path) -> list[Run]:
-    """The runs in a folder, by name; the folder may be a run itself.
+    """Return the runs in a folder, sorted by name; the folder may be a run itself.
 
     Raises:
-        UsageError: there is no such folder, or no run in it.
+        UsageError: there is no such folder, or it contains no run.
     """
     if (folder / "recipe.json").exists():
         return [Run(folder)]

@@ -1,4 +1,4 @@
-"""What a run folder's JSON files hold."""
+"""The contents of a run folder's JSON files."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,21 +7,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from cifar.recipes import Recipe
 from cifar.system.json_files import Count, Share, Size
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # of a run folder
+VERIFICATION_FORMAT_VERSION = 2  # of its verify.jsonl
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 ClassName = Annotated[str, Field(pattern="^[a-z ]{1,40}$")]
 
 
 class Identity(BaseModel):
-    """What makes two runs the same run: recipe.json.
+    """What two runs have in common if they are the same run: recipe.json.
 
     Attributes:
         format_version: of the whole run folder.
         recipe: what is trained.
-        recipe_sha256: of the recipe as it was written; tells a changed file.
+        recipe_sha256: of the recipe when it was written; shows whether the file was edited since.
         data_sha256: digest of the whole data set.
-        network_sha256: digest of the network's configuration; a user's own network can change under its name.
+        network_sha256: digest of the network's configuration; a user's own network can change under the same name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,28 +43,27 @@ class Identity(BaseModel):
             network_sha256=network_sha256,
         )
 
-    def differences(self, asked: "Identity") -> list[str]:
-        """What differs from what was asked, in message."""
-        ours, theirs = _flat(self), _flat(asked)
-        return [
-            f"{name} is {ours[name]} there, {theirs[name]} was asked" for name in ours if ours[name] != theirs[name]
-        ]
+    def differences(self, requested: "Identity") -> list[str]:
+        """Return a phrase for every field that differs in the requested identity."""
+        differences = []
+        requested_fields = requested._flat_fields()
+        for name, value in self._flat_fields().items():
+            if value != requested_fields[name]:
+                differences.append(f"{name} is {value} there, {requested_fields[name]} was requested")
+        return differences
 
-
-def _flat(identity: Identity) -> dict[str, Any]:
-    fields = identity.model_dump(exclude={"recipe"})
-    recipe = identity.recipe.model_dump()
-    policy = recipe.pop("policy")
-    return {
-        **recipe,
-        "augment": policy.pop("name"),
-        **{f"augment {k}": v for k, v in policy.items()},
-        **fields,
-    }
+    def _flat_fields(self) -> dict[str, Any]:
+        """Return all fields, with those of the recipe and its policy, under the names that people read."""
+        recipe = self.recipe.model_dump()
+        policy = recipe.pop("policy")
+        fields = {**recipe, "augment": policy.pop("name")}
+        for name, value in policy.items():
+            fields[f"augment {name}"] = value
+        return {**fields, **self.model_dump(exclude={"recipe"})}
 
 
 class Epoch(BaseModel):
-    """A line of history.jsonl. Training figures are running means over the epoch's images, None if diverged."""
+    """A line of history.jsonl; loss and accuracy are running means over the epoch's images. None if diverged."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -130,21 +130,21 @@ class Metrics(BaseModel):
 
 
 class Verification(BaseModel):
-    """A line of verify.jsonl: one check of proof that was tried on a run.
+    """A line of verify.jsonl: one check of `cifar verify` and its result.
 
     Attributes:
-        check: which.
-        result: `equal`, `different`, or `distance` under other conditions, where equality is not claimed.
-        message: what was compared, the first difference, or how far off.
+        check: its name.
+        result: `equal`, `different`, or `distance` if the environment differs, so that equality is not expected.
+        message: what was compared, the first difference, or the distance, in a sentence.
         figures: the same in numbers.
-        epochs: how many were trained again; None where that is not the question.
+        epochs: how many were trained again; None where the check trains none.
         verified: when, ISO 8601.
-        commit: of the code that verified.
+        commit: of the code that ran the check.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: int = FORMAT_VERSION
+    format_version: int = VERIFICATION_FORMAT_VERSION
     check: str
     result: Literal["equal", "different", "distance"]
     message: str

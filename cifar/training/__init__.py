@@ -1,1 +1,1 @@
-"""Training: the loop, its step on each backend, checkpoints, sweeps over recipes."""
+"""Training: the loop, its step, its checkpoints, its backends, and lists of recipes."""

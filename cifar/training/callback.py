@@ -1,4 +1,4 @@
-"""What a training run tells while it goes on."""
+"""What is called while a run is trained."""
 
 from typing import Protocol
 
@@ -6,13 +6,20 @@ from cifar.runs.schemas import Epoch, Timing
 
 
 class Callback(Protocol):
-    """Is told how a run goes on."""
+    """Is called while a run is trained."""
 
     def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
-        """After every step or some of them: the epoch, how many of its images are done, its running means."""
+        """Called after every step or some of them.
+
+        Args:
+            epoch: counted from 1.
+            images: how many of the epoch's images have been seen.
+            loss: running mean over these images.
+            accuracy: running mean over these images.
+        """
 
     def epoch(self, line: Epoch, timing: Timing) -> None:
-        """After every epoch, once its checkpoint is on disk."""
+        """Called after every epoch, once its checkpoint is on disk."""
 
 
 class SilentCallback:

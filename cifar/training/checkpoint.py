@@ -1,13 +1,12 @@
-"""Where an unfinished run is: everything that decides how its training goes on, in one file."""
+"""The checkpoint of an unfinished run: everything that decides how its training continues, in one file."""
 
 import io
-import json
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
-from cifar.errors import UsageError
+from cifar.errors import UsageError, first_line
 from cifar.runs.run import Run
 from cifar.runs.schemas import FORMAT_VERSION, Epoch, Timing
 from cifar.system import files
@@ -16,79 +15,83 @@ from cifar.system.json_files import check_version
 NAME = "checkpoint.npz"
 
 
-@dataclass
-class Progress:
-    """The lines of history and timing so far."""
+class Progress(BaseModel):
+    """The lines of history.jsonl and timing.jsonl so far."""
 
-    history: list[Epoch] = field(default_factory=list)
-    timing: list[Timing] = field(default_factory=list)
+    history: list[Epoch] = []
+    timing: list[Timing] = []
 
 
 def state(model: Any) -> list[Any]:
-    """Every variable that decides how training goes on: weights, dropout's seed states, the optimizer's variables."""
+    """Return all variables that decide how training continues: weights, seeds of dropout, state of the optimizer."""
     return [*model.variables, *model.optimizer.variables]
 
 
 def save(run: Run, model: Any, progress: Progress) -> None:
-    """Write the checkpoint, then the lines that tell of it: whatever a kill leaves, the checkpoint is the truth."""
-    arrays = {f"{i:04d}": variable.numpy() for i, variable in enumerate(state(model))}
-    lines = {
-        "history": [line.model_dump() for line in progress.history],
-        "timing": [line.model_dump() for line in progress.timing],
-    }
+    """Write the checkpoint, then history and timing: after a kill in between, the checkpoint is right."""
+    arrays = {}
+    for index, variable in enumerate(state(model)):
+        arrays[_array_name(index)] = variable.numpy()
     buffer = io.BytesIO()
-    np.savez(buffer, format_version=FORMAT_VERSION, progress=json.dumps(lines), **arrays)
+    np.savez(buffer, format_version=FORMAT_VERSION, progress=progress.model_dump_json(), **arrays)
     files.write(run.path / NAME, buffer.getvalue())
-    run.write_lines("history.jsonl", progress.history)
-    run.write_lines("timing.jsonl", progress.timing)
+    _write_lines(run, progress)
 
 
 def restore(run: Run, model: Any) -> Progress:
-    """Put the checkpoint's state into the model, if there is one, and return the lines so far.
+    """Assign the checkpoint's state to the model, if there is a checkpoint, and return the progress so far.
 
     Raises:
         UsageError: the checkpoint is damaged or of another format.
     """
+    if not (run.path / NAME).exists():
+        return Progress()
     variables = state(model)
-    values, progress = _read_checkpoint(run, len(variables))
-    if not values:
-        return progress
+    values, progress = _read(run, len(variables))
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
-    run.write_lines("history.jsonl", progress.history)
-    run.write_lines("timing.jsonl", progress.timing)
+    _write_lines(run, progress)
     return progress
 
 
 def history(run: Run) -> list[Epoch]:
-    """The epochs that an unfinished run's checkpoint tells of; history.jsonl may be one behind.
+    """Return the epochs in an unfinished run's checkpoint; history.jsonl may lack the last of them.
 
     Raises:
         UsageError: the checkpoint is damaged or of another format.
     """
-    return _read_checkpoint(run, 0)[1].history
-
-
-def _read_checkpoint(run: Run, variables: int) -> tuple[list[Any], Progress]:
-    """The values of so many variables, and the lines so far; nothing where there is no checkpoint."""
-    path = run.path / NAME
-    if not path.exists():
-        return [], Progress()
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            values = [arrays[f"{i:04d}"] for i in range(variables)]
-            version = int(arrays["format_version"])
-            lines = json.loads(str(arrays["progress"])) if version == FORMAT_VERSION else {}
-            progress = Progress(
-                [Epoch(**line) for line in lines.get("history", [])],
-                [Timing(**line) for line in lines.get("timing", [])],
-            )
-    except Exception as error:  # a damaged zip raises many kinds
-        raise UsageError(f"{path}: not readable ({error}). Delete it to train this run from its start.") from error
-    check_version({"format_version": version}, path, FORMAT_VERSION)
-    return values, progress
+    if not (run.path / NAME).exists():
+        return []
+    _, progress = _read(run, variables=0)
+    return progress.history
 
 
 def remove(run: Run) -> None:
     """Remove the checkpoint of a run that has ended."""
     (run.path / NAME).unlink(missing_ok=True)
+
+
+def _read(run: Run, variables: int) -> tuple[list[Any], Progress]:
+    """Return the values of the first variables and the progress in a checkpoint."""
+    path = run.path / NAME
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            check_version({"format_version": int(arrays["format_version"])}, path, FORMAT_VERSION)
+            progress = Progress.model_validate_json(str(arrays["progress"]))
+            values = [arrays[_array_name(index)] for index in range(variables)]
+    except UsageError:
+        raise
+    except Exception as error:  # a damaged zip raises many kinds
+        raise UsageError(
+            f"{path}: not readable ({first_line(error)}). Delete it to train this run from its start."
+        ) from error
+    return values, progress
+
+
+def _array_name(index: int) -> str:
+    return f"{index:04d}"
+
+
+def _write_lines(run: Run, progress: Progress) -> None:
+    run.write_lines("history.jsonl", progress.history)
+    run.write_lines("timing.jsonl", progress.timing)

@@ -1,8 +1,6 @@
-"""The training loop: a run, its data and its model in; a finished run folder out, to the bit the same every time."""
+"""The training loop: a run folder and a data set in, a finished run out; the same bits every time."""
 
-import io
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,16 +12,16 @@ from cifar.metrics import classification
 from cifar.networks import architecture_sha256, build_with_fresh_names, weights_sha256
 from cifar.recipes import Recipe
 from cifar.runs.run import Run
-from cifar.runs.schemas import FORMAT_VERSION, Epoch, Metrics, Timing
-from cifar.system import environment, files, hardware
-from cifar.training import backends, checkpoint
+from cifar.runs.schemas import FORMAT_VERSION, Epoch, Timing
+from cifar.system import environment
+from cifar.training import backends, checkpoint, results
 from cifar.training.backends import DivergedError, EpochTrainer
 from cifar.training.callback import Callback
 from cifar.training.checkpoint import Progress
 
 
 def build_and_compile(recipe: Recipe) -> Any:
-    """Return the recipe's model, seeded, compiled, and built, its optimizer too: ready for its first step."""
+    """Return the recipe's Keras model: seeded, compiled, and with its optimizer built."""
     import keras
 
     keras.utils.set_random_seed(recipe.seed)
@@ -39,157 +37,123 @@ def build_and_compile(recipe: Recipe) -> Any:
 
 
 def architecture_hash(recipe: Recipe) -> str:
-    """SHA-256 of the configuration of the recipe's network."""
+    """Return the SHA-256 of the configuration of the recipe's network."""
     return architecture_sha256(build_with_fresh_names(recipe.network))
 
 
 def train(run: Run, dataset: Dataset, callback: Callback) -> None:
-    """Train a run to its end, from its checkpoint where there is one; nothing is done to a run that has ended.
+    """Train a run to its end, from its checkpoint if there is one; a run that has ended is left as it is.
 
     Args:
-        run: held by the caller.
-        dataset: whole; the recipe says how much of it is used.
-        callback: is told of every step and epoch.
+        run: which the caller has locked.
+        dataset: whole; the recipe says how many of its training images are used.
+        callback: is called after every step and epoch.
 
     Raises:
-        UsageError: the run was begun under other versions or another instruction set, or its checkpoint is damaged.
+        UsageError: the run was started in another environment, or its checkpoint is damaged.
         StorageError: a file could not be written; the epochs before it are on disk.
     """
     if run.finished or run.diverged:
         return
-    recipe = run.recipe
-    used = dataset.head(recipe.train_images)
+    data = dataset.head(run.recipe.train_images)
     _record_environment(run, dataset)
-    model = build_and_compile(recipe)
-    train_on = backends.epoch_trainer(model, recipe, used)
+    model = build_and_compile(run.recipe)
+    train_epoch = backends.epoch_trainer(model, run.recipe, data)
     progress = checkpoint.restore(run, model)
     try:
-        for epoch in range(len(progress.history) + 1, recipe.epochs + 1):
-            line, timing = _train_epoch(model, train_on, used, epoch, callback)
-            progress.history.append(line)
+        while len(progress.history) < run.recipe.epochs:
+            number = len(progress.history) + 1
+            epoch, timing = _train_and_score(number, model, train_epoch, data, callback)
+            progress.history.append(epoch)
             progress.timing.append(timing)
             checkpoint.save(run, model, progress)
-            callback.epoch(line, timing)
+            callback.epoch(epoch, timing)
     except DivergedError as error:
-        nothing = {"loss": None, "accuracy": None, "test_loss": None, "test_accuracy": None}
-        lost = Epoch(epoch=epoch, weights_sha256=weights_sha256(model), **nothing)
-        run.write_lines("history.jsonl", [*progress.history, lost])
-        run.write_json("diverged.json", {"format_version": FORMAT_VERSION, "epoch": epoch, "reason": str(error)})
+        _record_divergence(run, model, progress, str(error))
+    else:
+        results.save(run, model, dataset, progress)
         checkpoint.remove(run)
-        return
-    _finish(run, model, used, dataset, progress)
-
-
-def _record_environment(run: Run, dataset: Dataset) -> None:
-    """Write where the run is trained; a run that goes on must go on under what decides its bits."""
-    here = environment.facts(run.recipe.threads, run.recipe.backend)
-    if not (run.path / "environment.json").exists():
-        run.write_json("environment.json", {**here, "dataset": dataset.facts()})
-        return
-    differences = environment_mismatches(run, run.recipe.threads)
-    if differences:
-        raise UsageError(
-            f"{run.path} was begun elsewhere and would not end the same here: {'; '.join(differences)}. "
-            "Finish it there, or train it anew in another folder."
-        )
 
 
 def environment_mismatches(run: Run, threads: int) -> list[str]:
-    """In words, what decides a run's bits and is not here, with so many threads, as it was there.
+    """Return a phrase for everything in this environment that a run's bits depend on and that was different.
+
+    Args:
+        run: which has been started.
+        threads: with which it would be trained here.
 
     Raises:
-        UsageError: environment.json does not say where the run was begun.
+        UsageError: environment.json does not say where the run was started.
     """
     try:
-        there = {**environment.key(run.environment), "threads": run.recipe.threads}
+        recorded_key = environment.key(run.environment)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{run.path / 'environment.json'}: it does not say where this run was begun.") from error
-    here = {**environment.key(environment.facts(threads, run.recipe.backend)), "threads": threads}
-    then = {name: there.get(name, "not said") for name in here}
-    return [f"{name} was {then[name]}, is {here[name]}" for name in here if then[name] != here[name]]
+        path = run.path / "environment.json"
+        raise UsageError(f"{path}: it does not say in which environment this run was started.") from error
+    recorded = {**recorded_key, "threads": run.recipe.threads}
+    current = {**environment.key(environment.facts(threads, run.recipe.backend)), "threads": threads}
+    mismatches = []
+    for name, value in current.items():
+        recorded_value = recorded.get(name, "not recorded")
+        if value != recorded_value:
+            mismatches.append(f"{name} was {recorded_value}, is {value}")
+    return mismatches
 
 
-def _train_epoch(
-    model: Any, train_on: EpochTrainer, data: Dataset, epoch: int, callback: Callback
+def _record_environment(run: Run, dataset: Dataset) -> None:
+    """Write environment.json when a run is started; when it is resumed, refuse a different environment."""
+    if not (run.path / "environment.json").exists():
+        facts = environment.facts(run.recipe.threads, run.recipe.backend)
+        run.write_json("environment.json", {**facts, "dataset": dataset.facts()})
+        return
+    mismatches = environment_mismatches(run, run.recipe.threads)
+    if mismatches:
+        raise UsageError(
+            f"{run.path}: cannot resume: the environment differs: {'; '.join(mismatches)}. "
+            "Resume it in the environment in which it was started, or train it again in another folder."
+        )
+
+
+def _train_and_score(
+    number: int, model: Any, train_epoch: EpochTrainer, data: Dataset, callback: Callback
 ) -> tuple[Epoch, Timing]:
-    """Visit every training image once, then score the test set."""
+    """Train one epoch, counted from 1, then score the test set."""
     started = time.perf_counter()
-    loss, accuracy = train_on(epoch, callback)
+    loss, accuracy = train_epoch(number, callback)
     trained = time.perf_counter()
     probabilities = classification.predict(networks.predictor(model), data.x_test)
-    if not np.isfinite(probabilities).all():  # the last update of the epoch, which no training loss has seen
-        raise DivergedError(f"the model answers with what is not a number after epoch {epoch}")
+    if not np.isfinite(probabilities).all():  # after the last update of the epoch, which no training loss shows
+        raise DivergedError(f"the model's outputs contain NaN or infinity after epoch {number}")
     scores = classification.score(probabilities, data.y_test)
-    line = Epoch(
-        epoch=epoch,
+    epoch = Epoch(
+        epoch=number,
         loss=loss,
         accuracy=accuracy,
         test_loss=scores.loss,
         test_accuracy=scores.accuracy,
         weights_sha256=weights_sha256(model),
     )
-    train_seconds, score_seconds = trained - started, time.perf_counter() - trained
-    return line, Timing(
-        epoch=epoch,
+    train_seconds = trained - started
+    timing = Timing(
+        epoch=number,
         train_seconds=train_seconds,
-        score_seconds=score_seconds,
+        score_seconds=time.perf_counter() - trained,
         images_per_second=len(data.x_train) / train_seconds,
     )
+    return epoch, timing
 
 
-def _finish(run: Run, model: Any, used: Dataset, dataset: Dataset, progress: Progress) -> None:
-    """Write the model, what it says of the test set, and last of all its scores."""
-    predict = networks.predictor(model)
-    probabilities = classification.predict(predict, used.x_test)
-    scores = classification.score(probabilities, used.y_test)
-    clean = classification.score(classification.predict(predict, used.x_train), used.y_train)
-    with files.atomic_replace(run.path / "model.keras") as path:
-        model.save(path)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, probabilities=probabilities, labels=used.y_test)
-    files.write(run.path / "predictions.npz", buffer.getvalue())
-    metrics = Metrics(
-        format_version=FORMAT_VERSION,
-        network=run.recipe.network,
-        augment=run.recipe.policy.name,
-        seed=run.recipe.seed,
-        epochs=run.recipe.epochs,
-        dataset=dataset.name,
-        official=dataset.official,
-        data_sha256=dataset.sha256,
-        n_train=len(used.x_train),
-        n_test=scores.n,
-        correct=scores.correct,
-        accuracy=scores.accuracy,
-        accuracy_interval=scores.interval,
-        accuracy_mean_last_5_epochs=_mean_accuracy_of_last_epochs(progress.history),
-        loss=scores.loss,
-        per_class=dict(zip(dataset.class_names, scores.per_class, strict=True)),
-        ece=scores.ece,
-        train_accuracy_clean=clean.accuracy,
-        train_loss_clean=clean.loss,
-        parameters=int(model.count_params()),
+def _record_divergence(run: Run, model: Any, progress: Progress, reason: str) -> None:
+    """End a run whose loss or outputs became NaN or infinite."""
+    number = len(progress.history) + 1
+    diverged = Epoch(
+        epoch=number,
+        loss=None,
+        accuracy=None,
+        test_loss=None,
+        test_accuracy=None,
         weights_sha256=weights_sha256(model),
-        probabilities_sha256=classification.sha256(probabilities),
-        history_sha256=files.sha256(run.path / "history.jsonl"),
-        images_per_second=_median_images_per_second(progress.timing),
-        train_seconds=sum(line.train_seconds for line in progress.timing),
-        peak_memory_bytes=hardware.peak_memory(),
-        threads=run.recipe.threads,
     )
-    run.write_json("metrics.json", metrics.model_dump())
+    run.write_lines("history.jsonl", [*progress.history, diverged])
+    run.write_json("diverged.json", {"format_version": FORMAT_VERSION, "epoch": number, "reason": reason})
     checkpoint.remove(run)
-
-
-def _mean_accuracy_of_last_epochs(history: Sequence[Epoch]) -> float | None:
-    """Mean test accuracy of the last five epochs; None if there are fewer."""
-    last = history[-5:]
-    if len(last) < 5:
-        return None
-    return float(np.mean([line.test_accuracy for line in last]))
-
-
-def _median_images_per_second(timing: Sequence[Timing]) -> float:
-    """Median over the epochs without the first, which contains the compilation."""
-    settled = timing[1:] or timing
-    return float(np.median([line.images_per_second for line in settled]))

@@ -1,6 +1,7 @@
-"""The training step: Keras's own layers and optimizer, some layers' arithmetic in operations that run faster here.
+"""The training step on TensorFlow: Keras's layers and optimizer, with faster operations for some of the layers.
 
-Mathematically each is the layer that Keras has; the model stays made of Keras's layers, and is scored and saved so.
+Each of these operations computes what the Keras layer computes. The model itself consists of Keras's layers, and is
+scored and saved as such.
 """
 
 from collections.abc import Callable
@@ -9,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Step = Callable[[NDArray[np.uint8], NDArray[np.float32]], tuple[float, int]]
-"""Uint8 images (B, 32, 32, 3) and one-hot targets (B, 10) in; the mean loss and the number of right answers out."""
+TrainStep = Callable[[NDArray[np.uint8], NDArray[np.float32]], tuple[float, int]]
+"""Images (B, 32, 32, 3) and one-hot targets (B, 10) in; the mean loss and the number of correct predictions out."""
 
 
-def compiled(model: Any) -> Step:
-    """Return the step of a compiled Keras model: forward, backward, one update of its weights."""
+def compile_step(model: Any) -> TrainStep:
+    """Return the training step of a compiled Keras model: forward, backward, one update of its weights."""
     import keras
     import tensorflow as tf
 
@@ -28,36 +29,36 @@ def compiled(model: Any) -> Step:
             loss = tf.add_n([tf.reduce_mean(losses), *model.losses])
         gradients = tape.gradient(loss, [weight.value for weight in weights])
         model.optimizer.apply(gradients, weights)
-        right = tf.equal(tf.argmax(probabilities, axis=1), tf.argmax(targets, axis=1))
-        return loss, tf.reduce_sum(tf.cast(right, tf.int32))
+        correct = tf.equal(tf.argmax(probabilities, axis=1), tf.argmax(targets, axis=1))
+        return loss, tf.reduce_sum(tf.cast(correct, tf.int32))
 
-    def run(images: NDArray[np.uint8], targets: NDArray[np.float32]) -> tuple[float, int]:
-        loss, right = step(tf.constant(images), tf.constant(targets))
-        return float(loss), int(right)
+    def train_step(images: NDArray[np.uint8], targets: NDArray[np.float32]) -> tuple[float, int]:
+        loss, correct = step(tf.constant(images), tf.constant(targets))
+        return float(loss), int(correct)
 
-    return run
+    return train_step
 
 
 def forward(model: Any, images: Any) -> Any:
-    """The probabilities of a Keras model in training, (B, 10), for a tensor of images."""
+    """Return the probabilities (B, 10) of a Keras model in training for a tensor of images (B, 32, 32, 3)."""
     import keras
     import tensorflow as tf
 
     if type(model) is not keras.Sequential:
         return model(images, training=True)
-    flowing = tf.cast(images, model.inputs[0].dtype)
+    features = tf.cast(images, model.inputs[0].dtype)
     for layer in model.layers:
         if _is_plain_convolution(layer):
-            flowing = convolve(layer, flowing)
+            features = convolve(layer, features)
         elif _is_plain_dropout(layer):
-            flowing = drop(layer, flowing)
+            features = drop(layer, features)
         else:
-            flowing = layer(flowing, training=True)
-    return flowing
+            features = layer(features, training=True)
+    return features
 
 
 def _is_plain_convolution(layer: Any) -> bool:
-    """Whether `convolve` knows all that a layer does."""
+    """Whether `convolve` computes the same as a layer."""
     import keras
 
     return (
@@ -72,28 +73,27 @@ def _is_plain_convolution(layer: Any) -> bool:
 
 
 def convolve(layer: Any, images: Any) -> Any:
-    """A Conv2D layer with bias and ReLU.
+    """Return the output of a Conv2D layer with bias and ReLU.
 
-    Its bias's gradient is a sum of its own: TensorFlow would else fuse it into the kernel's gradient, which oneDNN
-    then takes a third longer for.
+    The gradient of the bias is computed on its own. Otherwise TensorFlow fuses it into the gradient of the kernel,
+    which takes oneDNN a third longer.
     """
     import tensorflow as tf
 
-    how = {"strides": [1, *layer.strides, 1], "padding": layer.padding.upper()}
+    settings = {"strides": [1, *layer.strides, 1], "padding": layer.padding.upper()}
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def function(images: Any, kernel: Any, bias: Any) -> Any:
-        features = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(images, kernel, **how), bias))
+        features = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(images, kernel, **settings), bias))
 
         def gradients(upstream: Any) -> Any:
-            inner = tf.raw_ops.ReluGrad(gradients=upstream, features=features)
-            return (
-                tf.nn.conv2d_transpose(inner, kernel, tf.shape(images), **how),
-                tf.raw_ops.Conv2DBackpropFilter(
-                    input=images, filter_sizes=tf.shape(kernel), out_backprop=inner, **how
-                ),
-                tf.reduce_sum(inner, axis=[0, 1, 2]),
+            relu_gradient = tf.raw_ops.ReluGrad(gradients=upstream, features=features)
+            images_gradient = tf.nn.conv2d_transpose(relu_gradient, kernel, tf.shape(images), **settings)
+            kernel_gradient = tf.raw_ops.Conv2DBackpropFilter(
+                input=images, filter_sizes=tf.shape(kernel), out_backprop=relu_gradient, **settings
             )
+            bias_gradient = tf.reduce_sum(relu_gradient, axis=[0, 1, 2])
+            return images_gradient, kernel_gradient, bias_gradient
 
         return features, gradients
 
@@ -101,7 +101,7 @@ def convolve(layer: Any, images: Any) -> Any:
 
 
 def _is_plain_dropout(layer: Any) -> bool:
-    """Whether `drop` knows all that a layer does; its rate must be a multiple of 1/256."""
+    """Whether `drop` computes the same as a layer; its rate must be a multiple of 1/256."""
     import keras
 
     return (
@@ -112,21 +112,22 @@ def _is_plain_dropout(layer: Any) -> bool:
 
 
 def drop(layer: Any, values: Any) -> Any:
-    """A Dropout layer, one random byte per value where Keras draws four and makes them a float.
+    """Return the output of a Dropout layer, from one random byte per value where Keras draws a float of four bytes.
 
-    The bytes are those of Philox keyed by the layer's seed, from the counter that the layer counts its calls with.
+    The bytes come from Philox: the key is the layer's seed, the counter is the number of the layer's calls.
     """
     import tensorflow as tf
 
     seed, call = tf.unstack(tf.cast(layer.seed_generator.next(), tf.uint64))
     n = tf.size(values)
-    words = tf.raw_ops.StatelessRandomUniformFullIntV2(
+    random_words = tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=[(n + 3) // 4],
         key=[seed],
-        counter=[tf.zeros_like(call), call],  # the low word counts within a call
+        counter=[tf.zeros_like(call), call],  # the low 64 bits count within a call
         alg=tf.random.Algorithm.PHILOX.value,
         dtype=tf.uint32,
     )
-    drawn = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:n], tf.shape(values))
-    kept = drawn >= tf.constant(int(layer.rate * 256), tf.uint8)
+    random_bytes = tf.reshape(tf.bitcast(random_words, tf.uint8), [-1])[:n]
+    threshold = tf.constant(int(layer.rate * 256), tf.uint8)
+    kept = tf.reshape(random_bytes, tf.shape(values)) >= threshold
     return tf.where(kept, values / (1 - layer.rate), tf.zeros((), values.dtype))

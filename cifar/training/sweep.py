@@ -1,4 +1,4 @@
-"""A list of recipes from start to end: trained one by one, exported together."""
+"""Training a list of recipes, one after the other."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -19,50 +19,57 @@ MakeCallback = Callable[[Recipe, int], AbstractContextManager[Callback]]
 
 @dataclass(frozen=True)
 class RecipeResult:
-    """What became of a recipe: its run, or None where another process holds it."""
+    """A recipe and its run, which is None if another process is training it."""
 
     recipe: Recipe
     run: Run | None
 
     def facts(self) -> dict[str, Any]:
-        """The outcome ready for JSON."""
-        asked = {"network": self.recipe.network, "augment": self.recipe.policy.name, "seed": self.recipe.seed}
+        """Return the result ready for JSON."""
+        names = {"network": self.recipe.network, "augment": self.recipe.policy.name, "seed": self.recipe.seed}
         if self.run is None:
-            return {"path": None, **asked, "status": "busy"}
-        scores = self.run.metrics.model_dump() if self.run.finished else {}
-        return {"path": str(self.run.path), **asked, "status": self.run.status, **scores}
+            return {"path": None, **names, "status": "busy"}
+        facts = {"path": str(self.run.path), **names, "status": self.run.status}
+        if self.run.finished:
+            facts.update(self.run.metrics.model_dump())
+        return facts
 
 
 def train_all(
     recipes: Sequence[Recipe], dataset: Dataset, runs: Path, make_callback: MakeCallback, note: Callable[[str], None]
 ) -> list[RecipeResult]:
-    """Train every recipe in its folder below `runs`; one that another process holds is passed over.
+    """Train every recipe in its folder below `runs`; a recipe that another process is training is skipped.
 
-    A finished run is kept, an interrupted one goes on.
+    A finished run is kept as it is, an interrupted one is resumed.
 
     Args:
         recipes: all with the same number of threads.
         dataset: whole.
-        runs: the folder of run folders; made where there is none.
-        make_callback: gives the Callback for a recipe and its number, counted from 1.
-        note: is told, in a sentence, what was passed over and why.
+        runs: the folder of run folders, created if necessary.
+        make_callback: returns the Callback for a recipe and its number, counted from 1.
+        note: is called with a sentence about every run that is skipped, finished already, or diverged.
     """
-    outcomes = []
     architectures = {recipe.network: loop.architecture_hash(recipe) for recipe in recipes}
+    results = []
     for number, recipe in enumerate(recipes, start=1):
         identity = Identity.of(recipe, dataset.sha256, architectures[recipe.network])
+        run = None
         try:
             with locked_run(runs, identity) as run:
                 if run.finished or run.diverged:
                     note(f"{run.path} is {run.status} already.")
                 else:
-                    with make_callback(recipe, number) as callback:
-                        loop.train(run, dataset, callback)
-                    if run.diverged:
-                        note(f"{run.path} diverged: {run.divergence}.")
+                    _train_run(run, dataset, make_callback(recipe, number), note)
         except BusyError as error:
-            note(f"{error} Passed over.")
-            outcomes.append(RecipeResult(recipe, None))
-        else:
-            outcomes.append(RecipeResult(recipe, run))
-    return outcomes
+            note(f"{error} Skipping it.")
+        results.append(RecipeResult(recipe, run))
+    return results
+
+
+def _train_run(
+    run: Run, dataset: Dataset, callback_manager: AbstractContextManager[Callback], note: Callable[[str], None]
+) -> None:
+    with callback_manager as callback:
+        loop.train(run, dataset, callback)
+    if run.diverged:
+        note(f"{run.path} diverged: {run.divergence}.")

@@ -1,4 +1,4 @@
-"""Verification: what a run claims, made again and compared to the bit. A ladder whose checks are the rows of CHECKS."""
+"""`cifar verify`: the results of a run, produced again and compared to the bit. Every check is a row of CHECKS."""
 
 import datetime
 from collections.abc import Callable
@@ -15,37 +15,42 @@ from cifar.verify.result import CheckOptions, CheckResult
 
 @dataclass(frozen=True)
 class Check:
-    """A kind of proof: what it shows, in words, and the function that finds out."""
+    """One check of `cifar verify`.
 
-    shows: str
-    check: Callable[[Run, Dataset, CheckOptions], CheckResult]
+    Attributes:
+        description: what is done and what is compared.
+        function: does it.
+    """
+
+    description: str
+    function: Callable[[Run, Dataset, CheckOptions], CheckResult]
 
 
 CHECKS: dict[str, Check] = {
-    "repeated": Check("trained again, the same weights, history and predictions", repeated.check),
-    "interrupted": Check("killed and resumed, the same weights", interrupted.check),
-    "images": Check("the same augmented images whatever the order of work", images.check),
-    "exports": Check("exported twice, the same answers and bytes", exports.check),
+    "repeated": Check("trained again: the same weights, history and predictions", repeated.check),
+    "interrupted": Check("killed and resumed: the same weights", interrupted.check),
+    "images": Check("the same augmented images in any order, batch size and thread", images.check),
+    "exports": Check("exported twice: the same predictions and bytes", exports.check),
 }
 
 
 def run_check(run: Run, data: Dataset, name: str, options: CheckOptions) -> Verification:
-    """Try a check of CHECKS and add what was found to the run's verify.jsonl.
+    """Run a check of CHECKS and append its result to the run's verify.jsonl.
 
     Raises:
-        UsageError: the run cannot stand this proof here; the sentence says why.
+        UsageError: the check cannot be run on this run or on this machine; the message says why.
         cifar.errors.StorageError: verify.jsonl cannot be written.
     """
-    finding = CHECKS[name].check(run, data, options)
-    proof = Verification(
+    result = CHECKS[name].function(run, data, options)
+    verification = Verification(
         check=name,
-        result=finding.result,
-        message=finding.message,
-        figures=finding.figures,
-        epochs=finding.epochs,
+        result=result.result,
+        message=result.message,
+        figures=result.figures,
+        epochs=result.epochs,
         verified=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         commit=environment.commit(),
     )
     with lock(run.path, patience=5):
-        run.write_lines("verify.jsonl", [*run.verifications, proof])
-    return proof
+        run.write_lines("verify.jsonl", [*run.verifications, verification])
+    return verification

@@ -1,4 +1,4 @@
-"""Two exports in two processes: the same weights, bit-equal answers on the whole test set, equal bytes."""
+"""The check `exports`: two exports in two processes have the same weights, predictions and bytes."""
 
 import tempfile
 from pathlib import Path
@@ -8,10 +8,11 @@ from cifar.data.dataset import Dataset
 from cifar.formats import FORMATS, manifest
 from cifar.formats.manifest import ManifestEntry
 from cifar.runs.run import Run
-from cifar.system import child_process, environment
+from cifar.system import environment
+from cifar.system.child_process import run_in_subprocess
 from cifar.verify.result import CheckOptions, CheckResult
 
-ANY_DROP = 100.0  # points: what int8 loses is not the question here
+MAX_DROP = 100.0  # points of accuracy: what int8 loses is not checked here
 
 
 def check(run: Run, data: Dataset, options: CheckOptions) -> CheckResult:
@@ -23,27 +24,32 @@ def check(run: Run, data: Dataset, options: CheckOptions) -> CheckResult:
     """
     run.require_finished()
     with tempfile.TemporaryDirectory(prefix="cifar-verify-") as scratch:
-        one, two = (Path(scratch, name) for name in ("one", "two"))
-        for folder in (one, two):
-            child_process.run_in_subprocess(_export, run.path, data, folder, options.threads)
-        for left, right in zip(manifest.read(one), manifest.read(two), strict=True):
-            difference = _difference(left, right)
+        first = Path(scratch, "first")
+        second = Path(scratch, "second")
+        for folder in (first, second):
+            run_in_subprocess(_export, run.path, data, folder, options.threads)
+        for one, other in zip(manifest.read(first), manifest.read(second), strict=True):
+            difference = _find_difference(one, other)
             if difference:
-                return CheckResult("different", f"{left.format}: {difference}")
-    words = (
+                return CheckResult("different", f"{one.format}: {difference}")
+    message = (
         f"{len(FORMATS)} formats, exported in two processes, have equal bytes "
-        f"and give the same answers for {len(data.x_test):,} images, to the bit"
+        f"and the same predictions for {len(data.x_test):,} images, to the bit"
     )
-    return CheckResult("equal", words)
+    return CheckResult("equal", message)
 
 
 def _export(path: Path, data: Dataset, folder: Path, threads: int) -> None:
+    """Export a run in every format: the function of the child process."""
     environment.configure(threads)
-    export.export_runs([Run(path)], data, list(FORMATS), folder, threads, ANY_DROP)
+    export.export_runs([Run(path)], data, list(FORMATS), folder, threads, MAX_DROP)
 
 
-def _difference(left: ManifestEntry, right: ManifestEntry) -> str | None:
+def _find_difference(first: ManifestEntry, second: ManifestEntry) -> str | None:
+    """Return a phrase about the first digest that differs, or None."""
     for name in ("weights_sha256", "outputs_sha256", "sha256"):
-        if getattr(left, name) != getattr(right, name):
-            return f"{name} is {getattr(left, name)[:16]}… in one process, {getattr(right, name)[:16]}… in the other"
+        first_digest = getattr(first, name)
+        second_digest = getattr(second, name)
+        if first_digest != second_digest:
+            return f"{name} is {first_digest[:16]}… in one process, {second_digest[:16]}… in the other"
     return None

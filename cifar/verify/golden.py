@@ -1,7 +1,7 @@
 """Golden runs: short trainings whose results are committed, so that no change alters training unnoticed.
 
-The bits depend on versions, instruction sets, settings and threads; the table has an entry for each such key that
-somebody has measured.
+A run's bits depend on versions, instruction sets, settings and threads. golden.json has an entry for each such
+reproducibility key under which the golden runs were trained.
 """
 
 import json
@@ -21,26 +21,26 @@ from cifar.system import environment, files, hardware
 from cifar.system.json_files import check_version, parse, read_json
 from cifar.training import sweep
 from cifar.training.callback import Callback
-from cifar.verify.result import DifferenceError, compare_lines
+from cifar.verify.result import DifferenceError, compare_histories
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TABLE = Path(__file__).with_name("golden.json")
 EPOCHS = 2
 RUNS = (("first", "none"), ("first", "all"), ("second", "shift-flip"), ("third", "shift-flip"))
 
 
 class Entry(BaseModel):
-    """What the golden runs gave under one key.
+    """The golden runs under one reproducibility key.
 
     Attributes:
-        key: versions, instruction sets, settings, threads: what decides the bits.
-        cpu: the model they were made on; it decides nothing as far as we know.
+        reproducibility_key: versions, instruction sets, settings, threads.
+        cpu: the model on which they were trained; as far as we know, no bit depends on it.
         runs: the epochs of each, by the run's name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key: dict[str, Any]
+    reproducibility_key: dict[str, Any]
     cpu: str
     runs: dict[str, list[Epoch]]
 
@@ -54,61 +54,74 @@ class Table(BaseModel):
     entries: list[Entry]
 
 
-def key(threads: int) -> dict[str, Any]:
-    """What decides the bits of a training here."""
-    here = environment.facts(threads)
-    return {**environment.key(here), "architecture": here["cpu"]["architecture"], "threads": threads}
+def reproducibility_key(threads: int) -> dict[str, Any]:
+    """Return all that the bits of a training in this process depend on, beside its recipe and its data."""
+    facts = environment.facts(threads)
+    return {**environment.key(facts), "architecture": facts["cpu"]["architecture"], "threads": threads}
 
 
-def find(threads: int, table: Path = TABLE) -> Entry | None:
-    """The entry for this machine; None where nobody has measured it.
+def find_entry(threads: int, table: Path = TABLE) -> Entry | None:
+    """Return the entry for this machine; None if there is none.
 
     Raises:
         UsageError: the table cannot be read.
     """
-    here = key(threads)
-    return next((entry for entry in _read(table).entries if entry.key == here), None)
-
-
-def measure(threads: int, make_callback: Callable[[Recipe, int], AbstractContextManager[Callback]]) -> Entry:
-    """Train the golden runs here; takes half a minute."""
-    wanted = [
-        recipes.recipe(network, policy, epochs=EPOCHS, dataset="synthetic", threads=threads)
-        for network, policy in RUNS
-    ]
-    with tempfile.TemporaryDirectory(prefix="cifar-golden-") as scratch:
-        made = sweep.train_all(wanted, dataset.draw_synthetic(), Path(scratch), make_callback, lambda _: None)
-        histories = {outcome.recipe.name: outcome.run.history for outcome in made if outcome.run}
-    return Entry(key=key(threads), cpu=hardware.cpu()["model"], runs=histories)
-
-
-def difference(golden: Entry, made: Entry) -> str | None:
-    """The first difference of two entries for the same key, in words; None if there is none."""
-    for name, lines in golden.runs.items():
-        try:
-            for recorded, line in zip(lines, made.runs.get(name, []), strict=True):
-                compare_lines(recorded, line)
-        except DifferenceError as found:
-            return f"{name}, {found} (golden on {golden.cpu})"
-        except ValueError:
-            return f"{name}: {len(lines)} epochs are golden, {len(made.runs.get(name, []))} were trained"
+    key = reproducibility_key(threads)
+    for entry in _read_table(table).entries:
+        if entry.reproducibility_key == key:
+            return entry
     return None
 
 
-def add(entry: Entry, table: Path = TABLE) -> None:
-    """Add an entry to the table; entries of an earlier training step go.
+def train(threads: int, make_callback: Callable[[Recipe, int], AbstractContextManager[Callback]]) -> Entry:
+    """Train the golden runs, which takes half a minute, and return their entry.
+
+    Args:
+        threads: with which the caller has configured TensorFlow.
+        make_callback: returns the Callback for a recipe and its number, counted from 1.
+    """
+    golden_recipes = []
+    for network, policy in RUNS:
+        golden_recipes.append(recipes.recipe(network, policy, epochs=EPOCHS, dataset="synthetic", threads=threads))
+    histories = {}
+    with tempfile.TemporaryDirectory(prefix="cifar-golden-") as scratch:
+        data = dataset.draw_synthetic()
+        for result in sweep.train_all(golden_recipes, data, Path(scratch), make_callback, lambda _: None):
+            assert result.run is not None, "no other process knows the folder"
+            histories[result.recipe.name] = result.run.history
+    return Entry(reproducibility_key=reproducibility_key(threads), cpu=hardware.cpu()["model"], runs=histories)
+
+
+def find_difference(golden: Entry, trained: Entry) -> str | None:
+    """Return a sentence about the first difference of two entries with the same key; None if there is none."""
+    for name, recorded in golden.runs.items():
+        repeated = trained.runs.get(name, [])
+        try:
+            compare_histories(recorded, repeated)
+        except DifferenceError as difference:
+            return f"{name}, {difference} (golden on {golden.cpu})"
+        if len(recorded) != len(repeated):
+            return f"{name}: {len(recorded)} epochs are golden, {len(repeated)} were trained"
+    return None
+
+
+def add_entry(entry: Entry, table: Path = TABLE) -> None:
+    """Add an entry to the table, and remove those of an earlier training step.
 
     Raises:
         UsageError: the table cannot be read.
         cifar.errors.StorageError: it cannot be written.
     """
-    step = entry.key["training_step"]
-    kept = [old for old in _read(table).entries if old.key != entry.key and old.key.get("training_step") == step]
-    made = Table(format_version=FORMAT_VERSION, entries=[*kept, entry])
-    files.write(table, json.dumps(made.model_dump(), indent=1) + "\n")
+    entries = []
+    for existing in _read_table(table).entries:
+        same_step = existing.reproducibility_key.get("training_step") == entry.reproducibility_key["training_step"]
+        if same_step and existing.reproducibility_key != entry.reproducibility_key:
+            entries.append(existing)
+    content = Table(format_version=FORMAT_VERSION, entries=[*entries, entry]).model_dump()
+    files.write(table, json.dumps(content, indent=1) + "\n")
 
 
-def _read(table: Path) -> Table:
+def _read_table(table: Path) -> Table:
     if not table.exists():
         return Table(format_version=FORMAT_VERSION, entries=[])
     content = read_json(table)

@@ -1,113 +1,131 @@
-"""Killed at any moment and resumed any number of times: the same weights as the untouched run."""
+"""The check `interrupted`: a training that is killed at any moment, and resumed, ends with the same weights."""
 
-import multiprocessing
 import random
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from cifar.data.dataset import Dataset
-from cifar.errors import CifarError, UsageError
+from cifar.errors import UsageError
 from cifar.runs.run import Run, locked_run, runs_in
 from cifar.runs.schemas import Epoch, Identity, Timing
 from cifar.system import environment
+from cifar.system.child_process import ChildProcess, exchange, run_in_subprocess
 from cifar.training import loop
-from cifar.verify.result import CheckOptions, CheckResult, DifferenceError, compare_lines, count
+from cifar.training.callback import Callback, SilentCallback
+from cifar.verify.result import CheckOptions, CheckResult, DifferenceError, compare_histories, count_epochs
 
-Started = tuple[multiprocessing.context.SpawnProcess, "Synchronized[int]"]
-Start = Callable[[], Started]
-
-EPOCHS = 2  # of a run, if nothing else is options
+EPOCHS = 2  # of the run, unless the options name a number
 KILLS = 3
-MAX_DELAY = 0.2  # seconds from the step that was drawn to the kill: it may fall anywhere, a checkpoint included
+MAX_DELAY = (
+    0.2  # seconds from the step that was drawn to the kill, so that it may hit anything, a checkpoint included
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training in a child process.
+
+    Attributes:
+        folder: in which the run is, or will be.
+        identity: of the run.
+        data: whole.
+        device: `cpu` or `gpu`.
+    """
+
+    folder: Path
+    identity: Identity
+    data: Dataset
+    device: str
+
+    @property
+    def images_per_epoch(self) -> int:
+        """How many training images the recipe uses."""
+        return len(self.data.head(self.identity.recipe.train_images).x_train)
 
 
 def check(run: Run, data: Dataset, options: CheckOptions) -> CheckResult:
     """Train a run's first epochs in processes that are killed (SIGKILL) on the way, and compare the history."""
-    others = loop.environment_mismatches(run, options.threads)
-    if others:
-        raise UsageError(f"{run.path}: what is resumed here is compared with its history; but {'; '.join(others)}.")
-    epochs = options.epochs_of(run, most=EPOCHS)
+    mismatches = loop.environment_mismatches(run, options.threads)
+    if mismatches:
+        raise UsageError(
+            f"{run.path}: cannot compare with its history: the environment differs: {'; '.join(mismatches)}."
+        )
+    epochs = options.epochs_to_train(run, default=EPOCHS)
     recipe = run.recipe.model_copy(update={"epochs": epochs})
     identity = Identity.of(recipe, data.sha256, run.identity.network_sha256)
-    images = epochs * len(data.head(recipe.train_images).x_train)
     with tempfile.TemporaryDirectory(prefix="cifar-verify-") as scratch:
-        start = partial(_start, scratch, identity, data, run.environment.get("device", "cpu"))
-        moments = [moment for moment in _moments(images) if _killed_at(moment, start)]
-        _finish(start)
+        training = Training(Path(scratch), identity, data, run.environment.get("device", "cpu"))
+        kills = []
+        for moment in draw_moments(epochs * training.images_per_epoch):
+            if train_and_kill(training, moment):
+                kills.append(moment)
+        run_in_subprocess(_train, training, None)
+        (resumed,) = runs_in(training.folder)
+        figures = {"moments": kills}
         try:
-            for recorded, made in zip(run.history, runs_in(Path(scratch))[0].history, strict=False):
-                compare_lines(recorded, made)
+            compare_histories(run.history, resumed.history)
         except DifferenceError as difference:
-            return CheckResult(
-                "different", f"killed {len(moments)} times, {difference}", epochs, {"moments": moments}
-            )
-    words = (
-        f"killed {len(moments)} times and resumed, weights and history of {count(epochs)} are the same, to the bit"
+            return CheckResult("different", f"killed {len(kills)} times, {difference}", epochs, figures)
+    message = (
+        f"killed {len(kills)} times and resumed, weights and history of {count_epochs(epochs)} "
+        "are the same, to the bit"
     )
-    return CheckResult("equal", words, epochs, {"moments": moments})
+    return CheckResult("equal", message, epochs, figures)
 
 
-def _moments(images: int) -> list[int]:
-    """After how many images of the whole training to kill, one draw from each third, so that each kill does harm."""
+def draw_moments(images: int) -> list[int]:
+    """Return after how many of a training's images to kill it: one drawn from each third, so that work is lost."""
     part = images // KILLS
     return [random.randrange(k * part, (k + 1) * part) for k in range(KILLS)]
 
 
-def _killed_at(moment: int, start: Start) -> bool:
-    """Train until so many images were seen, and kill; whether the process was still alive then."""
-    process, seen = start()
-    while seen.value < moment and process.is_alive():
-        time.sleep(0.001)
-    time.sleep(random.uniform(0, MAX_DELAY))
-    process.kill()
-    process.join()
-    return process.exitcode == -signal.SIGKILL
+def train_and_kill(training: Training, moment: int) -> bool:
+    """Train, from the checkpoint if there is one, and kill the process a little after a moment.
+
+    Args:
+        training: what the process trains.
+        moment: the number of images, counted from the beginning of the training.
+
+    Returns:
+        Whether the process was alive when it was killed.
+    """
+    with ChildProcess(_train, training, moment) as child:
+        child.receive()
+        if child.finished:
+            return False
+        child.resume()
+        time.sleep(random.uniform(0, MAX_DELAY))
+        return child.kill() == -signal.SIGKILL
 
 
-def _finish(start: Start) -> None:
-    process, _ = start()
-    process.join()
-    if process.exitcode != 0:
-        raise CifarError(f"The resumed training ended with exit code {process.exitcode}.")
+def _train(training: Training, moment: int | None) -> None:
+    """Train a run to its end; tell the parent when a moment is reached. The function of the child process."""
+    recipe = training.identity.recipe
+    environment.configure(recipe.threads, training.device, recipe.backend)
+    callback: Callback = SilentCallback()
+    if moment is not None:
+        callback = _MomentCallback(moment, training.images_per_epoch)
+    with locked_run(training.folder, training.identity) as run:
+        loop.train(run, training.data, callback)
 
 
-def _start(scratch: str, identity: Identity, data: Dataset, device: str) -> Started:
-    spawn = multiprocessing.get_context("spawn")
-    seen = spawn.Value("q", 0)
-    process = spawn.Process(target=_train, args=(scratch, identity, data, device, seen))
-    process.start()
-    return process, seen
+class _MomentCallback:
+    """A Callback that sends a message to the parent process once, when a number of images has been seen."""
 
-
-def _train(scratch: str, identity: Identity, data: Dataset, device: str, seen: "Synchronized[int]") -> None:
-    """Train, from the checkpoint where there is one: what the child process does."""
-    recipe = identity.recipe
-    try:
-        environment.configure(recipe.threads, device, recipe.backend)
-        with locked_run(Path(scratch), identity) as run:
-            loop.train(run, data, _Counting(seen, len(data.head(recipe.train_images).x_train)))
-    except CifarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-
-
-@dataclass(frozen=True)
-class _Counting:
-    """A Callback that counts the images of the whole training in memory shared with the parent."""
-
-    seen: "Synchronized[int]"
-    images: int
+    def __init__(self, moment: int, images_per_epoch: int) -> None:
+        self._moment = moment
+        self._images_per_epoch = images_per_epoch
+        self._sent = False
 
     def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:  # noqa: ARG002
-        """Count."""
-        self.seen.value = (epoch - 1) * self.images + images
+        """Send the message at the first step at or after the moment."""
+        seen = (epoch - 1) * self._images_per_epoch + images
+        if seen >= self._moment and not self._sent:
+            self._sent = True
+            exchange("moment")
 
     def epoch(self, line: Epoch, timing: Timing) -> None:
-        """Nothing to count."""
+        """Do nothing."""

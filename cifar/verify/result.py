@@ -1,6 +1,6 @@
-"""What is options of a verification, and what it finds."""
+"""The options of a check, its result, and the comparison of two epochs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,44 +13,48 @@ from cifar.training.callback import Callback
 
 
 class DifferenceError(Exception):
-    """What was made again is not what was recorded; the message names the first difference."""
+    """A repeated result differs from the recorded one; the message names the first difference."""
 
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """How a check is tried.
+    """How a check is run.
 
     Attributes:
-        threads: of the arithmetic, which the caller has configured.
-        make_callback: gives the Callback for a recipe that is trained again.
-        epochs: how many of the run's epochs, from the first; None for what the check does by itself.
+        threads: of every operation; the caller has configured the backend with them.
+        make_callback: returns the Callback for a recipe that is trained again.
+        epochs: how many of the run's epochs, from the first; None for the check's default.
     """
 
     threads: int
     make_callback: Callable[[Recipe], AbstractContextManager[Callback]]
     epochs: int | None = None
 
-    def epochs_of(self, run: Run, most: int | None = None) -> int:
-        """How many epochs of a run to train again; `most` where nothing was options.
+    def epochs_to_train(self, run: Run, default: int | None = None) -> int:
+        """Return how many epochs of a run to train again.
+
+        Args:
+            run: which has a history of so many epochs or more.
+            default: used if the options name no number and the run is that long; None for all of the run's epochs.
 
         Raises:
-            UsageError: the run has not so many, or none.
+            UsageError: the run has fewer epochs, or none.
         """
-        done = len(run.history)
-        wanted = self.epochs or min(done, most or done)
-        if not 1 <= wanted <= done:
-            raise UsageError(f"{run.path}: has {done} epochs to compare with, {max(wanted, 1)} were options for.")
-        return wanted
+        available = len(run.history)
+        epochs = self.epochs or min(available, default or available)
+        if not 1 <= epochs <= available:
+            raise UsageError(f"{run.path}: has {available} epochs to compare with, {max(epochs, 1)} were requested.")
+        return epochs
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        result: `equal`, `different`, or `distance` where the conditions are others and equality is not claimed.
-        message: what was compared, or the first difference, or how far off, in a sentence.
-        epochs: how many were trained again; None where that is not the question.
+        result: `equal`, `different`, or `distance` if the environment differs, so that equality is not expected.
+        message: what was compared, the first difference, or the distance, in a sentence.
+        epochs: how many were trained again; None where the check trains none.
         figures: the same in numbers.
     """
 
@@ -60,25 +64,40 @@ class CheckResult:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-def compare_lines(recorded: Epoch, made: Epoch) -> None:
+def compare_epochs(recorded: Epoch, repeated: Epoch) -> None:
     """Compare two lines of history, field by field.
 
     Raises:
-        DifferenceError: at the first that differs.
+        DifferenceError: at the first field that differs.
     """
-    for name, there in recorded.model_dump().items():
-        here = getattr(made, name)
-        if here != there:
+    for name, recorded_value in recorded.model_dump().items():
+        repeated_value = getattr(repeated, name)
+        if repeated_value != recorded_value:
             raise DifferenceError(
-                f"epoch {made.epoch}: {name} is {short(there)} in history.jsonl, {short(here)} here"
+                f"epoch {repeated.epoch}: {name} is {abbreviate(recorded_value)} in history.jsonl, "
+                f"{abbreviate(repeated_value)} here"
             )
 
 
-def count(epochs: int) -> str:
-    """`1 epoch`, `2 epochs`."""
-    return "1 epoch" if epochs == 1 else f"{epochs} epochs"
+def compare_histories(recorded: Sequence[Epoch], repeated: Sequence[Epoch]) -> None:
+    """Compare two histories, epoch by epoch, as far as the shorter one goes.
+
+    Raises:
+        DifferenceError: at the first field that differs.
+    """
+    for recorded_epoch, repeated_epoch in zip(recorded, repeated, strict=False):
+        compare_epochs(recorded_epoch, repeated_epoch)
 
 
-def short(value: object) -> str:
-    """A value in words; of a digest, its first digits."""
-    return f"{value[:16]}…" if isinstance(value, str) else f"{value}"
+def count_epochs(number: int) -> str:
+    """Return `1 epoch`, `2 epochs`."""
+    if number == 1:
+        return "1 epoch"
+    return f"{number} epochs"
+
+
+def abbreviate(value: object) -> str:
+    """Return a value as text; of a digest, its first 16 digits."""
+    if isinstance(value, str):
+        return f"{value[:16]}…"
+    return f"{value}"

@@ -10,25 +10,24 @@ from cifar.training.callback import Callback
 
 
 class DivergedError(Exception):
-    """The loss is no longer a number."""
+    """The loss or the outputs became NaN or infinite; the message says in which epoch."""
 
 
 EpochTrainer = Callable[[int, Callback], tuple[float, float]]
-"""Trains an epoch, counted from 1: every image once, the last partial batch included; loss and accuracy out.
+"""Trains an epoch, counted from 1, on every image once, and returns loss and accuracy.
 
-Both are running means over the images, as their step saw them. Raises DivergedError.
+Both are means over the images, as measured by the step that saw them. Raises DivergedError.
 """
 
 
 def epoch_trainer(model: Any, recipe: Recipe, data: Dataset) -> EpochTrainer:
-    """The loop of the recipe's backend.
+    """Return what trains an epoch on the recipe's backend.
 
     Args:
-        model: compiled, its optimizer built.
+        model: the Keras model, compiled, with its optimizer built.
         recipe: what is trained.
-        data: what it is trained on, no more.
+        data: of which every training image is used.
     """
-    made: EpochTrainer = importlib.import_module(f"cifar.training.backends.{recipe.backend}").epoch_trainer(
-        model, recipe, data
-    )
-    return made
+    backend = importlib.import_module(f"cifar.training.backends.{recipe.backend}")
+    trainer: EpochTrainer = backend.epoch_trainer(model, recipe, data)
+    return trainer

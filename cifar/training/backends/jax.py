@@ -1,7 +1,7 @@
-"""JAX: the data set lies on the device as bytes, images are augmented there, many steps run per call.
+"""JAX: the data set is on the device as bytes, images are augmented there, and one call runs many steps.
 
-On a GPU an epoch is two calls (the last, partial batch is one of its own), and nothing returns to the host between.
-XLA's convolutions are slow in a loop on a CPU: there a call is one step.
+On a GPU an epoch is two calls: all full batches, then the partial one. On a CPU, where XLA's convolutions are slow in
+a loop, every step is a call.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,107 +27,131 @@ State = tuple[list[Any], list[Any], list[Any]]
 
 
 def epoch_trainer(model: Any, recipe: Recipe, data: Dataset) -> EpochTrainer:
-    """See cifar.training.backends.loop.
+    """See cifar.training.backends.epoch_trainer.
 
     Raises:
         CifarError: the device's memory is too small.
     """
     import jax
 
-    most = 1 if jax.default_backend() == "cpu" else len(data.x_train)  # steps per call
-    with _memory_in_words():
-        images, labels = jax.device_put(data.x_train), jax.device_put(data.y_train.astype(np.int32))
-    steps = _steps(model)
     n = len(data.x_train)
+    max_steps = n  # per call
+    if jax.default_backend() == "cpu":
+        max_steps = 1
+    with _explained_out_of_memory():
+        all_images = jax.device_put(data.x_train)
+        all_labels = jax.device_put(data.y_train.astype(np.int32))
+    run_steps = _compile_steps(model)
 
-    def epoch(number: int, callback: Callback) -> tuple[float, float]:
+    def train_epoch(epoch: int, callback: Callback) -> tuple[float, float]:
         loss_sum = 0.0
-        right_sum = seen = 0
-        parameters = augmentation.draw(recipe.policy, recipe.seed, number, n)
-        plain = not parameters.any()
+        correct_sum = 0
+        seen = 0
+        parameters = augmentation.draw(recipe.policy, recipe.seed, epoch, n)
+        augmented = parameters.any()
+        visits = augmentation.order(recipe.seed, epoch, n)
         state = _state(model)
-        for index in blocks(augmentation.order(recipe.seed, number, n), recipe.batch_size, most):
-            drawn = None if plain else as_arrays(parameters[index])
-            with _memory_in_words():
-                state, losses, right = steps(state, images, labels, index.astype(np.int32), drawn)
-                loss_of = np.asarray(losses, np.float64)
-            if not np.isfinite(loss_of).all():
-                _put_back(model, state)
-                bad = int(np.isfinite(loss_of).argmin())
-                seen += (bad + 1) * index.shape[1]
-                raise DivergedError(f"the loss became {loss_of[bad]} in epoch {number}, after {seen} of its images")
-            seen += index.size
-            loss_sum += float(loss_of.sum()) * index.shape[1]
-            right_sum += int(right)
-            callback.step(number, seen, loss_sum / seen, right_sum / seen)
-        _put_back(model, state)
+        for block in split_into_blocks(visits, recipe.batch_size, max_steps):
+            drawn = None
+            if augmented:
+                drawn = as_arrays(parameters[block])
+            with _explained_out_of_memory():
+                state, losses, correct = run_steps(state, all_images, all_labels, block.astype(np.int32), drawn)
+                step_losses = np.asarray(losses, np.float64)
+            if not np.isfinite(step_losses).all():
+                _assign_state(model, state)
+                raise _diverged(epoch, seen, step_losses, block.shape[1])
+            seen += block.size
+            loss_sum += float(step_losses.sum()) * block.shape[1]
+            correct_sum += int(correct)
+            callback.step(epoch, seen, loss_sum / seen, correct_sum / seen)
+        _assign_state(model, state)
         assert seen == n
-        return loss_sum / seen, right_sum / seen
+        return loss_sum / seen, correct_sum / seen
 
-    return epoch
+    return train_epoch
 
 
-def blocks(visits: NDArray[np.int64], batch_size: int, most: int) -> Iterator[NDArray[np.int64]]:
-    """An epoch's visits as (steps, batch size) blocks of at most so many steps; last of all the partial batch."""
-    whole = len(visits) // batch_size
-    for start in range(0, whole, most):
-        stop = min(start + most, whole)
+def _diverged(epoch: int, seen: int, step_losses: NDArray[np.float64], batch_size: int) -> DivergedError:
+    """Return the error for a block of steps in which a loss is not finite; `seen` images were seen before it."""
+    first_bad = int(np.isfinite(step_losses).argmin())
+    seen += (first_bad + 1) * batch_size
+    return DivergedError(f"the loss became {step_losses[first_bad]} in epoch {epoch}, after {seen} of its images")
+
+
+def split_into_blocks(visits: NDArray[np.int64], batch_size: int, max_steps: int) -> Iterator[NDArray[np.int64]]:
+    """Yield an epoch's image indices as blocks (steps, batch size) of at most `max_steps`, the partial batch last."""
+    full_batches = len(visits) // batch_size
+    for start in range(0, full_batches, max_steps):
+        stop = min(start + max_steps, full_batches)
         yield visits[start * batch_size : stop * batch_size].reshape(-1, batch_size)
     if len(visits) % batch_size:
-        yield visits[whole * batch_size :][np.newaxis]
+        yield visits[full_batches * batch_size :][np.newaxis]
 
 
-def _steps(model: Any) -> Callable[..., Any]:
-    """A compiled function that takes some steps: forward, backward, one update of the weights each."""
+def _compile_steps(model: Any) -> Callable[..., Any]:
+    """Return a compiled function that runs some steps: each is forward, backward, one update of the weights.
+
+    It takes the state, all images and labels, the indices of a block and the block's parameters of augmentation
+    (None for none), and returns the new state, the loss of each step and the number of correct predictions.
+    """
     import jax
     import jax.numpy as jnp
     import keras
 
     def loss(weights: Any, others: Any, images: Any, labels: Any) -> Any:
-        answer = model.stateless_call(weights, others, images, training=True, return_losses=True)
-        probabilities, others, extra = answer
+        outputs = model.stateless_call(weights, others, images, training=True, return_losses=True)
+        probabilities, others, layer_losses = outputs
         targets = jax.nn.one_hot(labels, classification.CLASSES)
-        whole = keras.losses.categorical_crossentropy(targets, probabilities).mean() + sum(extra)
-        return whole, (others, (probabilities.argmax(axis=1) == labels).sum())
+        total = keras.losses.categorical_crossentropy(targets, probabilities).mean() + sum(layer_losses)
+        correct = (probabilities.argmax(axis=1) == labels).sum()
+        return total, (others, correct)
 
     gradient = jax.value_and_grad(loss, has_aux=True)
 
-    def run(state: State, images: Any, labels: Any, index: Any, drawn: Arrays | None) -> Any:
+    def run_steps(state: State, all_images: Any, all_labels: Any, block: Any, drawn: Arrays | None) -> Any:
         def step(state: State, visit: Any) -> Any:
             weights, others, optimizer = state
-            index, drawn = visit
-            batch = images[index] if drawn is None else apply(images[index], drawn)
-            (value, (others, right)), gradients = gradient(weights, others, batch, labels[index])
+            indices, drawn = visit
+            images = all_images[indices]
+            if drawn is not None:
+                images = apply(images, drawn)
+            (value, (others, correct)), gradients = gradient(weights, others, images, all_labels[indices])
             weights, optimizer = model.optimizer.stateless_apply(optimizer, gradients, weights)
-            return (weights, others, optimizer), (value, right)
+            return (weights, others, optimizer), (value, correct)
 
-        if len(index) == 1:
-            state, (value, right) = step(state, jax.tree.map(lambda values: values[0], (index, drawn)))
-            return state, value[jnp.newaxis], right
-        state, (losses, right) = jax.lax.scan(step, state, (index, drawn))
-        return state, losses, right.sum()
+        if len(block) == 1:
+            only_visit = jax.tree.map(lambda values: values[0], (block, drawn))
+            state, (value, correct) = step(state, only_visit)
+            return state, value[jnp.newaxis], correct
+        state, (losses, correct) = jax.lax.scan(step, state, (block, drawn))
+        return state, losses, correct.sum()
 
-    compiled: Callable[..., Any] = jax.jit(run, donate_argnums=0)
+    compiled: Callable[..., Any] = jax.jit(run_steps, donate_argnums=0)
     return compiled
 
 
+def _variables(model: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    return model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
+
+
 def _state(model: Any) -> State:
-    return (
-        [variable.value for variable in model.trainable_variables],
-        [variable.value for variable in model.non_trainable_variables],
-        [variable.value for variable in model.optimizer.variables],
-    )
+    trainable, others, optimizer = map(_values, _variables(model))
+    return trainable, others, optimizer
 
 
-def _put_back(model: Any, state: State) -> None:
-    variables = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
-    for mine, values in zip(variables, state, strict=True):
-        for variable, value in zip(mine, values, strict=True):
+def _values(variables: list[Any]) -> list[Any]:
+    return [variable.value for variable in variables]
+
+
+def _assign_state(model: Any, state: State) -> None:
+    for variables, values in zip(_variables(model), state, strict=True):
+        for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
 
 def as_arrays(parameters: Parameters) -> Arrays:
-    """Parameters as float32 arrays: shifts are exact in it; of an angle its cosine and sine, made in float64."""
+    """Return parameters as float32 arrays: shifts are exact; cosine and sine of an angle are computed in float64."""
     arrays: Arrays = {
         "rows": parameters.rows.astype(np.float32),
         "columns": parameters.columns.astype(np.float32),
@@ -140,8 +164,8 @@ def as_arrays(parameters: Parameters) -> Arrays:
     return arrays
 
 
-def augmented(images: NDArray[np.uint8], parameters: Parameters) -> NDArray[np.uint8]:
-    """cifar.data.augmentation.apply, computed on the device."""
+def augment(images: NDArray[np.uint8], parameters: Parameters) -> NDArray[np.uint8]:
+    """Return cifar.data.augmentation.apply(images, parameters), computed on the device."""
     return np.asarray(_compiled_apply()(images, as_arrays(parameters)))
 
 
@@ -153,30 +177,32 @@ def _compiled_apply() -> Any:
 
 
 def apply(images: Any, drawn: Arrays) -> Any:
-    """cifar.data.augmentation.apply on the device: the same bits where nothing is turned, else to a grey level.
+    """Return the augmented images: the bits of cifar.data.augmentation.apply; with rotation, within a grey level.
 
     Args:
         images: uint8, (N, 32, 32, 3).
-        drawn: what `as_arrays` makes of the parameters of the same N images.
+        drawn: `as_arrays` of the parameters of the same N images.
     """
     import jax.numpy as jnp
 
-    changed = _resample_plane(images, drawn) if "cos" in drawn else _resample_axes(images, drawn)
-    return jnp.rint(changed).astype(jnp.uint8)
+    resample = _resample_axes
+    if "cos" in drawn:
+        resample = _resample_plane
+    return jnp.rint(resample(images, drawn)).astype(jnp.uint8)
 
 
 def _resample_axes(images: Any, drawn: Arrays) -> Any:
     """Shift and flip: a small matrix product per axis, exact in float32."""
     import jax.numpy as jnp
 
-    down = _weights(drawn["rows"], drawn["flip_rows"])
-    across = _weights(drawn["columns"], drawn["flip_columns"])
-    moved = jnp.einsum("nor,nrcx->nocx", down, images.astype(jnp.float32), precision="highest")
-    return jnp.einsum("noc,nrcx->nrox", across, moved, precision="highest")
+    row_weights = _interpolation_weights(drawn["rows"], drawn["flip_rows"])
+    column_weights = _interpolation_weights(drawn["columns"], drawn["flip_columns"])
+    shifted = jnp.einsum("nor,nrcx->nocx", row_weights, images.astype(jnp.float32), precision="highest")
+    return jnp.einsum("noc,nrcx->nrox", column_weights, shifted, precision="highest")
 
 
-def _weights(shift: Any, flip: Any) -> Any:
-    """(N, output, input) matrices that shift by linear interpolation with nearest fill, then flip."""
+def _interpolation_weights(shift: Any, flip: Any) -> Any:
+    """Return matrices (N, output, input) that shift by linear interpolation with nearest fill, then flip."""
     import jax.numpy as jnp
 
     pixels = jnp.arange(SIDE, dtype=jnp.float32)
@@ -186,7 +212,7 @@ def _weights(shift: Any, flip: Any) -> Any:
 
 
 def _resample_plane(images: Any, drawn: Arrays) -> Any:
-    """Rotation, shift and flip: four neighbours gathered per pixel."""
+    """Rotate, shift and flip: four neighbours gathered per pixel."""
     import jax.numpy as jnp
 
     centre = (SIDE - 1) / 2
@@ -197,24 +223,26 @@ def _resample_plane(images: Any, drawn: Arrays) -> Any:
     column = jnp.clip(cos * across - sin * down + centre, 0, SIDE - 1)
     row = jnp.clip(sin * across + cos * down + centre, 0, SIDE - 1)
 
-    left, top = (jnp.minimum(axis.astype(jnp.int32), SIDE - 2) for axis in (column, row))
-    right_part, lower_part = (column - left)[..., None], (row - top)[..., None]
-    number = jnp.arange(len(images))[:, None, None]
+    left = jnp.minimum(column.astype(jnp.int32), SIDE - 2)
+    top = jnp.minimum(row.astype(jnp.int32), SIDE - 2)
+    right_weight = (column - left)[..., None]
+    lower_weight = (row - top)[..., None]
+    image_index = jnp.arange(len(images))[:, None, None]
 
     def corner(below: int, beside: int) -> Any:
-        return images[number, top + below, left + beside].astype(jnp.float32)
+        return images[image_index, top + below, left + beside].astype(jnp.float32)
 
-    upper = corner(0, 0) + (corner(0, 1) - corner(0, 0)) * right_part
-    lower = corner(1, 0) + (corner(1, 1) - corner(1, 0)) * right_part
-    return upper + (lower - upper) * lower_part
+    upper = corner(0, 0) + (corner(0, 1) - corner(0, 0)) * right_weight
+    lower = corner(1, 0) + (corner(1, 1) - corner(1, 0)) * right_weight
+    return upper + (lower - upper) * lower_weight
 
 
 @contextmanager
-def _memory_in_words() -> Iterator[None]:
-    """Tell in a sentence that the device's memory is too small.
+def _explained_out_of_memory() -> Iterator[None]:
+    """Turn JAX's error about too little memory into one sentence.
 
     Raises:
-        CifarError: it is.
+        CifarError: the device's memory is too small.
     """
     import jax
 

@@ -1,4 +1,4 @@
-"""TensorFlow: batches made on the host, one ahead of the step that trains on them."""
+"""TensorFlow: batches are augmented on the host, one ahead of the step that trains on them."""
 
 import math
 from collections.abc import Iterator
@@ -12,56 +12,56 @@ from cifar.data import augmentation
 from cifar.data.dataset import Dataset
 from cifar.metrics import classification
 from cifar.recipes import Recipe
-from cifar.training import step
 from cifar.training.backends import DivergedError, EpochTrainer
 from cifar.training.callback import Callback
+from cifar.training.step import compile_step
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""Images (B, 32, 32, 3) and one-hot targets (B, 10)."""
 
 
 def epoch_trainer(model: Any, recipe: Recipe, data: Dataset) -> EpochTrainer:
-    """See cifar.training.backends.loop."""
-    advance = step.compiled(model)
+    """See cifar.training.backends.epoch_trainer."""
+    train_step = compile_step(model)
 
-    def epoch(number: int, callback: Callback) -> tuple[float, float]:
+    def train_epoch(epoch: int, callback: Callback) -> tuple[float, float]:
         loss_sum = 0.0
-        right_sum = seen = 0
-        for images, targets in batches(recipe, data, number):
-            loss, right = advance(images, targets)
+        correct_sum = 0
+        seen = 0
+        for images, targets in batches(recipe, data, epoch):
+            loss, correct = train_step(images, targets)
             seen += len(images)
             loss_sum += loss * len(images)
-            right_sum += right
+            correct_sum += correct
             if not math.isfinite(loss):
-                raise DivergedError(f"the loss became {loss} in epoch {number}, after {seen} of its images")
-            callback.step(number, seen, loss_sum / seen, right_sum / seen)
+                raise DivergedError(f"the loss became {loss} in epoch {epoch}, after {seen} of its images")
+            callback.step(epoch, seen, loss_sum / seen, correct_sum / seen)
         assert seen == len(data.x_train)
-        return loss_sum / seen, right_sum / seen
+        return loss_sum / seen, correct_sum / seen
 
-    return epoch
+    return train_epoch
 
 
 def batches(recipe: Recipe, data: Dataset, epoch: int) -> Iterator[Batch]:
-    """An epoch's batches, the last partial one included; one batch is made ready while another is trained on.
-
-    Yields:
-        uint8 images (B, 32, 32, 3) and one-hot float32 targets (B, 10).
-    """
+    """Yield an epoch's batches, the last partial one included; the next batch is made while the caller uses one."""
     n = len(data.x_train)
     visits = augmentation.order(recipe.seed, epoch, n)
     parameters = augmentation.draw(recipe.policy, recipe.seed, epoch, n)
-    plain = not parameters.any()
+    augmented = parameters.any()
 
-    def make(start: int) -> Batch:
-        index = visits[start : start + recipe.batch_size]
-        images = data.x_train[index]
-        return images if plain else augmentation.apply(images, parameters[index]), _one_hot(data.y_train[index])
+    def make_batch(start: int) -> Batch:
+        indices = visits[start : start + recipe.batch_size]
+        images = data.x_train[indices]
+        if augmented:
+            images = augmentation.apply(images, parameters[indices])
+        return images, _one_hot(data.y_train[indices])
 
-    with ThreadPoolExecutor(1) as ahead:
-        following = ahead.submit(make, 0)
-        for start in range(recipe.batch_size, n + recipe.batch_size, recipe.batch_size):
-            batch = following.result()
-            if start < n:
-                following = ahead.submit(make, start)
+    with ThreadPoolExecutor(1) as executor:
+        next_batch = executor.submit(make_batch, 0)
+        for next_start in range(recipe.batch_size, n + recipe.batch_size, recipe.batch_size):
+            batch = next_batch.result()
+            if next_start < n:
+                next_batch = executor.submit(make_batch, next_start)
             yield batch
 
 
