@@ -1,24 +1,32 @@
 """Draw the figures of the documents from committed results.
 
-Usage: python docs/draw_figures.py
+Usage, in the root of a clone: python docs/draw_figures.py
 """
 
 import hashlib
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
 
 from cifar import __version__
-from cifar.networks import NETWORKS
+from cifar.analysis.summary import summarise
+from cifar.networks import label
+from cifar.report import terminal
+from cifar.runs.run import runs_in
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "bench" / "history" / f"{__version__}.json"
-ACCURACY_LATENCY = ROOT / "docs" / "accuracy-latency.png"
+RESULTS = Path("bench", "history", f"{__version__}.json")
+BASELINES = Path("bench", "baselines")
+ACCURACY_LATENCY = Path("docs", "accuracy-latency.png")
+REPORT = Path("docs", "report.svg")
 
 COLORS = {"first": "#0072b2", "second": "#009e73", "third": "#d55e00"}
 LABEL_POSITIONS = {"first": (0.235, 76.9), "second": (0.105, 69.2), "third": (0.235, 81.0)}  # ms, percent
@@ -59,8 +67,7 @@ def accuracy_over_latency(drawn: list[tuple[str, str, float, float]]) -> Figure:
         for (latency, accuracy), format_name in own_points:
             marker, size = MARKERS[format_name]
             axes.plot(latency, accuracy, marker=marker, color=color, markersize=size, markeredgecolor="white")
-        filters = "-".join(map(str, NETWORKS[network].filters))
-        axes.text(*LABEL_POSITIONS[network], f"{network} ({filters})", color=color, fontsize=11, fontweight="bold")
+        axes.text(*LABEL_POSITIONS[network], label(network), color=color, fontsize=11, fontweight="bold")
     _style_axes(axes)
     legend_entries = []
     for format_name, (marker, size) in MARKERS.items():
@@ -86,12 +93,22 @@ def _style_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def report_screen() -> str:
+    """Return what `cifar report bench/baselines` prints, as SVG."""
+    console = Console(record=True, width=80, height=24, file=io.StringIO(), force_terminal=True)
+    console.print(Text("$ cifar report bench/baselines", style="bold"))
+    terminal.show(console, summarise(runs_in(BASELINES)), BASELINES, "confident", images={}, figures=[])
+    svg = console.export_svg(title="cifar report", theme=MONOKAI)
+    without_web_fonts = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    return without_web_fonts.replace("Fira Code", "Menlo, Consolas, DejaVu Sans Mono")
+
+
 def main() -> None:
     """Draw every figure."""
-    matplotlib.use("agg")
     drawn = points(single_image_rows(RESULTS))
     metadata = {"Software": None, "points": digest(drawn)}
     accuracy_over_latency(drawn).savefig(ACCURACY_LATENCY, dpi=120, metadata=metadata)
+    REPORT.write_text(report_screen())
 
 
 if __name__ == "__main__":

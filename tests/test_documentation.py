@@ -14,8 +14,8 @@ import pytest
 from conftest import ROOT, isolated
 from helpers.benchmark_results import benchmark_result, steady_row
 from helpers.in_process import run_cli
+from helpers.onnx_files import linear
 from PIL import Image
-from test_foreign import linear
 
 from cifar import __version__, networks
 from cifar.cli import app
@@ -181,10 +181,22 @@ def test_the_readme_has_pictures_that_are_there() -> None:
 
 
 def test_the_figure_of_accuracy_over_latency_is_drawn_from_the_committed_results() -> None:
-    drawn = draw_figures.points(draw_figures.single_image_rows(draw_figures.RESULTS))
+    drawn = draw_figures.points(draw_figures.single_image_rows(ROOT / draw_figures.RESULTS))
     assert len(drawn) == len(draw_figures.COLORS) * len(draw_figures.MARKERS)
-    with Image.open(draw_figures.ACCURACY_LATENCY) as picture:
+    with Image.open(ROOT / draw_figures.ACCURACY_LATENCY) as picture:
         assert picture.info["points"] == draw_figures.digest(drawn)
+
+
+def test_the_report_of_the_readme_is_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    committed = draw_figures.REPORT.read_text()
+    assert "<image" not in committed
+    assert texts(committed) == texts(draw_figures.report_screen())
+
+
+def texts(svg: str) -> list[str]:
+    """The texts of a terminal's picture, in order."""
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
