@@ -70,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refused(path: Path, action: Callable[[], object]) -> tuple[str, str]:
-    """What the refusal says it expected and found; it has to name the file and be one short printable line."""
+    """What the refusal expected and found instead; it must name the file and be one short printable line."""
     with pytest.raises(DataError) as caught:
         action()
     return parted(path, str(caught.value), caught.value.exit_code)
@@ -179,16 +179,16 @@ def test_other_members_of_an_archive_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("value", [[1, 2], b"bytes", 7, None, (b"data", b"labels"), noise()], ids=repr)
 def test_a_batch_that_is_not_a_dict_is_refused(value: object, protocol: int) -> None:
-    expected, found = refused_batch(pickle.dumps(value, protocol))
+    expected, actual = refused_batch(pickle.dumps(value, protocol))
     assert expected == "a dict"
-    assert found.startswith("a uint8 array" if isinstance(value, np.ndarray) else type(value).__name__)
+    assert actual.startswith("a uint8 array" if isinstance(value, np.ndarray) else type(value).__name__)
 
 
 @pytest.mark.parametrize("key", ["data", "labels"])
 def test_a_batch_without_one_of_its_entries_is_refused(key: str) -> None:
-    expected, found = refused_batch(pickle.dumps(without(key.encode()), 2))
+    expected, actual = refused_batch(pickle.dumps(without(key.encode()), 2))
     assert expected == f"an entry '{key}'"
-    assert found == ", ".join(name for name in ("batch_label", "labels", "data", "filenames") if name != key)
+    assert actual == ", ".join(name for name in ("batch_label", "labels", "data", "filenames") if name != key)
 
 
 def test_an_empty_dict_is_refused() -> None:
@@ -198,9 +198,9 @@ def test_an_empty_dict_is_refused() -> None:
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i1", "u2", ">u2", "i8", "?", "c8", "S1", "U1", "M8[s]", "V1"])
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_an_array_of_another_kind_of_number_is_refused(dtype: str, protocol: int) -> None:
-    expected, found = refused_batch(batch(protocol, data=np.zeros((SMALL, 3072), dtype)))
+    expected, actual = refused_batch(batch(protocol, data=np.zeros((SMALL, 3072), dtype)))
     assert expected == "a pickle of arrays, bytes, lists, ints and dicts"
-    assert f"'{np.dtype(dtype).str[1:]}'" in found or "numpy" in found
+    assert f"'{np.dtype(dtype).str[1:]}'" in actual or "numpy" in actual
 
 
 def test_an_array_of_structures_is_refused() -> None:
@@ -210,16 +210,16 @@ def test_an_array_of_structures_is_refused() -> None:
 
 @pytest.mark.parametrize("shape", [(SMALL, 3071), (SMALL - 1, 3072), (SMALL, 32, 32, 3), (SMALL * 3072,)])
 def test_an_array_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    expected, found = refused_batch(batch(data=np.zeros(shape, np.uint8)))
+    expected, actual = refused_batch(batch(data=np.zeros(shape, np.uint8)))
     assert expected == "'data' a uint8 array of shape (20, 3072)"
-    assert found == f"a uint8 array of shape {shape}"
+    assert actual == f"a uint8 array of shape {shape}"
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [([0] * SMALL, "list of 20"), (b"x" * 9, "bytes of 9"), (None, "NoneType"), (5, "int")]
+    ("value", "description"), [([0] * SMALL, "list of 20"), (b"x" * 9, "bytes of 9"), (None, "NoneType"), (5, "int")]
 )
-def test_data_that_are_no_array_are_refused(value: object, words: str) -> None:
-    assert refused_batch(batch(data=value)) == ("'data' a uint8 array of shape (20, 3072)", words)
+def test_data_that_are_no_array_are_refused(value: object, description: str) -> None:
+    assert refused_batch(batch(data=value)) == ("'data' a uint8 array of shape (20, 3072)", description)
 
 
 @pytest.mark.parametrize("count", [0, SMALL - 1, SMALL + 1])
@@ -228,7 +228,7 @@ def test_another_number_of_labels_is_refused(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "description"),
     [
         ((1,) * SMALL, "tuple of 20"),
         (b"\1" * SMALL, "bytes of 20"),
@@ -237,8 +237,8 @@ def test_another_number_of_labels_is_refused(count: int) -> None:
         (dict.fromkeys(range(SMALL), 1), ""),
     ],
 )
-def test_labels_that_are_no_list_are_refused(value: object, words: str) -> None:
-    assert words in refused_batch(batch(labels=value))[1]
+def test_labels_that_are_no_list_are_refused(value: object, description: str) -> None:
+    assert description in refused_batch(batch(labels=value))[1]
 
 
 @pytest.mark.parametrize("place", [0, SMALL - 1])
@@ -246,9 +246,9 @@ def test_labels_that_are_no_list_are_refused(value: object, words: str) -> None:
 def test_a_label_that_is_not_an_int_from_0_to_9_is_refused(label: object, place: int) -> None:
     labels: list[object] = [1] * SMALL
     labels[place] = label
-    expected, found = refused_batch(batch(labels=labels))
+    expected, actual = refused_batch(batch(labels=labels))
     assert expected == "labels from 0 to 9"
-    assert repr(label) in found or type(label).__name__ in found
+    assert repr(label) in actual or type(label).__name__ in actual
 
 
 def test_a_label_too_long_to_print_is_refused() -> None:
@@ -279,9 +279,9 @@ def test_a_label_too_deep_to_print_is_refused() -> None:
     ids=repr,
 )
 def test_other_class_names_are_refused(names: object) -> None:
-    expected, found = refused(FILE, lambda: archive.check_class_names({b"label_names": names}, FILE))
+    expected, actual = refused(FILE, lambda: archive.check_class_names({b"label_names": names}, FILE))
     assert expected == "the classes airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck"
-    assert found
+    assert actual
 
 
 def test_the_first_other_name_is_shown() -> None:
@@ -290,8 +290,8 @@ def test_the_first_other_name_is_shown() -> None:
 
 
 def test_missing_class_names_are_refused() -> None:
-    asked = refused(FILE, lambda: archive.check_class_names({b"num_vis": 3072}, FILE))
-    assert asked == ("an entry 'label_names'", "num_vis")
+    refusal = refused(FILE, lambda: archive.check_class_names({b"num_vis": 3072}, FILE))
+    assert refusal == ("an entry 'label_names'", "num_vis")
 
 
 def test_the_right_class_names_pass() -> None:
@@ -299,7 +299,7 @@ def test_the_right_class_names_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "expected", "found"),
+    ("labels", "expected", "actual"),
     [
         ([0, 0, *range(2, 10)], "1 test images of class 'airplane'", "2"),
         ([*range(9), 8], "1 test images of class 'ship'", "2"),
@@ -307,11 +307,11 @@ def test_the_right_class_names_pass() -> None:
         ([*range(10), 4], "1 test images of class 'deer'", "2"),
     ],
 )
-def test_classes_of_unequal_size_are_refused(labels: Labels, expected: str, found: str) -> None:
+def test_classes_of_unequal_size_are_refused(labels: Labels, expected: str, actual: str) -> None:
     def check() -> None:
         archive.check_class_counts(np.array(labels, np.uint8), "test", FILE)
 
-    assert refused(FILE, check) == (expected, found)
+    assert refused(FILE, check) == (expected, actual)
 
 
 def test_classes_of_equal_size_pass() -> None:
@@ -344,9 +344,9 @@ def test_a_pickle_cut_short_anywhere_is_refused() -> None:
     ids=["empty", "zeros", "ones", "counting", "html", "gzip", "noise"],
 )
 def test_what_is_no_pickle_is_refused(content: bytes) -> None:
-    expected, found = refused_batch(content)
+    expected, actual = refused_batch(content)
     assert expected.endswith("arrays, bytes, lists, ints and dicts")
-    assert found
+    assert actual
 
 
 def small_pickle(layout: str) -> tuple[bytes, int, int]:
@@ -412,9 +412,9 @@ def test_a_pickle_that_calls_something_is_refused_before_it_does(name: str, prot
     pickle.loads(hostile)
     assert mark.exists(), "the payload is a dud"
     mark.unlink()
-    expected, found = refused_batch(hostile)
+    expected, actual = refused_batch(hostile)
     assert expected.endswith("pickle of arrays, bytes, lists, ints and dicts")
-    assert protocol < 2 or re.search(r"\w\.\w", found), "what it wanted to import is not named"
+    assert protocol < 2 or re.search(r"\w\.\w", actual), "what it wanted to import is not named"
     assert not mark.exists()
 
 
@@ -611,8 +611,8 @@ def test_a_folder_with_classes_of_unequal_size_is_refused(name: str, split: str,
     labels = [i % 10 for i in range(SMALL)]
     labels[7] = 2
     (folder / name).write_bytes(batch(labels=labels))
-    asked = refused(folder, lambda: archive.read(folder))
-    assert asked == (f"{split} images of class 'bird'", f"{int(split.split()[0]) + 1}")
+    refusal = refused(folder, lambda: archive.read(folder))
+    assert refusal == (f"{split} images of class 'bird'", f"{int(split.split()[0]) + 1}")
 
 
 def test_the_classes_are_counted_over_all_of_training(folder: Path) -> None:
@@ -629,11 +629,11 @@ def test_a_file_too_large_is_refused_unread(folder: Path) -> None:
         stream.truncate(archive.MAX_FILE_BYTES + 1)
     tracemalloc.start()
     try:
-        asked = refused(folder / "data_batch_2", lambda: archive.read(folder))
+        refusal = refused(folder / "data_batch_2", lambda: archive.read(folder))
         assert tracemalloc.get_traced_memory()[1] < archive.MAX_FILE_BYTES
     finally:
         tracemalloc.stop()
-    assert asked == ("at most 67,108,864 bytes", "67,108,865")
+    assert refusal == ("at most 67,108,864 bytes", "67,108,865")
 
 
 def test_a_folder_in_the_place_of_a_file_is_refused(folder: Path) -> None:
@@ -691,10 +691,10 @@ def test_a_member_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     largest = max(map(len, files().values()))
     monkeypatch.setattr(archive, "MAX_FILE_BYTES", largest)
     path = pack(tmp_path / "c.tar.gz", {**files(), "data_batch_4": b"x" * (largest + 1)})
-    expected, found = refused(path, lambda: archive.read(path))
+    expected, actual = refused(path, lambda: archive.read(path))
     assert "data_batch_4" in expected
     assert f"{largest:,}" in expected
-    assert f"{largest + 1:,}" in found
+    assert f"{largest + 1:,}" in actual
 
 
 EMPTY, GARBAGE = (gzip.compress(text, mtime=0) for text in (b"", b"garbage" * 200))

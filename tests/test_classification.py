@@ -15,17 +15,19 @@ from cifar.metrics.classification import (
     calibration_error,
     cross_entropy,
     misclassified,
+    pack_mask,
     predict,
     score,
+    unpack_mask,
 )
 from cifar.metrics.statistics import proportion_interval
 from cifar.system import environment
 
-ANSWERS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=60)  # true, predicted
+PREDICTIONS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=60)  # true, predicted
 SIXTEENTHS = st.lists(st.integers(0, 16), min_size=CLASSES, max_size=CLASSES)  # coarse, so that ties are common
 
 
-def answers(predicted: list[int], confidence: float | list[float] = 0.91) -> Probabilities:
+def confident_in(predicted: list[int], confidence: float | list[float] = 0.91) -> Probabilities:
     top = np.broadcast_to(np.array(confidence), len(predicted))
     rows = np.repeat(((1 - top) / (CLASSES - 1))[:, None], CLASSES, axis=1)
     rows[np.arange(len(predicted)), predicted] = top
@@ -52,10 +54,10 @@ def softmax(rng: np.random.Generator, n: int) -> Probabilities:
 
 
 @settings(deadline=None, max_examples=50)
-@given(ANSWERS)
-def test_accuracy_and_confusion_are_counts_of_answers(pairs):
+@given(PREDICTIONS)
+def test_accuracy_and_confusion_are_counts_of_confident_in(pairs):
     true, predicted = [t for t, _ in pairs], [p for _, p in pairs]
-    scores = score(answers(predicted), labels(*true))
+    scores = score(confident_in(predicted), labels(*true))
     assert scores.n == len(pairs)
     assert scores.correct == sum(t == p for t, p in pairs)
     assert scores.accuracy == scores.correct / len(pairs)
@@ -68,7 +70,7 @@ def test_accuracy_and_confusion_are_counts_of_answers(pairs):
 
 
 def test_per_class_accuracy_is_the_one_counted_by_hand():
-    scores = score(answers([0, 0, 1, 3, 3, 9]), labels(0, 0, 0, 3, 9, 9))
+    scores = score(confident_in([0, 0, 1, 3, 3, 9]), labels(0, 0, 0, 3, 9, 9))
     assert scores.per_class == pytest.approx((2 / 3, 0, 0, 1, 0, 0, 0, 0, 0, 1 / 2))
 
 
@@ -81,11 +83,11 @@ def test_scores_hold_the_loss_and_the_calibration_error_of_the_same_predictions(
 
 def test_predictions_for_another_number_of_images_are_not_scored():
     with pytest.raises(AssertionError, match="for 3 labels"):
-        score(answers([0, 1]), labels(0, 1, 2))
+        score(confident_in([0, 1]), labels(0, 1, 2))
 
 
 def test_cross_entropy_is_the_one_computed_by_hand():
-    probabilities = answers([0, 1], [0.5, 0.25])
+    probabilities = confident_in([0, 1], [0.5, 0.25])
     assert cross_entropy(probabilities, labels(0, 1)) == pytest.approx(1.5 * math.log(2), abs=1e-7)
 
 
@@ -103,31 +105,31 @@ def test_cross_entropy_is_that_of_keras():
 
 def test_calibration_error_is_the_one_computed_by_hand():
     # One bin holds 0.9 twice, one right: |1 - 1.8|. Another holds 0.5, right: |1 - 0.5|.
-    error = calibration_error(answers([0, 1, 2], [0.9, 0.9, 0.5]), labels(0, 0, 2))
+    error = calibration_error(confident_in([0, 1, 2], [0.9, 0.9, 0.5]), labels(0, 0, 2))
     assert error == pytest.approx((0.8 + 0.5) / 3, abs=1e-6)
 
 
 def test_calibration_error_has_fifteen_bins():
-    together = calibration_error(answers([0, 1], [0.61, 0.66]), labels(0, 0))  # both in 9/15 .. 10/15
+    together = calibration_error(confident_in([0, 1], [0.61, 0.66]), labels(0, 0))  # both in 9/15 .. 10/15
     assert together == pytest.approx(abs(1 - 0.61 - 0.66) / 2, abs=1e-6)
-    apart = calibration_error(answers([0, 1], [0.62, 0.69]), labels(0, 0))  # either side of 10/15
+    apart = calibration_error(confident_in([0, 1], [0.62, 0.69]), labels(0, 0))  # either side of 10/15
     assert apart == pytest.approx((0.38 + 0.69) / 2, abs=1e-6)
 
 
 def test_full_confidence_falls_into_the_last_bin():
-    error = calibration_error(answers([0, 1], [1.0, 0.9375]), labels(1, 1))
+    error = calibration_error(confident_in([0, 1], [1.0, 0.9375]), labels(1, 1))
     assert error == pytest.approx((1.0 - 0.0625) / 2)
 
 
 def test_confidence_that_comes_true_has_no_calibration_error():
     predicted = [0] * 4 + [1] * 2 + [2] * 3
-    probabilities = answers(predicted, [0.75] * 4 + [0.5] * 2 + [1.0] * 3)
+    probabilities = confident_in(predicted, [0.75] * 4 + [0.5] * 2 + [1.0] * 3)
     assert calibration_error(probabilities, labels(0, 0, 0, 5, 1, 5, 2, 2, 2)) == 0.0
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 60), st.integers(1, 70))
-def test_no_image_is_left_out_whatever_the_batch(n, batch):
+def test_every_image_is_predicted_whatever_the_batch(n, batch):
     sizes = []
 
     def predictor(images: NDArray[np.uint8]) -> Probabilities:
@@ -169,14 +171,14 @@ def test_every_rule_is_compared():
 @pytest.mark.parametrize("pick", VALUES)
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(SIXTEENTHS, st.integers(0, 9)), min_size=1, max_size=30), st.integers(1, 12))
-def test_only_wrong_answers_are_picked_in_the_rules_order_with_ties_in_test_set_order(pick, pictures, n):
+def test_only_misclassified_images_are_picked_in_the_rules_order_with_ties_in_test_set_order(pick, pictures, n):
     wrong = [i for i, (row, true) in enumerate(pictures) if row.index(max(row)) != true]
     expected = sorted(wrong, key=lambda i: VALUES[pick](*pictures[i]))[:n]  # Python's sort is stable
     probabilities = np.array([row for row, _ in pictures], np.float32) / 16
     assert misclassified(probabilities, labels(*[true for _, true in pictures]), pick, n).tolist() == expected
 
 
-def test_the_rules_pick_what_their_words_say():
+def test_the_rules_pick_what_their_descriptions_say():
     probabilities = np.zeros((4, CLASSES), np.float32)
     probabilities[0, :4] = 0.4, 0.3, 0.2, 0.1
     probabilities[1, :4] = 0.9, 0.0, 0.1, 0.0
@@ -191,7 +193,7 @@ def test_the_rules_pick_what_their_words_say():
 
 @pytest.mark.parametrize("pick", VALUES)
 def test_ten_are_picked_unless_fewer_are_wrong(pick):
-    probabilities = answers([0] * 30)
+    probabilities = confident_in([0] * 30)
     many, few = np.ones(30, np.uint8), np.zeros(30, np.uint8)
     few[[4, 17, 23]] = 1
     assert misclassified(probabilities, many, pick).tolist() == list(range(10))
@@ -199,7 +201,7 @@ def test_ten_are_picked_unless_fewer_are_wrong(pick):
     assert misclassified(probabilities, np.zeros(30, np.uint8), pick).tolist() == []
 
 
-def test_the_most_confident_wrong_answers_are_picked_by_default():
+def test_the_most_confident_misclassified_images_are_picked_by_default():
     probabilities = np.array([[0.5, 0.5, 0.0], [0.9, 0.0, 0.1], [0.7, 0.3, 0.0]], np.float32)
     probabilities = np.pad(probabilities, ((0, 0), (0, CLASSES - 3)))
     assert misclassified(probabilities, labels(2, 2, 1)).tolist() == [1, 2, 0]
@@ -207,7 +209,15 @@ def test_the_most_confident_wrong_answers_are_picked_by_default():
 
 def test_an_unknown_rule_is_refused_with_the_nearest_and_all_valid_ones():
     with pytest.raises(UsageError) as caught:
-        misclassified(answers([0]), labels(1), "confidant")
+        misclassified(confident_in([0]), labels(1), "confidant")
     assert "'confidant'" in str(caught.value)
     assert "Did you mean 'confident'?" in str(caught.value)
     assert "Valid: confident, surprising, close, first." in str(caught.value)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=99))
+def test_a_mask_survives_packing(right: list[bool]) -> None:
+    packed = pack_mask(np.array(right))
+    assert unpack_mask(packed, len(right)).tolist() == right
+    with pytest.raises(ValueError, match="bits for"):
+        unpack_mask(packed, len(right) + 8)

@@ -13,7 +13,7 @@ import pytest
 from speed import DELAY
 
 MACHINE = {
-    "format_version": 1,
+    "format_version": 2,
     "packages": {"tensorflow": "1", "keras": "1", "numpy": "1"},
     "cpu": {"model": "a cpu", "logical_cores": 2, "instruction_sets": []},
     "gpu": None,
@@ -48,8 +48,8 @@ REVISIONS = {
 
 
 def git(folder: Path, *arguments: str) -> None:
-    who = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
-    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+    author = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
+    subprocess.run(["git", *author, *arguments], cwd=folder, check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -75,51 +75,51 @@ def worktrees(folder: Path) -> int:
     return len(listed.stdout.splitlines())
 
 
-def test_the_slower_revision_is_found_and_nothing_stays_behind(cifar: Command, checkout: Path) -> None:
-    found = cifar("compare", "--revisions", "base", "slow", "--repeats", "3", "--json")
-    assert found.code == 1, found.err
-    assert {verdict["row"]: verdict["word"] for verdict in found.json["verdicts"]} == {
+def test_the_slower_revision_is_detected_and_nothing_stays_behind(cifar: Command, checkout: Path) -> None:
+    output = cifar("compare", "--revisions", "base", "slow", "--repeats", "3", "--json")
+    assert output.code == 1, output.err
+    assert {verdict["row"]: verdict["outcome"] for verdict in output.json["verdicts"]} == {
         "test_nap[one]": "regressed",
         "test_nap[two]": "regressed",
     }
-    assert 1.6 < found.json["verdicts"][0]["change"] < 2.4
-    notes = [line for line in found.err.splitlines() if "Session" in line]
+    assert 1.6 < output.json["verdicts"][0]["change"] < 2.4
+    notes = [line for line in output.err.splitlines() if "Session" in line]
     assert [line.split(": ")[2] for line in notes] == ["base (base)", "head (slow)"] * 3
     assert worktrees(checkout) == 1
 
 
 def test_one_row_of_a_revision_against_itself(cifar: Command, checkout: Path) -> None:
-    found = cifar("compare", "--revisions", "base", "base", "--repeats", "2", "-k", "one", "--json")
-    assert found.code == 0, found.err
-    (verdict,) = found.json["verdicts"]
+    output = cifar("compare", "--revisions", "base", "base", "--repeats", "2", "-k", "one", "--json")
+    assert output.code == 0, output.err
+    (verdict,) = output.json["verdicts"]
     assert verdict["row"] == "test_nap[one]"
-    assert verdict["word"] in ("unchanged", "inconclusive")
+    assert verdict["outcome"] in ("unchanged", "inconclusive")
     assert worktrees(checkout) == 1
 
 
 @pytest.mark.usefixtures("checkout")
 def test_a_row_that_fails_in_the_head_has_regressed(cifar: Command) -> None:
-    found = cifar("compare", "--revisions", "base", "half", "--repeats", "2", "--json")
-    assert found.code == 1, found.err
+    output = cifar("compare", "--revisions", "base", "half", "--repeats", "2", "--json")
+    assert output.code == 1, output.err
     assert ("test_nap[two]", "row", "regressed") in [
-        (verdict["row"], verdict["quantity"], verdict["word"]) for verdict in found.json["verdicts"]
+        (verdict["row"], verdict["quantity"], verdict["outcome"]) for verdict in output.json["verdicts"]
     ]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [(("absent", "base"), 2, "git worktree"), (("base", "broken"), 1, "The session of broken failed")],
 )
-def test_what_cannot_be_measured_is_said_in_a_line(
-    cifar: Command, checkout: Path, arguments: tuple[str, ...], code: int, words: str
+def test_a_failure_to_measure_is_one_line(
+    cifar: Command, checkout: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    answer = cifar("compare", "--revisions", *arguments, "--repeats", "2")
-    assert answer.code == code, answer.err
-    assert words in answer.err.splitlines()[-1]
+    output = cifar("compare", "--revisions", *arguments, "--repeats", "2")
+    assert output.code == code, output.err
+    assert message in output.err.splitlines()[-1]
     assert worktrees(checkout) == 1
 
 
 def test_outside_of_a_checkout_there_are_no_revisions(cifar: Command) -> None:
-    answer = cifar("compare", "--revisions", "a", "b")
-    assert answer.code == 2
-    assert "not a git repository" in answer.err
+    output = cifar("compare", "--revisions", "a", "b")
+    assert output.code == 2
+    assert "not a git repository" in output.err

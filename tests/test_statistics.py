@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from cifar.metrics.statistics import difference_of_means, mean, paired_difference, proportion_interval
+from cifar.metrics import statistics
+from cifar.metrics.statistics import (
+    difference_of_means,
+    mean,
+    paired_difference,
+    proportion_interval,
+    unpaired_difference,
+)
 
 Z = 1.959963984540054  # 97.5 % point of the normal distribution
 CELLS = st.tuples(*[st.integers(0, 40)] * 4).filter(any)  # images right for both, second, first, neither
@@ -131,7 +138,7 @@ def test_the_interval_of_a_difference_covers_the_truth_in_at_least_95_of_100_sam
 def test_the_mean_of_three_has_the_interval_of_the_t_table():
     of_three = mean([0.70, 0.72, 0.74])
     assert (of_three.n, of_three.mean, of_three.deviation) == (3, pytest.approx(0.72), pytest.approx(0.02))
-    half_width = 4.303 * 0.02 / math.sqrt(3)  # t table, 2 degrees of df, 97.5 %
+    half_width = 4.303 * 0.02 / math.sqrt(3)  # t table, 2 degrees of freedom, 97.5 %
     assert of_three.interval == pytest.approx((0.72 - half_width, 0.72 + half_width), abs=1e-5)
 
 
@@ -171,6 +178,62 @@ def test_the_difference_of_means_lies_in_its_interval_and_moves_with_them(
 
 def test_the_difference_of_means_is_welchs() -> None:
     low, high = difference_of_means([79.0, 80.0, 81.0], [82.0, 83.0])
-    # s^2 / n: 1/3 and 1/4; degrees of df (7/12)^2 / ((1/3)^2 / 2 + (1/4)^2 / 1) = 2.8824; t = 3.2572
+    # s^2 / n: 1/3 and 1/4; degrees of freedom (7/12)^2 / ((1/3)^2 / 2 + (1/4)^2 / 1) = 2.8824; t = 3.2572
     assert (low, high) == pytest.approx((2.5 - 3.2572 * (7 / 12) ** 0.5, 2.5 + 3.2572 * (7 / 12) ** 0.5), abs=2e-3)
     assert difference_of_means([1.0], [2.0, 3.0]) is None
+
+
+def test_equal_values_have_a_difference_without_width_and_without_a_warning() -> None:
+    assert difference_of_means([0.1, 0.1], [0.3, 0.3]) == pytest.approx((0.2, 0.2))
+    low, high = difference_of_means([0.1, 0.1, 0.1], [0.3, 0.3, 0.3])  # their mean is not 0.1 to the bit
+    assert low == pytest.approx(high)
+
+
+def test_intervals_are_those_of_version_0_1_0_computed_without_scipys_own() -> None:
+    first, second = [0.7712, 0.7689, 0.7745, 0.7701], [0.7921, 0.7899, 0.8012]
+    assert mean(first).interval == pytest.approx((0.7673442039284616, 0.7750057960715383), abs=1e-12)
+    assert mean(first, 0.99).interval == pytest.approx((0.7641441406259426, 0.7782058593740573), abs=1e-12)
+    assert difference_of_means(first, second) == pytest.approx(
+        (0.010093870546725768, 0.036356129453274336), abs=1e-12
+    )
+    assert difference_of_means(first, second, 0.9) == pytest.approx(
+        (0.013835733017924646, 0.03261426698207546), abs=1e-12
+    )
+    assert proportion_interval(7712, 10_000) == pytest.approx((0.7628637534254075, 0.7793279658583376), abs=1e-12)
+    assert unpaired_difference(0.77, 10_000, 0.79, 5_000) == pytest.approx(
+        (0.005956257895696673, 0.033919813271517246), abs=1e-12
+    )
+    assert paired_difference(*correct_mask(700, 60, 40, 200)).interval == pytest.approx(
+        (0.00034088938282461276, 0.039579270297814106), abs=1e-12
+    )
+
+
+def test_the_noise_and_a_ratio_are_those_of_version_0_1_0() -> None:
+    noise = statistics.estimate_noise([(1e-4, 2), (4e-4, 2), (2.5e-5, 4), (9e-4, 1), (1e-6, 2), (1.0, 0)])
+    assert (noise.variance, noise.df) == pytest.approx((8.138495483656801e-05, 1.4674747264550283), rel=1e-9)
+    first = [np.array([1.0, 1.1, 1.2]), np.array([1.0, 1.05, 1.3])]
+    second = [np.array([1.2, 1.3, 1.25]), np.array([1.1, 1.4, 1.2])]
+    ratio = statistics.time_ratio(first, second, noise, drift=0.01)
+    assert (ratio.ratio, *ratio.interval, ratio.p_value) == pytest.approx(
+        (1.1396057645963795, 1.0503778238975605, 1.2364134782304355, 0.010922731795614201), rel=1e-9
+    )
+
+
+@given(st.lists(st.floats(0, 1), max_size=30))
+def test_holm_is_between_the_p_values_and_bonferroni_and_keeps_their_order(p_values: list[float]) -> None:
+    adjusted = statistics.holm(p_values)
+    for p, q in zip(p_values, adjusted, strict=True):
+        assert p <= q <= min(1.0, p * len(p_values)) or q == pytest.approx(min(1.0, p * len(p_values)))
+    order = np.argsort(p_values, kind="stable")
+    assert list(np.array(adjusted)[order]) == sorted(adjusted)
+
+
+def test_the_noise_of_like_rows_is_estimated_from_all_of_them() -> None:
+    random = np.random.default_rng(1)
+    alike = [(float(0.02**2 * random.chisquare(2) / 2), 2) for _ in range(200)]
+    noise = statistics.estimate_noise(alike)
+    assert math.sqrt(noise.variance) == pytest.approx(0.02, rel=0.1)
+    assert noise.df > 20
+    unlike = [(float((0.02 * math.exp(random.normal())) ** 2 * random.chisquare(2) / 2), 2) for _ in range(200)]
+    assert statistics.estimate_noise(unlike).df < 4
+    assert not statistics.estimate_noise([]).measured

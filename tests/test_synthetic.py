@@ -126,8 +126,8 @@ def test_another_seed_or_split_gives_other_pictures(seed: int, other: int, split
 def test_two_pictures_of_a_class_differ_in_more_than_noise() -> None:
     images, labels = draw(400, 0, 0)
     for label in range(10):
-        mine = images[labels == label].astype(float)
-        blurred = mine.reshape(len(mine), 8, 4, 8, 4, 3).mean((2, 4))
+        of_class = images[labels == label].astype(float)
+        blurred = of_class.reshape(len(of_class), 8, 4, 8, 4, 3).mean((2, 4))
         assert blurred.std(0).min() > 10
 
 

@@ -193,7 +193,7 @@ def folder_with_a_wrong_kind(place: Path, chance: random.Random, _: Path, kind: 
 
 
 def tar_of(contents: dict[str, bytes], chance: random.Random, more: list[tarfile.TarInfo] | None = None) -> bytes:
-    """A tar, its members in any order, `more` among them; each of those says what it likes of itself."""
+    """A tar, its members in any order, `more` among them; each of those claims anything about itself."""
     members: list[tuple[tarfile.TarInfo, bytes]] = [(info, b"evil"[: max(info.size, 0)]) for info in more or []]
     for name, content in contents.items():
         info = tarfile.TarInfo(f"{archive.FOLDER}/{name}")
@@ -238,7 +238,7 @@ def archive_damaged_before_it_was_packed(place: Path, chance: random.Random, _: 
 
 
 def archive_with_strangers(place: Path, chance: random.Random, mark: Path) -> Path:
-    """Members that lead outside, of every kind: nobody wants them."""
+    """Members outside the folder, of every kind, which must be ignored."""
     names = [f"../{mark.name}", str(mark), "../" * 40 + str(mark)[1:], f"{archive.FOLDER}/../../{mark.name}", "x"]
     more = []
     for _ in range(chance.randint(1, 4)):
@@ -319,7 +319,7 @@ KINDS = [
 ]
 
 
-# What reading it says.
+# The outcome of reading it.
 
 
 def reasons(module: ModuleType) -> Lines:

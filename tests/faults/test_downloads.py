@@ -8,27 +8,25 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from test_dataset import (
+from helpers.cifar10_copies import isolated, publish, tar
+from helpers.download_site import (
     Reply,
     Site,
-    _nothing_at_hand,
-    _quick_collection,
+    _frozen_garbage,
     cached,
     fails,
     points_to,
-    publish,
     sends,
     sends_without_length,
     site,
     stalls,
-    tar,
 )
 
 from cifar.data import archive, download
 from cifar.errors import NotFoundError
 from faults.conftest import Count, Tally
 
-__all__ = ["_nothing_at_hand", "_quick_collection", "site"]  # fixtures
+__all__ = ["_frozen_garbage", "isolated", "site"]  # fixtures
 TIMEOUT = 0.4  # seconds, instead of 30
 OPEN = object()  # a connection that the server leaves open
 
@@ -42,7 +40,7 @@ def begins(handler: BaseHTTPRequestHandler, length: object) -> None:
 
 
 def until_closed(handler: BaseHTTPRequestHandler, piece: Callable[[int], bytes], pause: float) -> None:
-    """Send pieces for as long as somebody takes them and the test lasts."""
+    """Send pieces for as long as the client reads them and the test lasts."""
     number = 0
     try:
         while not handler.server.closing.wait(pause):  # type: ignore[attr-defined]
@@ -69,7 +67,7 @@ def drips_headers(handler: BaseHTTPRequestHandler) -> None:
 
 
 def drips_redirections(handler: BaseHTTPRequestHandler) -> None:
-    """Each answer comes in time, and leads on."""
+    """Each response comes in time, and redirects further."""
     handler.server.closing.wait(TIMEOUT / 3)  # type: ignore[attr-defined]
     points_to("/published")(handler)
 
@@ -87,8 +85,8 @@ def counts_headers_for_ever(handler: BaseHTTPRequestHandler) -> None:
     until_closed(handler, lambda number: b"X-%d: y\r\n" % number, 0)
 
 
-def says(raw: bytes) -> Reply:
-    """These bytes instead of an answer."""
+def sends_raw(raw: bytes) -> Reply:
+    """These bytes instead of a response."""
 
     def reply(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(raw)
@@ -97,7 +95,7 @@ def says(raw: bytes) -> Reply:
 
 
 def encoded(content: bytes) -> Reply:
-    """Bytes that are said to be gzip once more."""
+    """Bytes whose header claims a gzip encoding."""
 
     def reply(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -139,7 +137,7 @@ def replies(chance: random.Random) -> dict[str, Reply]:
         "a header that drips": drips_headers,
         "headers for ever": counts_headers_for_ever,
         "data for ever": never_ends(chance.choice([None, 10**15])),
-        "no HTTP": says(chance.choice([b"", b"hello\r\n\r\n", chance.randbytes(500), b"HTTP/9.9 abc\r\n\r\n"])),
+        "no HTTP": sends_raw(chance.choice([b"", b"hello\r\n\r\n", chance.randbytes(500), b"HTTP/9.9 abc\r\n\r\n"])),
         "another encoding": encoded(part or b"x"),
     }
 

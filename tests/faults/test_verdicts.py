@@ -1,4 +1,4 @@
-"""Results of the benchmarks, damaged: `cifar compare` gives verdicts or one sentence."""
+"""Damaged benchmark results: `cifar compare` gives verdicts or one sentence."""
 
 import copy
 import json
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from test_regression import result, steady
+from helpers.benchmark_results import benchmark_result, steady_row
 
 from cifar.compare import compare_results, results
 from cifar.errors import CifarError
@@ -32,7 +32,7 @@ COLUMNS: dict[str, Any] = {
 
 
 def places(value: Any, so_far: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The way to everything in a JSON value; of a list, to its first three entries."""
+    """The path to every part of a JSON value; of a list, to its first three entries."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
     for key, part in pairs:
         yield (*so_far, key)
@@ -40,21 +40,21 @@ def places(value: Any, so_far: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 
 def damaged(sound: dict[str, Any], chance: random.Random) -> dict[str, Any]:
-    """A copy with one thing in it gone, or another."""
-    made = copy.deepcopy(sound)
-    *way, last = chance.choice(list(places(sound)))
-    holder: Any = made
-    for key in way:
+    """A copy with one part missing or replaced."""
+    damaged_copy = copy.deepcopy(sound)
+    *path, last = chance.choice(list(places(sound)))
+    holder: Any = damaged_copy
+    for key in path:
         holder = holder[key]
     if chance.random() < 0.3:
         del holder[last]
     else:
         holder[last] = chance.choice(VALUES)
-    return made
+    return damaged_copy
 
 
 def test_a_damaged_result_is_compared_or_refused_in_a_sentence(tmp_path: Path, count: Count, tally: Tally) -> None:
-    sound = result(*(steady(name, **COLUMNS) for name in ("a", "bb", "ccc")))
+    sound = benchmark_result(*(steady_row(name, **COLUMNS) for name in ("a", "bb", "ccc")))
     (tmp_path / "sound.json").write_text(json.dumps(sound))
     base = results.read(tmp_path / "sound.json")
     for seed in range(count(200, 2000)):
@@ -62,9 +62,9 @@ def test_a_damaged_result_is_compared_or_refused_in_a_sentence(tmp_path: Path, c
         try:
             head = results.read(tmp_path / "damaged.json")
             for pair in ((base, head), (head, base), (head, head)):
-                found = compare_results(*pair)
-                verdicts.markdown(found)
-                json.dumps(found.facts())
-            tally("damaged results of the benchmarks compared")
+                comparison = compare_results(*pair)
+                verdicts.markdown(comparison)
+                json.dumps(comparison.facts())
+            tally("damaged benchmark results compared")
         except CifarError:
-            tally("damaged results of the benchmarks refused")
+            tally("damaged benchmark results refused")

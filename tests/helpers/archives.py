@@ -1,4 +1,4 @@
-"""Data archives to read or to refuse, made small; shared by test_archive.py and faults/test_archives.py."""
+"""Small data archives to read or to refuse, for test_archive.py and faults/test_archives.py."""
 
 import builtins
 import functools
@@ -74,7 +74,7 @@ def unlike_uint8() -> bytes:
 
 
 def opcodes(data: bytes | None = None, labels: bytes | None = None, more: bytes = b"") -> bytes:
-    """A batch written by hand, byte for byte the layout of the published files where nothing else is asked."""
+    """A batch written by hand, byte for byte the layout of the published files by default."""
     whole = array(noise().tobytes(), shape_of(SMALL, 3072)) if data is None else data
     right = b"](" + b"".join(b"K%c" % (i % 10) for i in range(SMALL)) + b"e" if labels is None else labels
     return b"\x80\x02}(" + text(b"labels") + right + text(b"data") + whole + more + b"u."
