@@ -1,4 +1,4 @@
-"""Lists of names and seeds on the command line."""
+"""Lists of names and numbers on the command line."""
 
 import contextlib
 from collections.abc import Sequence
@@ -9,18 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar.cli import listed
-from cifar.cli.listed import MAX_SEED, MAX_SEEDS, merge_seeds, parse_seeds, split_names
+from cifar.cli.listed import MAX_NUMBERS, NumberList, split_names
+from cifar.cli.options import MAX_SEED
 from cifar.errors import UsageError, one_of
 from cifar.formats import FORMATS
 from cifar.networks import check_name
 
-SEEDS = st.integers(0, MAX_SEED)
+SEEDS = NumberList("--seed", 0, MAX_SEED)
+ANY_SEED = st.integers(0, MAX_SEED)
 
 
 @st.composite
 def ranges(draw: st.DrawFn) -> tuple[str, list[int]]:
     """A seed or a range of seeds as text, and the seeds it means."""
-    first = draw(SEEDS)
+    first = draw(ANY_SEED)
     last = draw(st.integers(first, min(first + 50, MAX_SEED)))
     if first == last and draw(st.booleans()):
         return f"{first}", [first]
@@ -31,52 +33,60 @@ def ranges(draw: st.DrawFn) -> tuple[str, list[int]]:
 def test_seeds_and_ranges_in_a_list_are_read_in_their_order(parts: list[tuple[str, list[int]]]) -> None:
     text = ",".join(spelled for spelled, _ in parts)
     seeds = [seed for _, meant in parts for seed in meant]
-    assert parse_seeds(text) == seeds
-    assert merge_seeds([parse_seeds(text), parse_seeds(text)]) == list(dict.fromkeys(seeds))
+    assert SEEDS.parse(text) == seeds
+    assert SEEDS.merge([SEEDS.parse(text), SEEDS.parse(text)]) == list(dict.fromkeys(seeds))
 
 
-@given(SEEDS)
+@given(ANY_SEED)
 def test_a_seed_of_a_default_is_read_like_a_text(seed: int) -> None:
-    assert parse_seeds(seed) == parse_seeds(str(seed)) == [seed]
+    assert SEEDS.parse(seed) == SEEDS.parse(str(seed)) == [seed]
 
 
 @given(st.text(st.characters(categories=["Nd", "Zs", "Pd"], include_characters="0123456789,-+_ x"), max_size=30))
 def test_any_text_is_seeds_in_range_or_refused(text: str) -> None:
     seeds = []
     with contextlib.suppress(UsageError):
-        seeds = parse_seeds(text)
+        seeds = SEEDS.parse(text)
     assert all(0 <= seed <= MAX_SEED for seed in seeds)
-    assert len(seeds) <= MAX_SEEDS * len(text)
+    assert len(seeds) <= MAX_NUMBERS * len(text)
     assert text.isascii() or not seeds
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "write a seed as 7"),
-        ("1,", "write a seed as 7"),
-        ("-1", "write a seed as 7"),
-        ("1-", "write a seed as 7"),
-        ("1-2-3", "write a seed as 7"),
-        ("1.5", "write a seed as 7"),
-        ("²", "write a seed as 7"),
-        ("9" * 5000, "write a seed as 7"),
+        ("", "write one number as 7"),
+        ("1,", "write one number as 7"),
+        ("-1", "write one number as 7"),
+        ("1-", "write one number as 7"),
+        ("1-2-3", "write one number as 7"),
+        ("1.5", "write one number as 7"),
+        ("²", "write one number as 7"),
+        ("9" * 5000, "write one number as 7"),
         (f"{MAX_SEED + 1}", f"from 0 to {MAX_SEED}"),
-        (f"0-{MAX_SEED}", "4,294,967,296 seeds"),
+        (f"0-{MAX_SEED}", "4,294,967,296 numbers"),
         ("9-0", "as in 0-9"),
-        (f"0-{MAX_SEEDS}", "1,001 seeds"),
+        (f"0-{MAX_NUMBERS}", "1,001 numbers"),
     ],
 )
 def test_what_is_no_list_of_seeds_is_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parse_seeds(text)
+        SEEDS.parse(text)
 
 
 def test_a_thousand_seeds_are_the_most() -> None:
-    assert parse_seeds(f"0-{MAX_SEEDS - 1}") == list(range(MAX_SEEDS))
-    assert merge_seeds([parse_seeds("0-999"), [0, 999]]) == list(range(MAX_SEEDS))
-    with pytest.raises(UsageError, match="1,001 seeds"):
-        merge_seeds([parse_seeds("0-999"), [1000]])
+    assert SEEDS.parse(f"0-{MAX_NUMBERS - 1}") == list(range(MAX_NUMBERS))
+    assert SEEDS.merge([SEEDS.parse("0-999"), [0, 999]]) == list(range(MAX_NUMBERS))
+    with pytest.raises(UsageError, match="1,001 numbers"):
+        SEEDS.merge([SEEDS.parse("0-999"), [1000]])
+
+
+@pytest.mark.parametrize("text", ["0", "0-4", "3,4097", "1-4097"])
+def test_a_number_outside_its_range_is_refused(text: str) -> None:
+    batch_sizes = NumberList("--batch-size", 1, 4096)
+    assert batch_sizes.parse("1,32,4096") == [1, 32, 4096]
+    with pytest.raises(UsageError, match=r"--batch-size .*: a number from 1 to 4096 is needed"):
+        batch_sizes.parse(text)
 
 
 def check_format(name: str) -> str:

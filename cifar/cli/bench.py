@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar.cli.evaluate import is_run
-from cifar.cli.listed import one_name
+from cifar.cli.listed import number_list, one_name
 from cifar.cli.options import InputRange, Json, Labels, Mean, Std
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import CifarError, UsageError
+from cifar.recipes import MAX_THREADS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +23,30 @@ if TYPE_CHECKING:
 DEVICES = ("cpu", "gpu", "all")
 MAX_BATCH_SIZE = 4096
 
+BatchSizes = Annotated[
+    list[int] | None,
+    number_list(
+        "--batch-size",
+        1,
+        MAX_BATCH_SIZE,
+        help="Images per batch, several as 1,32. Default: 1,32.",
+        show_default=False,
+    ),
+]
+RuntimeThreads = Annotated[
+    list[int] | None,
+    number_list(
+        "--threads", 1, MAX_THREADS, help="Threads of the runtime, several as 1,2. Default: 1.", show_default=False
+    ),
+]
+
 
 def bench(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
             help="Model files or run folders. Default: a small stand-in, trained on synthetic data.",
-            metavar="MODEL...",
+            metavar="MODEL",
             show_default=False,
         ),
     ] = None,
@@ -40,16 +58,8 @@ def bench(
         str,
         one_name("data set", ("cifar10", "synthetic"), "--data", help="Of external files: cifar10 or synthetic."),
     ] = "cifar10",
-    batch_sizes: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--batch-size", min=1, max=MAX_BATCH_SIZE, help="Repeat for several. Default: 1 and 32.", metavar="N"
-        ),
-    ] = None,
-    threads: Annotated[
-        list[int] | None,
-        typer.Option("--threads", min=1, help="Of the runtime; repeat for several. Default: 1.", metavar="N"),
-    ] = None,
+    batch_sizes: BatchSizes = None,
+    threads: RuntimeThreads = None,
     full: Annotated[bool, typer.Option("--full", help="More batch sizes, threads and samples.")] = False,
     device: Annotated[
         str | None,
@@ -61,9 +71,10 @@ def bench(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure model files on this machine: latency, images/s, accuracy, agreement, memory and cold start.
+    """Benchmark model files or runs on this machine.
 
-    A run is measured in every format. The same measurement as `pytest bench/`, without pytest.
+    Latency, images/s, accuracy, agreement, memory and cold start are measured. A run is measured in every format.
+    The same measurement as `pytest bench/`, without pytest.
 
     Example: cifar bench exports/first-shift-flip-s0.onnx
     """

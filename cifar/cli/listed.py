@@ -1,19 +1,19 @@
-"""Options that take listed names or seeds: how a command line spells them, completes them and refuses others.
+"""Options that take listed names or whole numbers, one or several.
 
 The shell completes listed names; any other name is refused with the nearest valid one.
 """
 
 import re
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import typer
 
 from cifar.errors import UsageError, one_of
 
-MAX_SEED = 2**32 - 1
-MAX_SEEDS = 1000
-SEED_RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
+MAX_NUMBERS = 1000
+NUMBER_RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
 ALL = "all"
 
 
@@ -83,46 +83,70 @@ def split_names(values: Sequence[str], check: Callable[[str], str]) -> list[str]
     return list(dict.fromkeys(map(check, names)))
 
 
-def parse_seeds(text: object) -> list[int]:
-    """Return the seeds in a text such as "7", "0,1,2", "0-9" or "0-4,10".
+@dataclass(frozen=True)
+class NumberList:
+    """Whole numbers as a command line spells them: "7", "0,1,2", "0-9" or "0-4,10".
 
-    Raises:
-        UsageError: the text has another form, a seed is above MAX_SEED, or a range has more than MAX_SEEDS.
+    Attributes:
+        flag: the option's flag, for error messages.
+        low, high: the smallest and largest valid number.
     """
-    seeds: list[int] = []
-    for part in str(text).split(","):
-        match = SEED_RANGE.fullmatch(part)
-        if match is None:
-            raise UsageError(f"--seed {text}: write a seed as 7, several as 0,1,2 or 0-9.")
-        first = int(match[1])
-        last = int(match[2] or first)
-        if max(first, last) > MAX_SEED:
-            raise UsageError(f"--seed {text}: a seed is a whole number from 0 to {MAX_SEED}.")
-        if first > last:
-            raise UsageError(f"--seed {text}: a range begins with its smaller seed, as in {last}-{first}.")
-        _check_number_of_seeds(last - first + 1)
-        seeds.extend(range(first, last + 1))
-    return seeds
+
+    flag: str
+    low: int
+    high: int
+
+    def parse(self, text: object) -> list[int]:
+        """Return the numbers in a text, in its order.
+
+        Raises:
+            UsageError: the text has another form, a number is not valid, or a range has more than MAX_NUMBERS.
+        """
+        numbers: list[int] = []
+        for part in str(text).split(","):
+            match = NUMBER_RANGE.fullmatch(part)
+            if match is None:
+                raise UsageError(f"{self.flag} {text}: write one number as 7, several as 1,2,3 or 1-9.")
+            first = int(match[1])
+            last = int(match[2] or first)
+            if min(first, last) < self.low or max(first, last) > self.high:
+                raise UsageError(f"{self.flag} {text}: a number from {self.low} to {self.high} is needed.")
+            if first > last:
+                raise UsageError(f"{self.flag} {text}: a range begins with its smaller number, as in {last}-{first}.")
+            self._check_count(last - first + 1)
+            numbers.extend(range(first, last + 1))
+        return numbers
+
+    def merge(self, values: list[list[int]] | None) -> list[int] | None:
+        """Return the numbers of all occurrences of the option, each once.
+
+        Raises:
+            UsageError: there are more than MAX_NUMBERS.
+        """
+        if values is None:
+            return None
+        numbers: dict[int, None] = {}
+        for value in values:
+            numbers.update(dict.fromkeys(value))
+        self._check_count(len(numbers))
+        return list(numbers)
+
+    def _check_count(self, count: int) -> None:
+        if count > MAX_NUMBERS:
+            raise UsageError(f"{self.flag} has {count:,} numbers; one command takes at most {MAX_NUMBERS:,}.")
 
 
-def merge_seeds(values: list[list[int]] | None) -> list[int] | None:
-    """Return the seeds of all --seed options, each once.
+def number_list(flag: str, low: int, high: int, **settings: Any) -> Any:
+    """Return a typer option that takes several whole numbers: with commas, as ranges, repeated; each counts once.
 
-    Raises:
-        UsageError: there are more than MAX_SEEDS.
+    Args:
+        flag: such as "--seed".
+        low: the smallest valid number.
+        high: the largest valid number.
+        settings: further arguments of typer.Option.
     """
-    if values is None:
-        return None
-    seeds: dict[int, None] = {}
-    for value in values:
-        seeds.update(dict.fromkeys(value))
-    _check_number_of_seeds(len(seeds))
-    return list(seeds)
-
-
-def _check_number_of_seeds(count: int) -> None:
-    if count > MAX_SEEDS:
-        raise UsageError(f"--seed names {count:,} seeds; one command takes at most {MAX_SEEDS:,}.")
+    numbers = NumberList(flag, low, high)
+    return typer.Option(flag, parser=numbers.parse, callback=numbers.merge, metavar="N,...", **settings)
 
 
 def one_name_settings(names: Collection[str], check: Callable[[str], str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cifar.cli.listed import merge_seeds, name_list, one_name, one_name_settings, parse_seeds
+from cifar.cli.listed import name_list, number_list, one_name, one_name_settings
 from cifar.data.dataset import NAMES
 from cifar.formats import FORMATS
 from cifar.inference.preprocessing import RANGES
@@ -13,6 +13,7 @@ from cifar.metrics.classification import PICKS
 from cifar.networks.catalog import NETWORKS, check_name
 from cifar.recipes import MAX_THREADS, POLICIES, PROFILES
 
+MAX_SEED = 2**32 - 1
 SEVERAL = "several with commas, or repeat the option"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
@@ -51,13 +52,7 @@ Policies = Annotated[
 ]
 Seeds = Annotated[
     list[int],
-    typer.Option(
-        "--seed",
-        parser=parse_seeds,
-        callback=merge_seeds,
-        help="One seed, several (0,1,2), a range (0-9), or repeat the option.",
-        metavar="SEEDS",
-    ),
+    number_list("--seed", 0, MAX_SEED, help="One seed, several as 0,1,2, a range as 0-9, or repeat the option."),
 ]
 Profile = Annotated[
     str,
