@@ -29,7 +29,7 @@ BatchSizes = Annotated[
         "--batch-size",
         1,
         MAX_BATCH_SIZE,
-        help="Images per batch, several as 1,32. Default: 1,32.",
+        help="Images per batch, such as 1,8. Default: 1,32.",
         show_default=False,
     ),
 ]

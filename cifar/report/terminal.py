@@ -57,7 +57,7 @@ def show(
     if claims.rows:
         console.print(render(claims), "")
     for sentence in overview.too_short_sentences(summary.groups):
-        _print_line(console, sentence)
+        console.print(Text(printable(sentence)))
     for run in summary.unfinished:
         _print_line(console, f"Not in the report: {run.path} is {run.status}.")
     for line in _places(summary, figures):
@@ -79,7 +79,7 @@ def _show_details(console: Console, summary: Summary, pick: str, images: Images)
                 if own_images is not None:
                     _show_pictures(console, result, pick, own_images)
     for note in tables.legend(detailed):
-        console.print(Text(note, "table.caption"))
+        console.print(Text(printable(note), "table.caption"))
     console.print()
 
 

@@ -1,7 +1,6 @@
-"""Command lines and recipes of any kind: the exit codes of README.md, one sentence, and nothing written elsewhere."""
+"""Any command line and any recipe: a documented exit code, one sentence, and nothing written elsewhere."""
 
 import contextlib
-import io
 import json
 import shutil
 import sys
@@ -12,15 +11,17 @@ from typing import Any
 import keras
 import pytest
 from conftest import TINY, train_here
+from helpers.cifar10_copies import closed_address
+from helpers.in_process import run_cli
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from test_dataset import closed_address
 
-from cifar import cli, export, networks
+from cifar import export, networks
 from cifar.data import dataset, download
 from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.formats import FORMATS, manifest
+from cifar.networks import builder
 from cifar.recipes import POLICIES, recipe
 from cifar.report import figures
 from cifar.runs.run import Run, locked_run
@@ -37,26 +38,29 @@ COMMANDS = [
 ]  # fmt: skip
 OPTIONS = [
     "--network", "--augment", "--seed", "--profile", "--epochs", "--data", "--data-dir", "--runs", "--threads",
-    "--quiet", "--json", "--format", "--max-drop", "--to", "--pick", "--help", "--version", "--no-json", "--netwrok",
-    "-x", "-h", "--", "-", "---", "--=", "--json=yes", "--epochs=", "--seed=-1",
+    "--quiet", "--json", "--details", "--format", "--max-drop", "--to", "--pick", "--check", "--help", "-h",
+    "--version", "--no-json", "--netwrok", "-x", "--", "-", "---", "--=", "--json=yes", "--epochs=", "--seed=-1",
+    "--seed=0-2", "--format=onnx,tflite",
 ]  # fmt: skip
 GOOD = [
     "first", "second", "tinynet:build", "quick", "reference", "auto", "cifar10", "synthetic", "confident", "close",
-    "runs", RUN, "0", "1", "2", "file", "folder", *POLICIES, *FORMATS, "all",
+    "runs", RUN, "0", "1", "2", "file", "folder", *POLICIES, *FORMATS, "all", "first,second", "none,shift-flip",
+    "onnx,tflite", "0,1,2", "0-2", "0-1,7",
 ]  # fmt: skip
 BAD = [
     "", " ", ".", "..", "../outside", "folder/../..", "~", "[/bold]", "[red]", ":smile:", "\x1b[2J", "a\nb", "\r",
     "\udcff", "é", "٣", "²:²", "x" * 300, "x" * 100_000, "nan", "inf", "-inf", "1e309", "-1", "-0", "1.5", "0x10",
     "1_0", str(2**31), str(2**32), str(2**63), str(2**64), "9" * 5000, "True", "None", "{}", "%s", "$HOME", "*",
     ":", "a:", ":b", "a:b:c", "no.such:thing", "os:getcwd", "..:x", "a..b:c", "tinynet:nothing", "tinynet:failing",
-    "tinynet:logits", "json:loads", "tinynet:build\n", "first\n",
+    "tinynet:logits", "json:loads", "tinynet:build\n", "first\n", ",", "first,", ",onnx", "none,,all", "0-", "9-0",
+    "0-4294967295", "0-1000", "0,1,x", "1-2-3", ",".join(["first"] * 5000), ",".join(map(str, range(2000))),
 ]  # fmt: skip
 # Not to any place of this machine; of surrogates, arguments hold those of BAD alone.
 TEXT = st.text(st.characters(exclude_characters="/~\0", exclude_categories=["Cs"]), max_size=20)
 VALUES = {
-    "--network": ["first", "second", "tinynet:build"], "--augment": [*POLICIES], "--seed": ["0", "7"],
+    "--network": ["first", "second", "tinynet:build"], "--augment": [*POLICIES, "none,flip"], "--seed": ["0", "0,7"],
     "--profile": ["quick", "reference"], "--epochs": ["1", "3"], "--data": ["synthetic"], "--threads": ["1", "2"],
-    "--runs": ["runs", "folder/new", "file"], "--format": [*FORMATS, "all"], "--max-drop": ["0", "1"],
+    "--runs": ["runs", "folder/new", "file"], "--format": [*FORMATS, "all", "onnx,tflite"], "--max-drop": ["0", "1"],
     "--to": ["folder"], "--pick": ["close", "first"], "--data-dir": ["folder"], "--json": [], "--quiet": [],
 }  # fmt: skip
 OWN = {
@@ -68,7 +72,7 @@ WORD = st.sampled_from(OPTIONS) | st.sampled_from(GOOD) | st.sampled_from(BAD) |
 
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
-    """A command with options of its own, some of whose values are hostile; in a third of them, any words behind."""
+    """A command with its own options, some with hostile values; a third of them end with any words."""
     words = list(draw(st.sampled_from(COMMANDS)))
     own = [*OWN.get(words[0] if words else "", []), "--json"]
     for option in draw(st.lists(st.sampled_from(own), max_size=4)):
@@ -85,7 +89,7 @@ QUIET = {"deadline": None, "database": None, "derandomize": True, "suppress_heal
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, small: Dataset) -> Iterator[Path]:
-    """The current folder, with a finished run; whatever takes seconds gives a ready answer."""
+    """The current folder, with a finished run; whatever takes seconds is replaced."""
     path = tmp_path_factory.mktemp("arguments") / "home"
     (path / "folder").mkdir(parents=True)
     (path / "file").write_text("a file")
@@ -104,38 +108,22 @@ def home(tmp_path_factory: pytest.TempPathFactory, small: Dataset) -> Iterator[P
         patch.setattr(download, "PUBLISHED_URL", closed_address())
         patch.setattr(dataset, "draw_synthetic", lambda: small)
         patch.setattr(environment, "configure", lambda *_, **__: None)
-        patch.setattr(networks, "_reference", lambda _: network)
+        patch.setattr(builder, "_build_reference", lambda _: network)
         patch.setattr(sys.modules["tinynet"], "build", lambda: network)
         patch.setattr(loop, "build_with_fresh_names", networks.build)  # clearing Keras's session takes a second
         patch.setattr(loop, "train", lambda *_: None)
-        patch.setattr(export, "export", lambda runs, *_, **__: manifest.read(runs[0].path / "exports"))
+        patch.setattr(export, "export_runs", lambda runs, *_, **__: manifest.read(runs[0].path / "exports"))
         patch.setattr(export, "load_keras", lambda _: networks.build("tinynet:build"))
         patch.setattr(figures, "draw_all", lambda *_, **__: [Path("none")])
         yield path
-
-
-def said(arguments: list[str]) -> tuple[int, str, str]:
-    """What the command line, in this process, ends with and writes to streams that are as strict as real ones."""
-    out, err = (
-        io.TextIOWrapper(io.BytesIO(), "utf-8", errors=errors, write_through=True)
-        for errors in ("strict", "backslashreplace")
-    )
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "argv", ["cifar", *arguments])
-        code: Any = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-    return code, out.buffer.getvalue().decode(), err.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 
 def tree(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.name != "__pycache__" and path.suffix != ".pyc"}
 
 
-def given_folders(home: Path, arguments: list[str]) -> list[Path]:
-    """Where a command line says that something may be written, and the places where that is always so."""
+def writable_folders(home: Path, arguments: list[str]) -> list[Path]:
+    """Where a command may always write, and the places that a command line names."""
     words = [part for word in arguments for part in (word, word.partition("=")[2])]
     return [home / "runs", home / "cache", *((home / word).resolve() for word in words if len(word) < 255)]
 
@@ -148,24 +136,24 @@ def test_any_command_line_ends_with_a_documented_exit_code_and_writes_nothing_el
     @settings(max_examples=count(350, 7_000), **QUIET)
     @given(command_lines())
     def check(arguments: list[str]) -> None:
-        code, out, err = said(arguments)
-        assert code in range(6), err
-        assert "Traceback" not in err
-        ours = [line for line in err.split("\n") if line.startswith(("error: ", "note: "))]
-        assert all(line.isprintable() for line in ours), ours
-        errors = [line for line in ours if line.startswith("error: ")]
+        output = run_cli(arguments)
+        assert output.code in range(6), output.err
+        assert "Traceback" not in output.err
+        messages = [line for line in output.err.split("\n") if line.startswith(("error: ", "note: "))]
+        assert all(line.isprintable() for line in messages), messages
+        errors = [line for line in messages if line.startswith("error: ")]
         assert len(errors) <= 1
-        assert code == 0 or errors or code == 2  # what is no command line at all is told by typer, over several lines
-        assert all(len(line) < 2100 for line in ours)
-        if code == 0 and "--json" in arguments and out.startswith("{"):
-            json.loads(out, parse_constant=pytest.fail)
-        folders = given_folders(home, arguments)
+        assert output.code == 0 or errors or output.code == 2  # typer explains a malformed one over several lines
+        assert all(len(line) < 2100 for line in messages)
+        if output.code == 0 and "--json" in arguments and output.out.startswith("{"):
+            json.loads(output.out, parse_constant=pytest.fail)
+        folders = writable_folders(home, arguments)
         new = tree(home.parent) - before
-        strangers = [path for path in new if not any(path == top or top in path.parents for top in folders)]
-        assert not [path for path in strangers if not any(path in top.parents for top in folders)], strangers
+        outside = [path for path in new if not any(path == top or top in path.parents for top in folders)]
+        assert not [path for path in outside if not any(path in top.parents for top in folders)], outside
         for path in sorted(new, reverse=True):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        tally(f"command lines that ended with {code}")
+        tally(f"command lines that ended with {output.code}")
 
     check()
     assert not before - tree(home.parent)
@@ -184,10 +172,12 @@ JSON = st.recursive(
 
 def places(value: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
     """Every (dict, key) of nested dicts."""
-    found = []
+    pairs = []
     for key, item in value.items():
-        found += [(value, key), *(places(item) if isinstance(item, dict) else [])]
-    return found
+        pairs.append((value, key))
+        if isinstance(item, dict):
+            pairs += places(item)
+    return pairs
 
 
 @st.composite
