@@ -198,6 +198,28 @@ def pair(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 
 @pytest.fixture(scope="session")
+def six_runs(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """The three networks, each plain and augmented, one epoch."""
+    recipes = []
+    for network in ("first", "second", "third"):
+        for augment in ("none", "shift-flip"):
+            recipes.append(recipe(network, augment, epochs=1, dataset="synthetic"))
+    return train_here(recipes, small, tmp_path_factory.mktemp("six"))
+
+
+@pytest.fixture(scope="session")
+def policy_runs(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Run]:
+    """`second` under several policies and seeds, six epochs, by policy and seed."""
+    seeds = {"none": (0, 1, 2), "flip": (0,), "rotate": (0,), "shift-flip": (0, 1, 2)}
+    recipes = []
+    for augment in seeds:
+        for seed in seeds[augment]:
+            recipes.append(recipe("second", augment, seed=seed, epochs=6, dataset="synthetic"))
+    runs = train_here(recipes, small, tmp_path_factory.mktemp("policies"))
+    return {(run.recipe.policy.name, run.recipe.seed): run for run in runs}
+
+
+@pytest.fixture(scope="session")
 def exported(pair: list[Run], small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first of the pair in every format."""
     folder = tmp_path_factory.mktemp("exports")

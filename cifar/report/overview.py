@@ -28,13 +28,16 @@ def results(summary: Summary) -> Table:
 
 
 def _row(group: Group, average: Average, gain: Gain | None) -> tuple[str, ...]:
-    sizes = [0]
+    sizes = []
     formats = set()
     for result in group.of(average.augment).values():
         for entry in result.exports:
             formats.add(entry.format)
             if entry.format in SIZE_FORMATS:
                 sizes.append(entry.bytes)
+    size = numbers.NONE
+    if sizes:
+        size = f"{max(sizes) / 1e6:.2f}"
     return (
         group.label,
         average.augment,
@@ -42,7 +45,7 @@ def _row(group: Group, average: Average, gain: Gain | None) -> tuple[str, ...]:
         numbers.plus_minus(f"{average.test.mean * 100:.1f}", average.interval),
         _gain(gain),
         f"{(average.train - average.test.mean) * 100:.1f}",
-        f"{max(sizes) / 1e6:.2f}",
+        size,
         str(len(formats)),
     )
 

@@ -1,0 +1,198 @@
+"""Gains, averages and claims follow from the runs' own files."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import train_here
+
+from cifar import export
+from cifar.analysis.claims import judge_claims
+from cifar.analysis.gains import Pair
+from cifar.analysis.summary import summarise
+from cifar.data.dataset import Dataset
+from cifar.errors import UsageError
+from cifar.formats import manifest
+from cifar.metrics import statistics
+from cifar.recipes import recipe
+from cifar.report import plots
+from cifar.runs.run import Run
+from cifar.runs.schemas import Epoch
+
+PolicyRuns = dict[tuple[str, int], Run]
+
+
+def copied(run: Run, folder: Path) -> Run:
+    """Return a copy of a run that a test may change."""
+    return Run(Path(shutil.copytree(run.path, folder / run.path.name)))
+
+
+def test_the_gain_is_the_difference_on_the_same_images(pair: list[Run]) -> None:
+    (group,) = summarise(pair).groups
+    (gain,) = group.gains()
+    plain, augmented = (run.metrics.accuracy for run in pair)
+    assert gain.difference == pytest.approx(augmented - plain)
+    correct_masks = []
+    for run in pair:
+        probabilities, labels = run.predictions()
+        correct_masks.append(probabilities.argmax(axis=1) == labels)
+    assert gain.p_value == statistics.paired_difference(*correct_masks).p_value
+    assert (gain.seeds, gain.basis) == ([0], "test images, one seed")
+
+
+def test_over_seeds_the_gain_is_the_mean_of_the_paired_differences(policy_runs: PolicyRuns) -> None:
+    runs = [policy_runs["none", 0], policy_runs["none", 1]]
+    runs += [policy_runs["shift-flip", seed] for seed in (0, 1, 2)]  # a seed without its plain run does not count
+    (gain,) = summarise(runs).groups[0].gains()
+    accuracy, last_epochs = {}, {}
+    for run in runs:
+        key = run.recipe.policy.name, run.recipe.seed
+        accuracy[key] = run.metrics.accuracy
+        last_epochs[key] = np.mean([epoch.test_accuracy for epoch in run.history[-5:]])
+    differences = [accuracy["shift-flip", seed] - accuracy["none", seed] for seed in (0, 1)]
+    assert gain.seeds == [0, 1]
+    assert gain.difference == pytest.approx(np.mean(differences))
+    assert gain.interval == statistics.mean(differences).interval
+    assert gain.p_value is None
+    of_last_epochs = [last_epochs["shift-flip", seed] - last_epochs["none", seed] for seed in (0, 1)]
+    assert gain.mean_last_epochs_interval == statistics.mean(of_last_epochs).interval
+
+
+def test_an_average_is_over_all_seeds_of_a_policy(policy_runs: PolicyRuns) -> None:
+    runs = [policy_runs["none", 0], policy_runs["none", 1], policy_runs["flip", 0]]
+    plain, flip = summarise(runs).groups[0].averages()
+    last_epochs = []
+    for run in runs:
+        last_epochs.append(float(np.mean([epoch.test_accuracy for epoch in run.history[-5:]])))
+    assert (plain.augment, plain.seeds, flip.augment, flip.seeds) == ("none", [0, 1], "flip", [0])
+    assert plain.test == statistics.mean([run.metrics.accuracy for run in runs[:2]])
+    assert plain.interval == plain.test.interval
+    assert plain.mean_last_epochs == statistics.mean(last_epochs[:2])
+    assert plain.train == pytest.approx(np.mean([run.metrics.train_accuracy_clean for run in runs[:2]]))
+    assert flip.mean_last_epochs.interval is None
+    assert flip.interval == runs[2].metrics.accuracy_interval  # over test images
+
+
+def test_the_cost_of_a_format_is_what_its_manifest_says(
+    policy_runs: PolicyRuns, small: Dataset, tmp_path: Path
+) -> None:
+    assert summarise([policy_runs["none", 2]]).groups[0].exported() == []
+    runs = [copied(policy_runs["none", seed], tmp_path) for seed in (0, 1)]
+    for run in runs:
+        export.export_runs([run], small, ["onnx", "onnx-int8"], run.path / "exports", max_drop=100)
+    with manifest.locked_entries(runs[0].path / "exports") as entries:  # a file of other weights does not count
+        other = next(iter(entries.values())).model_copy(update={"weights_sha256": "0" * 64, "file": "other.onnx"})
+        entries["other.onnx"] = other.model_copy(update={"accuracy": 0.0, "agreement": 0.0})
+    onnx, int8 = summarise(runs).groups[0].exported()
+    changes = []
+    for run in runs:
+        for entry in manifest.read(run.path / "exports"):
+            if entry.file == f"{run.path.name}.int8.onnx":
+                changes.append(entry.accuracy - run.metrics.accuracy)
+    assert (onnx.format, onnx.change.mean, onnx.agreement) == ("onnx", 0.0, 1.0)
+    assert int8.change == statistics.mean(changes)
+    assert (int8.worst, int8.best) == (min(changes), max(changes))
+
+
+def test_below_twenty_epochs_no_claim_is_judged(pair: list[Run]) -> None:
+    (group,) = summarise(pair).groups
+    assert [claim.verdict for claim in group.claims()] == ["too short to judge"] * 5
+
+
+def verdicts(pair: list[Run], plain: dict[str, float], augmented: dict[str, float]) -> list[str]:
+    """Return the verdicts if both runs had 20 such epochs; accuracies and predictions stay those of the runs."""
+    summary = summarise([Run(run.path) for run in pair])
+    for result, line in zip(summary.results, (plain, augmented), strict=True):
+        result.history = [Epoch(epoch=epoch, weights_sha256="", **line) for epoch in range(1, 21)]
+        longer = result.run.recipe.model_copy(update={"epochs": 20})
+        result.run.identity = result.run.identity.model_copy(update={"recipe": longer})
+        result.metrics = result.metrics.model_copy(update={"train_accuracy_clean": line["accuracy"] + 0.2})
+    return [claim.verdict for claim in summary.groups[0].claims()]
+
+
+def test_the_claims_follow_the_figures(pair: list[Run]) -> None:
+    overfit = {"loss": 0.2, "accuracy": 0.9, "test_loss": 0.9, "test_accuracy": 0.8}
+    narrow = {"loss": 0.6, "accuracy": 0.7, "test_loss": 0.5, "test_accuracy": 0.75}
+    assert verdicts(pair, overfit, narrow)[:2] == ["yes", "yes"]
+    assert verdicts(pair, narrow, overfit)[:2] == ["no", "no"]
+    assert verdicts(pair, overfit, narrow)[3:] == ["yes", "no"]
+    assert verdicts(pair, overfit, overfit)[3] == "no"
+
+
+def run_with(loss_gap: float, accuracy: float, clean: float = 0.5) -> Any:
+    """Return as much of a FinishedRun as the claims need."""
+    last_epochs = {"test_accuracy": accuracy, "accuracy": clean}
+    return SimpleNamespace(
+        loss_gap=loss_gap,
+        mean_last_epochs=last_epochs.get,
+        scores=SimpleNamespace(accuracy=accuracy),
+        metrics=SimpleNamespace(train_accuracy_clean=clean),
+        run=SimpleNamespace(recipe=SimpleNamespace(epochs=50)),
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("gaps", "narrowed", "accuracies", "expected"),
+    [
+        ((0.10, 0.11, 0.12), (0.0, 0.0, 0.0), (0.60, 0.61, 0.62), ["yes", "yes", "yes"]),
+        ((0.12, -0.02, 0.13), (0.14, 0.05, 0.0), (0.58, 0.52, 0.53), ["cannot tell", "cannot tell", "cannot tell"]),
+        ((-0.10, -0.11, -0.12), (0.0, 0.0, 0.0), (0.40, 0.41, 0.42), ["no", "no", "no"]),
+    ],
+)
+def test_of_several_seeds_the_interval_decides_every_claim(
+    gaps: tuple[float, ...], narrowed: tuple[float, ...], accuracies: tuple[float, ...], expected: list[str]
+) -> None:
+    pairs = []
+    for gap, narrowed_gap, accuracy in zip(gaps, narrowed, accuracies, strict=True):
+        pairs.append(Pair(run_with(gap, 0.55), run_with(narrowed_gap, accuracy)))
+    claims = judge_claims("first", "flip", pairs)
+    assert [claim.verdict for claim in claims[:3]] == expected
+    low, high = statistics.mean([a - b for a, b in zip(gaps, narrowed, strict=True)]).interval or (0, 0)
+    assert f"95 % {low:+.3f} to {high:+.3f} (3 seeds)" in claims[1].figures
+
+
+def test_of_several_policies_the_published_one_is_judged(policy_runs: PolicyRuns) -> None:
+    others = [policy_runs[augment, 0] for augment in ("none", "flip", "rotate")]
+    (group,) = summarise(others).groups
+    assert {claim.claim.split()[0] for claim in group.claims()} == {"the", "flip", "rotate", "with"}
+    (group,) = summarise([*others, policy_runs["shift-flip", 0]]).groups
+    assert not any("rotate" in claim.claim for claim in group.claims())
+    assert len(group.claims()) == 5
+
+
+def test_predictions_that_do_not_give_the_accuracy_are_refused(pair: list[Run], tmp_path: Path) -> None:
+    run = copied(pair[0], tmp_path)
+    metrics = json.loads((run.path / "metrics.json").read_text())
+    (run.path / "metrics.json").write_text(json.dumps({**metrics, "accuracy": metrics["accuracy"] + 0.01}))
+    with pytest.raises(UsageError, match=r"predictions\.npz gives accuracy"):
+        summarise([run])
+
+
+def test_the_ten_misclassified_images_are_the_most_confident(pair: list[Run]) -> None:
+    first, _ = summarise(pair).results
+    rows = first.misclassified("confident")
+    probabilities, labels = pair[0].predictions()
+    wrong = probabilities.argmax(axis=1) != labels
+    assert len(rows) == 10
+    assert all(wrong[row["index"]] for row in rows)
+    expected = np.sort(probabilities.max(axis=1)[wrong])[::-1][:10]
+    assert [row["confidence"] for row in rows] == expected.tolist()
+
+
+def test_groups_that_differ_in_threads_only_have_names_and_curves_of_their_own(
+    six_runs: list[Run], small: Dataset, tmp_path: Path
+) -> None:
+    two_threads = six_runs[2]
+    one_thread = train_here([recipe("second", "none", epochs=1, dataset="synthetic", threads=1)], small, tmp_path)
+    groups = summarise([two_threads, *one_thread]).groups
+    names = [group.name for group in groups]
+    assert len(set(names)) == 2
+    assert all(name.startswith("second-synthetic-300x1-") for name in names)
+    assert [group.label for group in groups] == names
+    columns = plots.overview(groups).axes[: len(names)]
+    assert [panel.get_title() for panel in columns] == [f"{name}\nseed 0" for name in names]
