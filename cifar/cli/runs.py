@@ -22,12 +22,12 @@ def runs(folder: RunsArgument = Path("runs"), as_json: Json = False) -> None:
     from cifar.report.table import Table, render
     from cifar.runs.run import runs_in
 
-    facts = [_facts(run) for run in runs_in(folder)]
+    facts = list(map(_facts, runs_in(folder)))
     if as_json:
         write_json({"runs": facts})
         return
-    rows = [_row(fact) for fact in facts]
-    stdout.print(render(Table(str(folder), ("run", "status", "data", "epochs>", "test>"), rows)))
+    columns = ("run", "status", "data", "epochs>", "test>")
+    stdout.print(render(Table(str(folder), columns, list(map(_row, facts)))))
 
 
 def _facts(run: "Run") -> dict[str, Any]:

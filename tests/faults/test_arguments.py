@@ -35,6 +35,7 @@ COMMANDS = [
     ["train"], ["train", "--data", "synthetic"], ["train", "--data", "synthetic", "--quiet"], ["evaluate"],
     ["evaluate", RUN], ["export"], ["export", RUN], ["report"], ["report", "runs"], ["runs"], ["networks"],
     ["networks", "first"], ["data"], ["data", "info"], ["data", "fetch"], ["data", "verify"], [], ["trian"],
+    ["predict"], ["predict", RUN], ["predict", RUN, "file"], ["compare"], ["compare", "file"],
 ]  # fmt: skip
 OPTIONS = [
     "--network", "--augment", "--seed", "--profile", "--epochs", "--data", "--data-dir", "--runs", "--threads",
@@ -62,10 +63,11 @@ VALUES = {
     "--profile": ["quick", "reference"], "--epochs": ["1", "3"], "--data": ["synthetic"], "--threads": ["1", "2"],
     "--runs": ["runs", "folder/new", "file"], "--format": [*FORMATS, "all", "onnx,tflite"], "--max-drop": ["0", "1"],
     "--to": ["folder"], "--pick": ["close", "first"], "--data-dir": ["folder"], "--json": [], "--quiet": [],
+    "--details": [], "--input-range": ["0..1", "-1..1"], "--top": ["1", "10"],
 }  # fmt: skip
 OWN = {
     "train": [*VALUES][:8], "evaluate": ["--data-dir"], "export": ["--format", "--max-drop", "--to"],
-    "report": ["--pick"], "data": ["--data-dir"],
+    "report": ["--pick", "--details"], "data": ["--data-dir"], "predict": ["--input-range", "--top"],
 }  # fmt: skip
 WORD = st.sampled_from(OPTIONS) | st.sampled_from(GOOD) | st.sampled_from(BAD) | TEXT | st.integers().map(str)
 
