@@ -14,7 +14,8 @@ from cifar.data.dataset import Dataset
 from cifar.formats import FLOAT32_FORMATS, FORMATS
 from cifar.runs.run import Run
 
-EXAMPLES = {name: ROOT / "exports" / "examples" / f"classify_{FORMATS[name].module}.py" for name in FLOAT32_FORMATS}
+FOLDER = ROOT / "exports" / "examples"
+EXAMPLES = {name: FOLDER / f"classify_{FORMATS[name].module_name}.py" for name in FLOAT32_FORMATS}
 
 
 @pytest.mark.parametrize("name", FLOAT32_FORMATS)

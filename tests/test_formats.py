@@ -19,8 +19,9 @@ from cifar.data.dataset import Dataset
 from cifar.export import ParityError
 from cifar.formats import FLOAT32_FORMATS, FORMATS, Source, graph, manifest
 from cifar.inference import prediction
+from cifar.inference.runtimes import load_session
 from cifar.recipes import recipe
-from cifar.runs.keras_model import load_keras
+from cifar.runs.loading import load_keras
 from cifar.runs.run import Run
 from cifar.system import files
 
@@ -105,14 +106,14 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(("n", "expected"), [(1, 1), (300, 300), (500, 500), (501, 500), (50_000, 500)])
 def test_calibration_takes_up_to_500_distinct_training_images_in_order(n: int, expected: int) -> None:
-    chosen = export.calibration(SEED, n)
+    chosen = export.calibration_indices(SEED, n)
     assert len(chosen) == expected
     assert (np.diff(chosen) > 0).all()
     assert 0 <= chosen[0] <= chosen[-1] < n
 
 
 def test_calibration_draws_from_all_training_images_alike() -> None:
-    drawn = np.concatenate([export.calibration(seed, 1000) for seed in range(100)])
+    drawn = np.concatenate([export.calibration_indices(seed, 1000) for seed in range(100)])
     assert abs(drawn.mean() / 499.5 - 1) < 0.01  # its standard error is 0.0018
     counts = np.bincount(drawn, minlength=1000)  # 50 of each on average, standard deviation 5
     assert counts.min() > 20
@@ -120,16 +121,16 @@ def test_calibration_draws_from_all_training_images_alike() -> None:
 
 
 def test_calibration_depends_on_the_seed_and_on_nothing_around_it() -> None:
-    chosen = export.calibration(0, 10_000)
+    chosen = export.calibration_indices(0, 10_000)
     np.random.seed(5)
-    np.testing.assert_array_equal(export.calibration(0, 10_000), chosen)
+    np.testing.assert_array_equal(export.calibration_indices(0, 10_000), chosen)
     assert chosen[:6].tolist() == [0, 1, 54, 84, 113, 116]  # as in every version: a manifest can be redrawn
-    assert set(export.calibration(1, 10_000)) != set(chosen)
+    assert set(export.calibration_indices(1, 10_000)) != set(chosen)
 
 
 def test_the_manifest_lists_the_calibration_images_of_int8_alone(lower: Path) -> None:
     for name in INT8:
-        assert line_of(lower, name).calibration == export.calibration(SEED, TRAIN_IMAGES).tolist()
+        assert line_of(lower, name).calibration == export.calibration_indices(SEED, TRAIN_IMAGES).tolist()
     for name in set(ONE_FILE) - set(INT8):
         assert line_of(lower, name).calibration is None
 
@@ -354,9 +355,9 @@ def test_float16_weights_are_the_models_rounded_in_half_the_bytes(lower: Path, l
     ("name", "tolerance"), [("tflite-float16", 1e-5), ("tflite-int8", 0.02), ("onnx-int8", 1e-5)]
 )
 def test_every_row_sums_to_1(lower: Path, learned: Run, data: Dataset, name: str, tolerance: float) -> None:
-    answers = FORMATS[name].module.load(file_of(lower, learned, name), 2)(data.x_test)
-    assert np.abs(answers.sum(axis=1) - 1).max() <= tolerance
-    assert (answers >= 0).all()
+    predictions = load_session(name, file_of(lower, learned, name), 2)(data.x_test)
+    assert np.abs(predictions.sum(axis=1) - 1).max() <= tolerance
+    assert (predictions >= 0).all()
 
 
 def test_lower_precision_seldom_changes_a_class(lower: Path, learned: Run) -> None:
@@ -378,14 +379,14 @@ def test_a_file_says_its_precision_in_itself_and_in_the_manifest(exported: Path,
 # What is refused
 
 
-class Answers:
-    """Stands for the writing and the running of an export: these probabilities are what its file answers."""
+class Predictions:
+    """Stands for the writing and the running of an export: these probabilities are what its file predictions."""
 
     def __init__(self, patch: pytest.MonkeyPatch, probabilities: NDArray[np.float32]) -> None:
         for form in FORMATS.values():
             patch.setattr(form.module, "write", lambda _source, path: path.write_bytes(b"a file"))
         self.probabilities = probabilities
-        patch.setattr(prediction, "answers", self)
+        patch.setattr(prediction, "predict_in_subprocess", self)
 
     def __call__(
         self, _name: str, paths: list[Path], _images: NDArray[np.uint8], _threads: int
@@ -394,12 +395,12 @@ class Answers:
 
 
 def worse_by(run: Run, images: int) -> NDArray[np.float32]:
-    """The Keras model's answers, with so many of the right ones wrong; more right ones if negative."""
-    answers, labels = (array.copy() for array in run.predictions())
-    right = answers.argmax(axis=1) == labels
+    """The Keras model's predictions, with so many of the right ones wrong; more right ones if negative."""
+    predictions, labels = (array.copy() for array in run.predictions())
+    right = predictions.argmax(axis=1) == labels
     for index in np.flatnonzero(right if images > 0 else ~right)[: abs(images)]:
-        answers[index] = np.eye(10, dtype=np.float32)[(labels[index] + (images > 0)) % 10]
-    return answers
+        predictions[index] = np.eye(10, dtype=np.float32)[(labels[index] + (images > 0)) % 10]
+    return predictions
 
 
 # One of 1000 test images is 0.1 points.
@@ -427,7 +428,7 @@ def test_the_limit_of_a_drop(
     learned: Run, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     name: str, max_drop: float | None, lost: int, passes: bool,
 ) -> None:  # fmt: skip
-    Answers(monkeypatch, worse_by(learned, lost))
+    Predictions(monkeypatch, worse_by(learned, lost))
     if not passes:
         with pytest.raises(ParityError, match="refused"):
             export.export_runs([learned], data, [name], tmp_path, max_drop=max_drop)
@@ -443,9 +444,9 @@ def test_the_limit_of_a_drop(
 def test_answers_that_are_no_numbers_are_refused_whatever_may_be_lost(
     learned: Run, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
 ) -> None:
-    answers = worse_by(learned, 0)
-    answers[7, learned.predictions()[1][7]] = value  # even where it counts as right
-    Answers(monkeypatch, answers)
+    predictions = worse_by(learned, 0)
+    predictions[7, learned.predictions()[1][7]] = value  # even where it counts as right
+    Predictions(monkeypatch, predictions)
     with pytest.raises(ParityError, match="refused") as error:
         export.export_runs([learned], data, [name], tmp_path, max_drop=100)
     assert "it loses" not in str(error.value)  # it does not
@@ -488,7 +489,7 @@ def test_a_float16_file_with_a_wrong_weight_is_refused_unless_the_user_allows_it
 def test_a_format_that_is_refused_keeps_the_others_of_its_run_back(
     learned: Run, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Answers(monkeypatch, worse_by(learned, 5))
+    Predictions(monkeypatch, worse_by(learned, 5))
     with pytest.raises(ParityError, match=r"\.float16\.tflite: refused"):
         export.export_runs([learned], data, ["onnx-int8", "tflite-float16"], tmp_path)
     assert contents(tmp_path) == {}
@@ -516,13 +517,16 @@ def test_a_network_that_cannot_be_expressed_keeps_no_other_from_its_file(
 def test_a_file_whose_runtime_dies_keeps_no_other_from_its_place(learned: Run, data: Dataset, tmp_path: Path) -> None:
     short = recipe("second", "none", epochs=1, dataset="synthetic").model_copy(update={"train_images": 64})
     (other,) = train_here([short], data, tmp_path / "other")
-    ask = prediction.answers
+    ask = prediction.predict_in_subprocess
 
     def damaging(name: str, paths: Sequence[Path], *rest: Any) -> Any:
         paths[0].write_bytes(b"no model")
         return ask(name, paths, *rest)
 
-    with patch.object(prediction, "answers", damaging), pytest.raises(ParityError, match="onnxruntime cannot run"):
+    with (
+        patch.object(prediction, "predict_in_subprocess", damaging),
+        pytest.raises(ParityError, match="onnxruntime cannot run"),
+    ):
         export.export_runs([other, learned], data, ["onnx"], tmp_path / "to")
     assert [line.file for line in manifest.read(tmp_path / "to")] == [f"{learned.path.name}.onnx"]
 
@@ -533,18 +537,18 @@ def test_a_file_whose_runtime_dies_keeps_no_other_from_its_place(learned: Run, d
 def test_training_does_not_call_proven_what_was_refused(cifar: Command, odd: Run) -> None:
     search = f"{ROOT}:{odd.path.parent}"
     words = ("--network", "oddnet:build", "--augment", "none", "--data", "synthetic", "--epochs", "1", "--quiet")
-    answer = cifar("train", *words, PYTHONPATH=search)
-    assert answer.code == 1
-    assert "cannot be written as" in answer.err
-    assert "proven" not in answer.err
+    output = cifar("train", *words, PYTHONPATH=search)
+    assert output.code == 1
+    assert "cannot be written as" in output.err
+    assert "proven" not in output.err
 
 
 def test_a_network_that_onnx_cannot_express_is_one_sentence_and_1(cifar: Command, odd: Run, tmp_path: Path) -> None:
     search = f"{ROOT}:{odd.path.parent}"
-    answer = cifar("export", odd.path, "--format", "onnx-int8", "--to", "out", PYTHONPATH=search)
-    assert answer.code == 1
-    assert answer.out == ""
-    (sentence,) = answer.err.splitlines()
+    output = cifar("export", odd.path, "--format", "onnx-int8", "--to", "out", PYTHONPATH=search)
+    assert output.code == 1
+    assert output.out == ""
+    (sentence,) = output.err.splitlines()
     assert sentence.startswith(f"error: {odd.path} cannot be written as onnx-int8: ")
     assert not (tmp_path / "out").exists()
 
@@ -554,38 +558,38 @@ def test_a_network_that_onnx_cannot_express_is_one_sentence_and_1(cifar: Command
     [
         ("RUN", FLOAT32_FORMATS),
         ("RUN --format tflite-int8", ["tflite-int8"]),
-        ("RUN --format tflite-int8 onnx-int8 tflite-float16", ["tflite-int8", "onnx-int8", "tflite-float16"]),
-        ("--format tflite-int8 onnx-int8 RUN", ["tflite-int8", "onnx-int8"]),
+        ("RUN --format tflite-int8,onnx-int8,tflite-float16", ["tflite-int8", "onnx-int8", "tflite-float16"]),
+        ("--format tflite-int8,onnx-int8 RUN", ["tflite-int8", "onnx-int8"]),
         ("--format onnx-int8 --format tflite RUN", ["onnx-int8", "tflite"]),
-        ("--format onnx tflite RUN --format onnx-int8 saved-model", ["onnx", "tflite", "onnx-int8", "saved-model"]),
+        ("--format onnx,tflite RUN --format onnx-int8,saved-model", ["onnx", "tflite", "onnx-int8", "saved-model"]),
         ("--format=onnx-int8 RUN", ["onnx-int8"]),
-        ("RUN --format onnx onnx tflite onnx", ["onnx", "tflite"]),
+        ("RUN --format onnx,onnx,tflite,onnx", ["onnx", "tflite"]),
         ("RUN --format all", FORMATS),
         ("--format all RUN", FORMATS),
-        ("--format all onnx RUN", FORMATS),
-        ("--format onnx all RUN", FORMATS),
+        ("--format all,onnx RUN", FORMATS),
+        ("--format onnx,all RUN", FORMATS),
         ("--format onnx --to onnx RUN", ["onnx"]),
     ],
 )
 def test_one_or_several_formats_follow_the_option(
     learned: Run, monkeypatch: pytest.MonkeyPatch, arguments: str, names: list[str]
 ) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(export, "export", lambda *given: asked.append(given) or [])
+    calls: list[Any] = []
+    monkeypatch.setattr(export, "export_runs", lambda *values: calls.append(values) or [])
     words = arguments.replace("RUN", str(learned.path)).split()
     done = CliRunner().invoke(cli.app, ["export", *words, "--json"])
     assert done.exit_code == 0, done.output
-    ((runs, _, formats, to, threads, max_drop),) = asked
+    ((runs, _, formats, to, threads, max_drop, _),) = calls
     assert list(formats) == list(names)
     assert [run.path for run in runs] == [learned.path]
-    assert to == (Path("onnx") if "--to" in arguments else None)
+    assert to == (Path("onnx") if "--to" in arguments else learned.path / "exports")
     assert (threads, max_drop) == (2, None)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--format tflite-int", ["'tflite-int'", "Did you mean 'tflite-int8'", *FORMATS, "or all"]),
+        ("--format tflite-int", ["'tflite-int'", "Did you mean 'tflite-int8'", *FORMATS, ", all."]),
         ("--format onnx --format onnx-int9", ["Did you mean 'onnx-int8'"]),
         ("--max-drop -1", ["--max-drop"]),
         ("--max-drop little", ["--max-drop"]),
@@ -594,16 +598,16 @@ def test_one_or_several_formats_follow_the_option(
 def test_a_request_that_cannot_be_met_is_2(
     cifar: Command, learned: Run, tmp_path: Path, arguments: str, words: list[str]
 ) -> None:
-    answer = cifar("export", learned.path, *arguments.split(), "--to", "out")
-    assert (answer.code, answer.out) == (2, "")
+    output = cifar("export", learned.path, *arguments.split(), "--to", "out")
+    assert (output.code, output.out) == (2, "")
     for word in words:
-        assert word in " ".join(answer.err.split())
+        assert word in " ".join(output.err.split())
     assert not (tmp_path / "out").exists()
 
 
 def test_the_user_says_how_much_may_be_lost(learned: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    Answers(monkeypatch, worse_by(learned, 15))
-    words = ["export", str(learned.path), "--format", "tflite-int8", "onnx-int8", "--to", str(tmp_path)]
+    Predictions(monkeypatch, worse_by(learned, 15))
+    words = ["export", str(learned.path), "--format", "tflite-int8,onnx-int8", "--to", str(tmp_path)]
     refused = CliRunner().invoke(cli.app, words)
     assert isinstance(refused.exception, ParityError)
     assert refused.exception.exit_code == 1
@@ -617,9 +621,9 @@ def test_a_file_has_the_same_bytes_whatever_process_wrote_it_and_after_which_oth
     cifar: Command, lower: Path, learned: Run, tmp_path: Path
 ) -> None:
     names = ONE_FILE[::-1]
-    answer = cifar("export", learned.path, "--format", *names, "--max-drop", "100", "--to", "out", "--json")
-    assert answer.code == 0, answer.err
-    assert [line["format"] for line in answer.json["exports"]] == list(names)
+    output = cifar("export", learned.path, "--format", ",".join(names), "--max-drop", "100", "--to", "out", "--json")
+    assert output.code == 0, output.err
+    assert [line["format"] for line in output.json["exports"]] == list(names)
     assert contents(tmp_path / "out") == contents(lower)
 
 
@@ -628,16 +632,16 @@ def test_a_file_has_the_same_bytes_whatever_process_wrote_it_and_after_which_oth
 LOAD = """
 import sys
 from pathlib import Path
-from cifar.formats import FORMATS
+from cifar.inference.runtimes import load_session
 name, path, threads, plain = sys.argv[1:]
 if plain == "True":
     from ai_edge_litert import interpreter
     class Plain(interpreter.Interpreter):
-        def __init__(self, *given, **named):
+        def __init__(self, *arguments, **options):
             kernels = interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            super().__init__(*given, **named, experimental_op_resolver_type=kernels)
+            super().__init__(*arguments, **options, experimental_op_resolver_type=kernels)
     interpreter.Interpreter = Plain
-loaded = FORMATS[name].module.load(Path(path), int(threads))
+loaded = load_session(name, Path(path), int(threads))
 print(loaded.provider, loaded.threads, sep="|")
 """
 
