@@ -13,26 +13,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, isolated, train_here
+from conftest import ROOT, Command, isolated, train_here
+from helpers.onnx_files import linear
 from hypothesis import given
 from hypothesis import strategies as st
-from test_foreign import linear
 
+from bench.conftest import ReplayTimer
 from cifar import export
-from cifar.benchmark import grid, models, processes, report, tables, timing
+from cifar.benchmark import grid, models, report, tables, timing, worker
 from cifar.benchmark.grid import Case, TrainingCase
-from cifar.benchmark.inference import Inference
-from cifar.benchmark.processes import FailedError, Worker, ask
+from cifar.benchmark.inference import InferenceBenchmark
 from cifar.benchmark.session import NotAvailableError, Peak
 from cifar.benchmark.session import Session as BenchSession
-from cifar.benchmark.tables import Result, pareto
-from cifar.benchmark.training import Training
+from cifar.benchmark.tables import Measurements, Missing, pareto_front
+from cifar.benchmark.training import TrainingBenchmark
+from cifar.benchmark.worker_process import run_worker
 from cifar.compare import compare_results, results
 from cifar.data import dataset
 from cifar.data.dataset import Dataset
 from cifar.formats import FORMATS, manifest
 from cifar.inference import scoring
-from cifar.inference.external import Preprocessing
+from cifar.inference.preprocessing import Preprocessing
 from cifar.metrics.classification import unpack_mask
 from cifar.recipes import recipe
 from cifar.runs.run import Run
@@ -60,7 +61,7 @@ class Session:
         return line
 
 
-def bench(folder: Path, *arguments: str | Path, timeout: float = 300, **variables: str) -> Session:
+def bench(folder: Path, *arguments: str | Path, timeout: float = 1800, **variables: str) -> Session:
     file = folder / "o.json"
     file.unlink(missing_ok=True)
     done = subprocess.run(
@@ -86,7 +87,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def measured(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Session:
     """Every format, batches 1 and 32, cold starts, and one augmentation."""
     folder = tmp_path_factory.mktemp("bench")
-    chosen = "latency or start or augmentation and shift-flip-rotate"
+    chosen = "latency or cold_start or augmentation and shift-flip-rotate"
     return bench(folder, "--run", run.path, "-k", chosen, "--report-to", folder / "report")
 
 
@@ -120,7 +121,7 @@ def test_a_result_compares_with_itself_and_with_its_report(measured: Session, tm
     assert {verdict.quantity for verdict in found.verdicts} >= {"accuracy", "agreement", "file_bytes", "parameters"}
 
 
-def test_a_file_of_anybodys_is_measured(tmp_path: Path) -> None:
+def test_an_external_file_is_measured(tmp_path: Path) -> None:
     path = linear(tmp_path / "theirs.onnx", ("n", 3, 32, 32))
     how = ("--model", path, "--data", "synthetic", "-k", "latency")
     found = bench(tmp_path, *how, "--input-range", "0..1")
@@ -129,7 +130,7 @@ def test_a_file_of_anybodys_is_measured(tmp_path: Path) -> None:
         ("theirs.onnx", "onnx", 1),
         ("theirs.onnx", "onnx", 32),
     ]
-    scored = scoring.score(path, dataset.draw_synthetic(), Preprocessing("0..1"), None, 1)
+    scored = scoring.score_file(path, dataset.draw_synthetic(), Preprocessing("0..1"), None, 1)
     right = int((scored.probabilities.argmax(axis=1) == dataset.draw_synthetic().y_test).sum())
     assert {row["correct"] for row in found.rows} == {right}
     unread = bench(tmp_path, *how)
@@ -151,7 +152,7 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None
 def test_a_row_without_an_accuracy_is_not_drawn(measured: Session) -> None:
     rows = [dict(row) for row in measured.rows if row["kind"] == "inference"]
     rows[0]["accuracy"] = None
-    (axes,) = report.figure(Result(rows, [], {})).axes
+    (axes,) = report.figure(Measurements(rows, [], {})).axes
     drawn = [line for line in axes.lines if len(line.get_xdata())]
     assert len(drawn) == len(rows) - 1
 
@@ -176,7 +177,7 @@ def test_samples_percentiles_and_speeds_belong_together(measured: Session) -> No
 
 
 def test_a_start_takes_longer_than_the_load_in_it(measured: Session) -> None:
-    rows = {row["format"]: row for row in measured.rows if row["kind"] == "start"}
+    rows = {row["format"]: row for row in measured.rows if row["kind"] == "cold_start"}
     assert set(rows) == SEVEN
     for row in rows.values():
         assert min(row["data"]) * 1000 > row["load_ms"] > 0
@@ -223,9 +224,9 @@ def test_the_order_of_cases_follows_its_seed(measured: Session, run: Run, tmp_pa
 )
 def test_a_request_that_cannot_be_met_is_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
     before = sorted(tmp_path.iterdir())
-    answer = bench(tmp_path, *arguments, timeout=60)
-    assert answer.code == pytest.ExitCode.USAGE_ERROR
-    (line,) = [line for line in answer.out.splitlines() if line.strip()]
+    output = bench(tmp_path, *arguments)
+    assert output.code == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in output.out.splitlines() if line.strip()]
     assert line.startswith("ERROR: ")
     assert said in line
     assert sorted(tmp_path.iterdir()) == before
@@ -235,9 +236,9 @@ def test_a_run_that_is_not_finished_is_one_line(run: Run, tmp_path: Path) -> Non
     unfinished = tmp_path / "runs" / run.path.name
     unfinished.mkdir(parents=True)
     (unfinished / "recipe.json").write_bytes((run.path / "recipe.json").read_bytes())
-    answer = bench(tmp_path, "--run", unfinished, timeout=60)
-    assert answer.code == pytest.ExitCode.USAGE_ERROR
-    assert "this run is interrupted; it has no results yet" in answer.out
+    output = bench(tmp_path, "--run", unfinished)
+    assert output.code == pytest.ExitCode.USAGE_ERROR
+    assert "this run is interrupted; it has no results yet" in output.out
 
 
 def test_a_truncated_file_fails_its_rows_and_no_others(run: Run, tmp_path: Path) -> None:
@@ -245,11 +246,11 @@ def test_a_truncated_file_fails_its_rows_and_no_others(run: Run, tmp_path: Path)
     shutil.copytree(run.path, copy)
     (file,) = (copy / "exports").glob("*.int8.tflite")
     file.write_bytes(file.read_bytes()[:1000])
-    answer = bench(tmp_path, "--run", copy, "-k", "latency and (tflite-int8 or onnx-b1)")
-    assert answer.code == pytest.ExitCode.TESTS_FAILED
-    assert {row["format"] for row in answer.rows} == {"onnx"}
-    assert "its SHA-256 differs" in answer.reason(f"test_latency[{run.path.name}-tflite-int8-b1-")
-    assert "Traceback" not in answer.out
+    output = bench(tmp_path, "--run", copy, "-k", "latency and (tflite-int8 or onnx-b1)")
+    assert output.code == pytest.ExitCode.TESTS_FAILED
+    assert {row["format"] for row in output.rows} == {"onnx"}
+    assert "its SHA-256 differs" in output.reason(f"test_latency[{run.path.name}-tflite-int8-b1-")
+    assert "Traceback" not in output.out
 
 
 def sabotage(folder: Path, program: str) -> dict[str, str]:
@@ -275,32 +276,32 @@ onnxruntime.InferenceSession = session
 """
 
 
-def test_what_ran_otherwise_than_asked_is_a_failed_row_and_never_a_number(run: Run, tmp_path: Path) -> None:
+def test_what_ran_otherwise_than_wanted_is_a_failed_row_and_never_a_number(run: Run, tmp_path: Path) -> None:
     variables = sabotage(tmp_path / "site", WITHOUT_XNNPACK + OTHER_THREADS)
-    answer = bench(tmp_path, "--run", run.path, "-k", "b1 and latency and (int8)", **variables)
-    assert answer.code == pytest.ExitCode.TESTS_FAILED
-    assert answer.content is None
+    output = bench(tmp_path, "--run", run.path, "-k", "b1 and latency and (int8)", **variables)
+    assert output.code == pytest.ExitCode.TESTS_FAILED
+    assert output.content is None
     name = f"test_latency[{run.path.name}"
-    assert "XNNPACK was asked, built-in kernels ran" in answer.reason(f"{name}-tflite-int8")
-    assert "1 threads were asked, 3 ran" in answer.reason(f"{name}-onnx-int8")
+    assert "wanted XNNPACK, but built-in kernels ran" in output.reason(f"{name}-tflite-int8")
+    assert "wanted 1 threads, but 3 ran" in output.reason(f"{name}-onnx-int8")
 
 
 def test_a_runtime_that_is_not_installed_is_skipped_with_its_reason(run: Run, tmp_path: Path) -> None:
     variables = sabotage(tmp_path / "site", "import sys; sys.modules['onnxruntime'] = None")
-    answer = bench(tmp_path, "--run", run.path, "-k", "latency and onnx-int8", timeout=60, **variables)
-    assert answer.code == 0
-    assert "onnxruntime is not installed" in answer.reason(f"test_latency[{run.path.name}-onnx-int8-b1")
+    output = bench(tmp_path, "--run", run.path, "-k", "latency and onnx-int8", **variables)
+    assert output.code == 0
+    assert "onnxruntime is not installed" in output.reason(f"test_latency[{run.path.name}-onnx-int8-b1")
 
 
 def test_gpu_rows_on_a_machine_without_one_are_skipped_with_the_reason(run: Run, tmp_path: Path) -> None:
-    answer = bench(tmp_path, "--run", run.path, "--device", "gpu", "-k", "latency", timeout=60, PATH="/nowhere")
-    assert answer.code == 0
-    assert answer.out.count("there is no NVIDIA GPU on this machine") >= 14
+    output = bench(tmp_path, "--run", run.path, "--device", "gpu", "-k", "latency", PATH="/nowhere")
+    assert output.code == 0
+    assert output.out.count("there is no NVIDIA GPU on this machine") >= 14
 
 
-def test_a_gain_row_says_what_augmentation_bought(pair: list[Run], tmp_path: Path) -> None:
-    answer = bench(tmp_path, "--run", pair[0].path, pair[1].path, "-k", "gain", timeout=60)
-    (row,) = answer.rows
+def test_a_gain_row_says_what_augmentation_gained(pair: list[Run], tmp_path: Path) -> None:
+    output = bench(tmp_path, "--run", pair[0].path, pair[1].path, "-k", "gain")
+    (row,) = output.rows
     plain, augmented = (made.metrics for made in pair)
     assert row["difference"] == pytest.approx(augmented.accuracy - plain.accuracy)
     assert row["interval"][0] <= row["difference"] <= row["interval"][1]
@@ -308,10 +309,10 @@ def test_a_gain_row_says_what_augmentation_bought(pair: list[Run], tmp_path: Pat
     assert row["minutes_to_75_plain"] is None  # three epochs do not get there
 
 
-def test_training_steps_and_the_way_to_the_first_are_measured(tmp_path: Path) -> None:
-    answer = bench(tmp_path, "-k", "training and (first-none-cifar or first_step)")
-    assert answer.code == 0, answer.out
-    steps, first = sorted(answer.rows, key=lambda row: row["kind"] != "training")
+def test_training_steps_and_the_time_to_the_first_are_measured(tmp_path: Path) -> None:
+    output = bench(tmp_path, "-k", "training and (first-none-cifar or first_step)")
+    assert output.code == 0, output.out
+    steps, first = sorted(output.rows, key=lambda row: row["kind"] != "training")
     assert (steps["batch"], len(steps["data"])) == (128, 45)
     assert steps["flop_per_image"] == pytest.approx(127.9e6, rel=1e-3)
     assert steps["images_per_second"] == pytest.approx(128 / np.median(steps["data"]))
@@ -319,59 +320,45 @@ def test_training_steps_and_the_way_to_the_first_are_measured(tmp_path: Path) ->
     assert 0 < steps["peak_fraction"] < 1
     assert 300 << 20 < steps["memory_bytes"] < 1500 << 20
     assert 0 < first["import_seconds"] < min(first["data"])
-    assert "best step" in answer.out
+    assert "best step" in output.out
 
 
 def test_the_memory_of_a_worker_does_not_begin_with_its_parents() -> None:
     """ru_maxrss does, on Linux."""
-    program = "from cifar import machine; print(machine.peak_memory())"
+    program = "from cifar.system import hardware; print(hardware.peak_memory())"
     ballast = np.ones(300 << 20, np.uint8)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert 5 << 20 < int(done.stdout) < len(ballast) // 2
 
 
-def test_an_unknown_job_and_a_dead_or_silent_worker_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FailedError, match="KeyError: 'coffee'"):
-        ask("coffee", 1)
-    with Worker("peak", 1, threads=1) as worker:
-        worker._process.kill()
-        with pytest.raises(FailedError, match=r"bench\.worker, peak was ended by signal 9"):
-            worker.answer()
-    monkeypatch.setattr(processes, "PATIENCE", 0.2)
-    with pytest.raises(FailedError, match="without an answer"):
-        ask("peak", 1, threads=1)
-
-
-def test_a_released_model_answers_through_keras_with_the_weights_of_its_saved_model(
+def test_a_released_model_predicts_through_keras_with_the_weights_of_its_saved_model(
     exported: Path, pair: list[Run], small: Dataset, tmp_path: Path
 ) -> None:
-    (model,) = models._released(exported)
+    (model,) = models.released_models(exported)
     model.prepare(tmp_path, SEVEN)
     assert set(model.paths) == {*SEVEN, "keras-jax"}
-    assert not model.lacking
-    np.save(tmp_path / "images.npy", small.x_test)
-    case = {
-        "format": "keras", "path": str(model.paths["keras"]), "network": model.facts["network"], "threads": 2,
-        "device": "cpu", "images": str(tmp_path / "images.npy"),
-    }  # fmt: skip
-    ask("answer", 2, case=case, to=str(tmp_path / "answers.npy"))
-    np.testing.assert_array_equal(np.load(tmp_path / "answers.npy"), pair[0].predictions()[0])
-    ask("answer", 2, case={**case, "format": "keras-jax"}, to=str(tmp_path / "answers.npy"))
-    np.testing.assert_allclose(np.load(tmp_path / "answers.npy"), pair[0].predictions()[0], atol=1e-5)
+    assert not model.unavailable
+    images, predictions = tmp_path / "images.npy", tmp_path / "predictions.npy"
+    np.save(images, small.x_test)
+    job = worker.FileJob("x", "keras", model.paths["keras"], model.facts["network"], 1, 2, "cpu", images, None)
+    run_worker(worker.save_predictions, 2, job=job, to=predictions)
+    np.testing.assert_array_equal(np.load(predictions), pair[0].predictions()[0])
+    run_worker(worker.save_predictions, 2, job=replace(job, format="keras-jax"), to=predictions)
+    np.testing.assert_allclose(np.load(predictions), pair[0].predictions()[0], atol=1e-5)
 
 
 def test_jax_is_measured_and_shown_to_have_run(exported: Path) -> None:
-    (model,) = models._released(exported)
+    (model,) = models.released_models(exported)
     case, training = Case(model.name, "keras-jax", 1, 1, "cpu"), TrainingCase("second", "shift-flip", "jax")
     quick = replace(grid.DEFAULT, processes=1, rounds=1, budget=0.1, jax=True)
     session = BenchSession(
         quick, {model.name: model}, 0, inference=[case], training=[training], formats=["saved-model"]
     )
     session.peaks = {threads: Peak("not measured", [1e12]) for threads in (1, grid.ALL_THREADS)}
-    _, row = Inference(session).latency(case)
+    _, row = InferenceBenchmark(session).latency(case)
     assert (row["provider_actual"], row["runtime"], row["threads_actual"]) == ("JAX CPU", "jax", 1)
-    seconds, row = Training(session).steps(training)
-    assert (row["way"], row["device"], row["batch"]) == ("cifar train, JAX", "cpu", 64)
+    seconds, row = TrainingBenchmark(session).steps(training)
+    assert (row["method"], row["device"], row["batch"]) == ("cifar train, JAX", "cpu", 64)
     assert row["images_per_second"] == pytest.approx(64 / np.median(seconds))
     session.end(interrupted=True)
 
@@ -383,14 +370,14 @@ def test_a_released_model_without_a_saved_model_is_measured_with_what_its_manife
     shutil.copy(exported / lines[0].file, tmp_path)
     with manifest.locked_entries(tmp_path) as held:
         held[lines[0].file] = lines[0]
-    (model,) = models._released(tmp_path)
+    (model,) = models.released_models(tmp_path)
     case = Case(model.name, "onnx", 1, 1, "cpu")
     session = BenchSession(grid.DEFAULT, {model.name: model}, 0, inference=[case], formats=["onnx"])
-    _, row = Inference(session).latency(case)
+    _, row = InferenceBenchmark(session).latency(case)
     assert (row["quality"], row["accuracy"], row["agreement"]) == ("recorded", lines[0].accuracy, 1.0)
     missing = Case(model.name, "keras", 1, 1, "cpu")
     with pytest.raises(NotAvailableError, match="comes without a keras file"):
-        Inference(session).latency(missing)
+        InferenceBenchmark(session).latency(missing)
     session.end(interrupted=True)
 
 
@@ -399,27 +386,27 @@ def test_two_runs_of_one_name_are_told_apart_and_left_as_they_are(run: Run, tmp_
         shutil.copytree(run.path, tmp_path / name / run.path.name)
     before = [files.sha256(tmp_path / name) for name in ("a", "b")]
     folders = [tmp_path / name / run.path.name for name in ("a", "b")]
-    answer = bench(tmp_path, "--run", *folders, "-k", "latency and tflite-b1")
-    assert answer.code == 0, answer.out
-    assert [row["model"] for row in answer.rows] == [str(folder) for folder in folders]
+    output = bench(tmp_path, "--run", *folders, "-k", "latency and tflite-b1")
+    assert output.code == 0, output.out
+    assert [row["model"] for row in output.rows] == [str(folder) for folder in folders]
     assert [files.sha256(tmp_path / name) for name in ("a", "b")] == before
 
 
 def test_the_grids_hold_what_they_promise() -> None:
-    chosen = [models.Model("m", "")]
-    cases = grid.inference(grid.DEFAULT, chosen, ["cpu"])
+    chosen = [models.BenchmarkModel("m", "")]
+    cases = grid.inference_cases(grid.DEFAULT, chosen, ["cpu"])
     assert len(cases) == 14
     assert {case.threads for case in cases} == {1}
-    assert {(case.policy, case.way) for case in grid.training(grid.DEFAULT, ["cpu"])} == {
+    assert {(case.policy, case.method) for case in grid.training_cases(grid.DEFAULT, ["cpu"])} == {
         ("none", "cifar"), ("none", "fit"), ("none", "pytorch"), ("shift-flip", "cifar"), ("shift-flip", "generator"),
         ("shift-flip", "layers"), ("shift-flip", "pytorch"), ("shift-flip-rotate", "cifar"),
     }  # fmt: skip
-    on_gpu = {(case.policy, case.way) for case in grid.training(grid.DEFAULT, ["cpu", "gpu"])}
+    on_gpu = {(case.policy, case.method) for case in grid.training_cases(grid.DEFAULT, ["cpu", "gpu"])}
     assert on_gpu >= {("none", "jax"), ("shift-flip", "jax"), ("shift-flip-rotate", "jax")}
-    assert {c.device for c in grid.inference(grid.DEFAULT, chosen, ["cpu", "gpu"]) if c.format == "keras-jax"} == {
-        "gpu"
-    }
-    full = grid.inference(grid.FULL, chosen, ["cpu", "gpu"])
+    assert {
+        c.device for c in grid.inference_cases(grid.DEFAULT, chosen, ["cpu", "gpu"]) if c.format == "keras-jax"
+    } == {"gpu"}
+    full = grid.inference_cases(grid.FULL, chosen, ["cpu", "gpu"])
     assert {case.batch for case in full} == {1, 32, 256}
     assert {case.threads for case in full} == {1, grid.ALL_THREADS}
     assert len(set(map(str, full))) == len(full) == 8 * 3 * len(grid.FULL.threads) * 2
@@ -433,7 +420,7 @@ def test_pytorch_trains_the_same_network() -> None:
     for name, parameters in (("first", 276_138), ("second", 208_794), ("third", 554_794)):
         assert sum(p.numel() for p in training_methods.pytorch_network(name).parameters()) == parameters
     images = torch.rand(64, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    moved = training_methods._moved(images, recipe("first", "shift-flip").policy)
+    moved = training_methods._augment_in_pytorch(images, recipe("first", "shift-flip").policy)
     assert moved.shape == images.shape
     assert moved.is_contiguous(memory_format=torch.channels_last)
     assert not torch.equal(moved, images)
@@ -441,7 +428,7 @@ def test_pytorch_trains_the_same_network() -> None:
 
 @given(st.lists(st.floats(1e-6, 10, allow_nan=False), max_size=50))
 def test_replayed_samples_come_back_as_they_were(seconds: list[float]) -> None:
-    replay = timing.Replay()
+    replay = ReplayTimer()
     replay.feed(seconds)
     assert [-replay() + replay() for _ in seconds] == seconds
 
@@ -482,7 +469,7 @@ def test_the_pareto_front_is_what_nothing_beats(rows: list[dict[str, float]]) ->
             for other in by
         )  # fmt: skip
 
-    front = pareto(rows)
+    front = pareto_front(rows)
     assert front
     assert not any(beaten(row, rows) for row in front)
     assert all(row in front or beaten(row, front) for row in rows)
@@ -490,12 +477,14 @@ def test_the_pareto_front_is_what_nothing_beats(rows: list[dict[str, float]]) ->
 
 @given(st.floats(0.0005, 99_999))
 def test_milliseconds_fit_five_characters(value: float) -> None:
-    assert len(tables._short(value)) <= 5
+    assert len(tables._milliseconds(value)) <= 5
 
 
 def test_what_was_not_measured_is_said() -> None:
     row = {"kind": "augmentation", "augment": "shift", "batch": 128, "threads": 1, "images_per_second": 10.0}
-    result = Result([row], [("test_latency[x]", "failed", "GPU was asked, CPU ran")], {2: Peak("blas", [1e9, 2e9])})
+    result = Measurements(
+        [row], [Missing("test_latency[x]", "failed", "GPU was asked, CPU ran")], {2: Peak("blas", [1e9, 2e9])}
+    )
     printed = io.StringIO()
     report.show(result, printed)
     assert "failed: test_latency[x]: GPU was asked, CPU ran" in printed.getvalue()
@@ -504,10 +493,44 @@ def test_what_was_not_measured_is_said() -> None:
 
 def test_an_unsteady_machine_is_named() -> None:
     training = {
-        "kind": "training", "way": "cifar train", "model": "first", "augment": "none", "batch": 128, "threads": 2,
+        "kind": "training", "method": "cifar train", "model": "first", "augment": "none", "batch": 128, "threads": 2,
         "images_per_second": 100.0, "images_per_second_best": 110.0, "flop_per_image": 1e7,
         "slowest_over_median": 1.0, "memory_bytes": 1, "peak_fraction": 0.5,
     }  # fmt: skip
     for after, unsteady in ((0.95e9, False), (0.85e9, True)):
-        text = report.markdown(Result([training], [], {2: Peak("blas", [1e9, after])}))
+        text = report.markdown(Measurements([training], [], {2: Peak("blas", [1e9, after])}))
         assert ("UNSTEADY" in text) == unsteady
+
+
+# `cifar bench`: the same measurement without pytest
+
+
+def test_the_command_measures_a_listed_file_and_its_report_can_be_compared(
+    exported: Path, cifar: Command, tmp_path: Path
+) -> None:
+    (path,) = exported.glob("*-none-s0.int8.tflite")
+    output = cifar("bench", path, "--batch-size", "1", "--report-to", "report", timeout=1800)
+    assert output.code == 0, output.err
+    assert "tflite-int8" in output.out
+    assert max(map(len, output.out.splitlines())) <= 100
+    result = results.read(tmp_path / "report" / "report.json")
+    assert [row.columns.kind for row in result.rows.values()] == ["inference", "cold_start"]
+    assert compare_results(result, result).count("regressed") == 0
+
+
+def test_the_command_measures_external_files_and_says_what_failed(cifar: Command, tmp_path: Path) -> None:
+    path = linear(tmp_path / "theirs.onnx", ("n", 3, 32, 32))
+    refused = cifar("bench", path, "--data", "synthetic", timeout=1800)
+    assert (refused.code, refused.out) == (2, "")
+    assert "Say it with --input-range" in refused.err
+    arguments = ("--data", "synthetic", "--input-range", "0..1", "--batch-size", "1", "--json")
+    output = cifar("bench", path, *arguments, timeout=1800)
+    assert output.code == 0, output.err
+    kinds = {row["kind"]: row for row in output.json["rows"]}
+    assert set(kinds) == {"inference", "cold_start"}
+    assert kinds["inference"]["model"] == "theirs.onnx"
+    assert kinds["inference"]["n_test"] == 1000
+    assert output.json["missing"] == []
+    absent = cifar("bench", "absent.onnx")
+    assert (absent.code, absent.out) == (2, "")
+    assert "absent.onnx" in absent.err

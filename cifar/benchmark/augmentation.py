@@ -9,7 +9,8 @@ from cifar.analysis.finished_run import FinishedRun
 from cifar.analysis.gains import Gain
 from cifar.analysis.groups import Group
 from cifar.benchmark import worker
-from cifar.benchmark.session import Row, Session, run_worker
+from cifar.benchmark.session import Row, Session
+from cifar.benchmark.worker_process import run_worker
 
 GOAL = 0.75  # test accuracy that a run takes some minutes to reach
 

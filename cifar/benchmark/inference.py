@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from cifar.benchmark import models, worker
 from cifar.benchmark.grid import Case
 from cifar.benchmark.models import KERAS, KERAS_JAX, BenchmarkModel
-from cifar.benchmark.session import NotAvailableError, Row, Session, run_worker
+from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.timing import MIN_SAMPLES, percentile
 from cifar.benchmark.worker import IMPORTS, FileJob
+from cifar.benchmark.worker_process import run_worker
 from cifar.data import dataset
 from cifar.errors import CifarError
 from cifar.formats import FORMATS, Format

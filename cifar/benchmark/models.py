@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar.benchmark import worker
-from cifar.benchmark.session import run_worker
+from cifar.benchmark.worker_process import run_worker
 from cifar.data import dataset
 from cifar.data.dataset import Dataset
 from cifar.errors import CifarError, DataError, NotFoundError, UsageError

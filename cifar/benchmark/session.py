@@ -2,42 +2,24 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cifar.benchmark import worker
+from cifar.benchmark.grid import Case, Grid, TrainingCase
+from cifar.benchmark.models import BenchmarkModel
+from cifar.benchmark.worker_process import run_worker
 from cifar.errors import CifarError
-from cifar.system.child_process import run_in_subprocess
-
-if TYPE_CHECKING:
-    from cifar.benchmark.grid import Case, Grid, TrainingCase
-    from cifar.benchmark.models import BenchmarkModel
 
 MAX_DRIFT = 0.10  # change of the matrix peak above which the machine is called unsteady
-TIME_LIMIT = 600.0  # seconds for any message of a worker
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 Row = dict[str, Any]
 
 
 class NotAvailableError(Exception):
     """A row cannot be measured on this machine: it is skipped."""
-
-
-def thread_variables(threads: int) -> dict[str, str]:
-    """Return the environment of a worker: the number of threads of every library that takes it from there."""
-    return dict.fromkeys(THREAD_VARIABLES, str(threads))
-
-
-def run_worker(job: Callable[..., Any], threads: int, /, **arguments: Any) -> Any:
-    """Run a job of cifar.benchmark.worker in a process with so many threads and return its result.
-
-    Raises:
-        CifarError: it failed, died or took too long.
-    """
-    return run_in_subprocess(job, timeout=TIME_LIMIT, variables=thread_variables(threads), **arguments)
 
 
 @dataclass
@@ -76,11 +58,11 @@ class Session:
         peaks: by number of threads.
     """
 
-    grid: "Grid"
-    models: "dict[str, BenchmarkModel]"
+    grid: Grid
+    models: dict[str, BenchmarkModel]
     order_seed: int
-    inference: "Sequence[Case]" = ()
-    training: "Sequence[TrainingCase]" = ()
+    inference: Sequence[Case] = ()
+    training: Sequence[TrainingCase] = ()
     formats: Collection[str] = ()
     peaks: dict[int, Peak] = field(default_factory=dict)
     _failures: dict[str, CifarError | None] = field(default_factory=dict)
@@ -93,7 +75,7 @@ class Session:
         """A folder that is removed with the session."""
         return Path(self._folder.name)
 
-    def model(self, name: str) -> "BenchmarkModel":
+    def model(self, name: str) -> BenchmarkModel:
         """Return a model whose files are found or made.
 
         Raises:

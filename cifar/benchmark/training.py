@@ -11,8 +11,9 @@ import numpy as np
 from cifar.benchmark import worker
 from cifar.benchmark.grid import ALL_THREADS, TrainingCase
 from cifar.benchmark.inference import is_installed
-from cifar.benchmark.session import TIME_LIMIT, NotAvailableError, Row, Session, run_worker, thread_variables
+from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.training_methods import TRAINING_METHODS, TrainingJob
+from cifar.benchmark.worker_process import TIME_LIMIT, run_worker, thread_variables
 from cifar.errors import CifarError
 from cifar.recipes import TRAINING
 from cifar.system.child_process import ChildProcess
