@@ -36,17 +36,17 @@ def release(folder: Path, name: str, accuracy: float, **training: float) -> None
     (folder / f"{name}.json").write_text(json.dumps(content))
 
 
-def test_releases_stand_in_the_order_of_their_versions(tmp_path: Path) -> None:
+def test_releases_are_in_the_order_of_their_versions(tmp_path: Path) -> None:
     for number, name in enumerate(("0.10.0", "0.9.0", "0.2.0")):
         release(tmp_path, name, 0.8 + number / 100)
-    found = trend.read(tmp_path)
-    assert found.releases == ["0.2.0", "0.9.0", "0.10.0"]
-    (accuracies,) = found.series["Test accuracy, %"].values()
+    releases = trend.read(tmp_path)
+    assert releases.releases == ["0.2.0", "0.9.0", "0.10.0"]
+    (accuracies,) = releases.series["Test accuracy, %"].values()
     assert accuracies == pytest.approx([82, 81, 80])
-    assert found.series["Latency of one image, median, ms"] == {"test_latency[first-onnx-b1-t1-cpu]": [0.2] * 3}
+    assert releases.series["Latency of one image, median, ms"] == {"test_latency[first-onnx-b1-t1-cpu]": [0.2] * 3}
 
 
-def test_a_row_that_a_release_lacks_has_no_value_there(tmp_path: Path) -> None:
+def test_a_row_that_a_release_lacks_has_no_value_for_it(tmp_path: Path) -> None:
     release(tmp_path, "0.1.0", 0.8)
     release(tmp_path, "0.2.0", 0.8, images_per_second=2000)
     assert trend.read(tmp_path).series["Training, images/s"] == {"test_training[first-none-cifar]": [None, 2000]}
@@ -55,11 +55,11 @@ def test_a_row_that_a_release_lacks_has_no_value_there(tmp_path: Path) -> None:
 def test_the_command_shows_tables_and_draws_a_picture(cifar: Command, tmp_path: Path) -> None:
     release(tmp_path / "history", "0.1.0", 0.8)
     release(tmp_path / "history", "0.2.0", 0.81, images_per_second=2000)
-    answer = cifar("report", "history", "--trend")
-    assert answer.code == 0, answer.err
-    assert "first-onnx-b1-t1" in answer.out
-    assert "80.00  81.00" in answer.out
-    assert all(len(line) <= 80 for line in answer.out.splitlines())
+    shown = cifar("report", "history", "--trend")
+    assert shown.code == 0, shown.err
+    assert "first-onnx-b1-t1" in shown.out
+    assert "80.00  81.00" in shown.out
+    assert all(len(line) <= 80 for line in shown.out.splitlines())
     with Image.open(tmp_path / "history" / "figures" / "trend.png") as picture:
         assert picture.size[0] > 800
     assert cifar("report", "history", "--trend", "--json").json["releases"] == ["0.1.0", "0.2.0"]

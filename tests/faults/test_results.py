@@ -1,4 +1,4 @@
-"""Damaged run folders: `cifar report` and `cifar runs` give an answer or one sentence, and write nowhere else."""
+"""Damaged run folders: `cifar report` and `cifar runs` print a result or one sentence, and write nowhere else."""
 
 import contextlib
 import io
@@ -14,6 +14,7 @@ import pytest
 from conftest import TINY, train_here
 
 from cifar import cli, export
+from cifar.analysis.finished_run import FinishedRun
 from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.formats import manifest
@@ -29,7 +30,7 @@ NAMES = ("none-s0", "shift-flip-s0")  # the one that is damaged, and its sound p
 JSON = ("metrics.json", "environment.json", "recipe.json", "exports/manifest.json")
 LINES = ("history.jsonl", "timing.jsonl")
 FILES = (*JSON, *LINES, "predictions.npz")
-COMMANDS = (["report"], ["report", "--json"], ["runs"], ["runs", "--json"])
+COMMANDS = (["report"], ["report", "--details"], ["report", "--json"], ["runs"], ["runs", "--json"])
 HOSTILE = [
     None, True, -1, 0, 1, 2, 3, 1 << 31, 1 << 64, 10**400, -(10**400), 0.5, 1e300, 5e-324, float("nan"), float("inf"),
     "", "0.5", "x" * 100_000, "../../../../x", "/etc/passwd", "[/bold]", "[red]", "\x1b[2J", "a\nb", "\0", "\ud800",
@@ -39,7 +40,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory, small: Dataset) -> Path:
-    """A folder of two finished runs of a tiny network, the first with an export."""
+    """Two finished runs of a tiny network, the first with an export."""
     home = tmp_path_factory.mktemp("sound")
     (home / "tinynet.py").write_text(TINY)
     with pytest.MonkeyPatch.context() as patch:
@@ -218,7 +219,7 @@ DAMAGES = [
 
 
 def redigest(run: Path) -> None:
-    """Let metrics.json verify_checksum for the files as they are: what the digests would tell has to be seen else."""
+    """Write the digests of the files as they are to metrics.json: other checks must notice what has changed."""
     with contextlib.suppress(Exception):  # what cannot be read has no digest
         metrics = json.loads((run / "metrics.json").read_text())
         metrics["history_sha256"] = files.sha256(run / "history.jsonl")
@@ -232,7 +233,7 @@ def redigest(run: Path) -> None:
 
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], int]:
-    """Run a command in this process; its exit code, and an answer or one sentence."""
+    """Run a command in this process; check that it prints a result or one sentence; return its exit code."""
 
     def run(arguments: list[str]) -> int:
         monkeypatch.setattr("sys.argv", ["cifar", *arguments])
@@ -268,7 +269,7 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_a_damaged_run_gives_an_answer_or_one_sentence(
+def test_a_damaged_run_gives_a_result_or_one_sentence(
     damaged: Path, small: Dataset, tmp_path: Path, count: Count, tally: Tally, ended: Callable[[list[str]], int]
 ) -> None:
     run = run_of(damaged)
@@ -286,7 +287,7 @@ def test_a_damaged_run_gives_an_answer_or_one_sentence(
             read_or_refused(lambda: manifest.read(run / "exports"))
             read_or_refused(lambda: Run(run).environment)
             read_or_refused(lambda: Run(run).timing)
-            if (run / "environment.json").exists():  # a run that goes on looks where it was begun
+            if (run / "environment.json").exists():  # resuming compares it
                 read_or_refused(lambda: loop._record_environment(Run(run), small))
         except BaseException:
             print(f"case {number}: {damage.__name__} of {name}")
@@ -295,7 +296,7 @@ def test_a_damaged_run_gives_an_answer_or_one_sentence(
         assert alone >= codes["report"] or name == "recipe.json"
         assert everything(tmp_path) == before
         tally("result and history files damaged")
-        tally("of these told by report" if codes["report"] else "of these of no matter to report")
+        tally("of these refused by report" if codes["report"] else "of these without effect on report")
         shutil.rmtree(run)
         shutil.copytree(tmp_path / "kept" / run.name, run)
 
@@ -305,10 +306,10 @@ def read_or_refused(read: Callable[[], object]) -> None:
         read()
 
 
-def test_figures_are_drawn_of_whatever_is_not_refused(
+def test_figures_are_drawn_of_extreme_values_that_are_not_refused(
     damaged: Path, tmp_path: Path, count: Count, tally: Tally, ended: Callable[[list[str]], int]
 ) -> None:
-    """The largest figures that are believed."""
+    """The most extreme values that a run folder may hold."""
     run = run_of(damaged)
     metrics = json.loads((run / "metrics.json").read_text())
     history = (run / "history.jsonl").read_text().splitlines()
@@ -325,19 +326,19 @@ def test_figures_are_drawn_of_whatever_is_not_refused(
     assert {path.parent for path in drawn} == {folder / "figures" for folder in (damaged, *damaged.glob("*-s0"))}
 
 
-def test_a_run_that_does_not_say_under_what_it_was_begun_does_not_go_on(damaged: Path, small: Dataset) -> None:
+def test_a_run_without_a_recorded_setting_cannot_be_resumed(damaged: Path, small: Dataset) -> None:
     path = run_of(damaged) / "environment.json"
     content = json.loads(path.read_text())
     del content["settings"]["TF_ENABLE_ONEDNN_OPTS"]
     path.write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="TF_ENABLE_ONEDNN_OPTS was not said, is 1"):
+    with pytest.raises(UsageError, match="TF_ENABLE_ONEDNN_OPTS was not recorded, is 1"):
         loop._record_environment(Run(run_of(damaged)), small)
 
 
 @pytest.mark.parametrize(
     "network", ["../../../outside", "a/b", "[/bold]", "$x$", "x\x1b[2J", "", "a:b:c", "\0", "a b"]
 )
-def test_a_network_that_is_no_name_is_refused(
+def test_an_invalid_network_name_is_refused(
     network: str, damaged: Path, ended: Callable[[list[str]], int], tmp_path: Path
 ) -> None:
     """It would become part of the figures' names."""
@@ -359,7 +360,7 @@ def test_a_run_folder_of_any_name_is_listed(name: str, damaged: Path, ended: Cal
 
 
 @pytest.mark.parametrize("name", ["history.jsonl", "predictions.npz"])
-def test_a_file_that_metrics_were_not_written_beside_is_named(name: str, damaged: Path) -> None:
+def test_a_file_other_than_the_one_that_metrics_describe_is_named(name: str, damaged: Path) -> None:
     run = run_of(damaged)
     if name == "history.jsonl":
         lines = [json.loads(line) for line in (run / name).read_text().splitlines()]
@@ -369,19 +370,17 @@ def test_a_file_that_metrics_were_not_written_beside_is_named(name: str, damaged
         with np.load(run / name) as arrays:
             probabilities, labels = arrays["probabilities"], arrays["labels"]
         np.savez(run / name, probabilities=probabilities * np.float32(0.999), labels=labels)
-    from cifar.analysis.finished_run import Result
-
     with pytest.raises(UsageError, match=f"{name}: not the one that metrics.json was written beside"):
-        Result(Run(run))
+        FinishedRun(Run(run))
     redigest(run)
-    Result(Run(run))  # nothing else is wrong with it
+    FinishedRun(Run(run))  # nothing else is wrong with it
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [("loss", -0.1), ("test_loss", 1e40), ("accuracy", 1.1), ("test_accuracy", -0.1), ("loss", None), ("epoch", 0)],
 )
-def test_figures_that_no_training_gives_are_refused(
+def test_values_that_no_training_gives_are_refused(
     field: str, value: float | None, damaged: Path, ended: Callable[[list[str]], int]
 ) -> None:
     run = run_of(damaged)
@@ -393,7 +392,7 @@ def test_figures_that_no_training_gives_are_refused(
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "history.jsonl", "recipe.json"])
-def test_no_memory_is_taken_for_a_large_file(name: str, damaged: Path) -> None:
+def test_a_large_file_takes_no_memory(name: str, damaged: Path) -> None:
     import tracemalloc
 
     huge(run_of(damaged) / name, random.Random(0))
