@@ -35,12 +35,13 @@ DATA_COMMANDS = ["data info", "data fetch", "data verify"]
 
 SHORTER = (  # so that the commands of the documents end in seconds: a pattern, and what stands for it
     (r"^cifar train$", "cifar train --data synthetic --network second --augment none --epochs 1"),
-    (r"--epochs 20$", "--epochs 1"),
+    (r"--epochs (2|20)$", "--epochs 1"),
     (r"--profile reference", "--profile quick --data synthetic --augment none --epochs 1"),
     (r"--augment none,shift-flip --seed 0-2", "--augment none,none --seed 0-0"),
     (r"--seed 0,1$", "--seed 0,0"),
     (r"\bfirst\b", "second"),
     (r"^(cifar (evaluate|bench) model\.onnx .*)$", r"\1 --data synthetic"),
+    (r"^(cifar bench .*)$", r"\1 --batch-size 1"),
 )
 
 
