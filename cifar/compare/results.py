@@ -135,7 +135,7 @@ class BenchmarkResult:
     @property
     def reproducibility_key(self) -> dict[str, Any]:
         """What a training's bits depend on, except for the number of threads."""
-        return environment.key(self.machine.model_dump())
+        return environment.reproducibility_key(self.machine.model_dump())
 
     def peak_flops(self, threads: int | None) -> float | None:
         """The median of the measured matrix peaks at a number of threads, in FLOP/s; None if there is none."""

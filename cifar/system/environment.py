@@ -212,7 +212,7 @@ def describe(threads: int, backend: BackendName) -> str:
     return f"Trained by {versions} on the GPU ({(hardware.gpu() or {}).get('model', 'unknown')})."
 
 
-def key(environment: dict[str, Any]) -> dict[str, Any]:
+def reproducibility_key(environment: dict[str, Any]) -> dict[str, Any]:
     """The part of the facts that decides a run's bits, beside its recipe and its data; None for what is not said."""
     settings = environment["settings"]
     backend = BACKENDS[settings.get("KERAS_BACKEND", "tensorflow")]

@@ -86,12 +86,13 @@ def environment_mismatches(run: Run, threads: int) -> list[str]:
         UsageError: environment.json does not say where the run was started.
     """
     try:
-        recorded_key = environment.key(run.environment)
+        recorded_key = environment.reproducibility_key(run.environment)
     except (KeyError, TypeError, AttributeError) as error:
         path = run.path / "environment.json"
         raise UsageError(f"{path}: it does not say in which environment this run was started.") from error
     recorded = {**recorded_key, "threads": run.recipe.threads}
-    current = {**environment.key(environment.facts(threads, run.recipe.backend)), "threads": threads}
+    current_key = environment.reproducibility_key(environment.facts(threads, run.recipe.backend))
+    current = {**current_key, "threads": threads}
     mismatches = []
     for name, value in current.items():
         recorded_value = recorded.get(name, "not recorded")

@@ -57,7 +57,8 @@ class Table(BaseModel):
 def reproducibility_key(threads: int) -> dict[str, Any]:
     """Return all that the bits of a training in this process depend on, beside its recipe and its data."""
     facts = environment.facts(threads)
-    return {**environment.key(facts), "architecture": facts["cpu"]["architecture"], "threads": threads}
+    key = environment.reproducibility_key(facts)
+    return {**key, "architecture": facts["cpu"]["architecture"], "threads": threads}
 
 
 def find_entry(threads: int, table: Path = TABLE) -> Entry | None:

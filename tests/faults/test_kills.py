@@ -1,4 +1,4 @@
-"""SIGKILL, which nothing can catch, at random moments; then the same command again."""
+"""SIGKILL, which cannot be caught, at random moments; then the same command again."""
 
 import contextlib
 import functools
@@ -26,7 +26,7 @@ RUN = Path("runs") / "tinynet.build-shift-flip-s0"
 TRAIN = (
     "train", "--network", "tinynet:build", "--augment", "shift-flip", "--data", "synthetic", "--epochs", "40",
 )  # fmt: skip
-EXPORT = ("export", str(RUN), "--format", "saved-model", "onnx")  # a folder and a file
+EXPORT = ("export", str(RUN), "--format", "saved-model,onnx")  # a folder and a file
 
 Condition = Callable[[], bool]
 
@@ -54,9 +54,9 @@ def home_of_tiny(path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which the run was trained, exported and reported without disturbance."""
-    home = home_of_tiny(tmp_path_factory.mktemp("untouched"))
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the run was trained, exported and reported without interruption."""
+    home = home_of_tiny(tmp_path_factory.mktemp("uninterrupted"))
     finish(home, *TRAIN)
     return home
 
@@ -64,19 +64,19 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wait_for_epochs(process: Forked, epochs: int) -> None:
     """Wait until training has begun and this process has trained so many epochs: a title, then lines, on stderr."""
 
-    def told() -> int:
+    def progress_lines() -> int:
         return sum(line.startswith(("[1/1]", "  epoch")) for line in process.err.splitlines())
 
-    wait(process, lambda: told() > epochs)
+    wait(process, lambda: progress_lines() > epochs)
 
 
 def is_being_written(folder: Path, name: str) -> Condition:
-    """Whether something is being written aside in a folder right now."""
+    """Whether a file of this name is being written in a folder right now."""
     return lambda: any(folder.glob(f".{name}.*.part"))
 
 
 def is_replaced(path: Path) -> Condition:
-    """Whether another file or folder has taken a path's place: its manifest does not tell of it yet."""
+    """Whether another file or folder has replaced the one at a path: its manifest does not describe it yet."""
     before = path.stat().st_ino
 
     def look() -> bool:
@@ -96,7 +96,7 @@ def kill_while_training(home: Path, draw: random.Random) -> bool:
 
 
 def kill_while_checkpointing(home: Path, draw: random.Random) -> bool:
-    """True if the checkpoint was hit: what was being written of it is still there."""
+    """True if the checkpoint was hit: its unfinished file still exists."""
     process = cifar(home, *TRAIN)
     wait_for_epochs(process, draw.randrange(5))
     written = is_being_written(home / RUN, "checkpoint.npz")
@@ -109,11 +109,11 @@ def kill_while_checkpointing(home: Path, draw: random.Random) -> bool:
 KILLS = {"training": kill_while_training, "checkpointing": kill_while_checkpointing}
 
 
-def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(
-    untouched: Path, tmp_path_factory: pytest.TempPathFactory, count: Count, tally: Tally
+def test_a_run_killed_again_and_again_ends_with_the_same_bits(
+    uninterrupted: Path, tmp_path_factory: pytest.TempPathFactory, count: Count, tally: Tally
 ) -> None:
     draw = random.Random(SEED)
-    expected = whole.outcome(untouched / RUN)
+    expected = whole.outcome(uninterrupted / RUN)
     for _ in range(count(1, 10)):
         home = home_of_tiny(tmp_path_factory.mktemp("killed"))
         for kind in ("training", "checkpointing", "training"):
@@ -131,14 +131,14 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(
         tally("resumed to the same bits")
 
 
-def test_an_export_that_was_killed_leaves_a_manifest_that_is_true_and_can_be_repeated(
-    untouched: Path, tmp_path: Path, count: Count, tally: Tally
+def test_a_killed_export_leaves_a_correct_manifest_and_can_be_repeated(
+    uninterrupted: Path, tmp_path: Path, count: Count, tally: Tally
 ) -> None:
-    """The export is one over earlier files, so that there is something to lose."""
+    """The export replaces earlier files, so that there is something to lose."""
     draw = random.Random(SEED)
-    expected = whole.outcome(untouched / RUN)
+    expected = whole.outcome(uninterrupted / RUN)
     home = home_of_tiny(tmp_path)
-    shutil.copytree(untouched / "runs", home / "runs")
+    shutil.copytree(uninterrupted / "runs", home / "runs")
     for number in range(count(1, 10)):
         process = cifar(home, *EXPORT)
         if number % 2:
@@ -154,7 +154,7 @@ def test_an_export_that_was_killed_leaves_a_manifest_that_is_true_and_can_be_rep
     finish(home, *EXPORT)
     whole.check(home / RUN)
     assert whole.outcome(home / RUN) == expected, f"seed {SEED}"
-    tally("exported to the same answers")
+    tally("exported to the same predictions")
 
 
 # Downloads, from a server on this machine.
@@ -179,7 +179,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(ARCHIVE)))
         self.end_headers()
         piece = len(ARCHIVE) // 40
-        with contextlib.suppress(OSError):  # who fetched it was killed
+        with contextlib.suppress(OSError):  # the client was killed
             for begin in range(0, len(ARCHIVE), piece):
                 self.wfile.write(ARCHIVE[begin : begin + piece])
                 self.server.sent.set()
@@ -211,7 +211,7 @@ def fetch(home: Path, site: Site) -> Forked:
     return Forked(home, fetch_archive, f"http://127.0.0.1:{site.server_port}/{archive.ARCHIVE}", NO_PROXY="*")
 
 
-def test_a_download_that_was_killed_leaves_nothing_that_passes_for_the_archive(
+def test_a_killed_download_leaves_nothing_that_looks_like_the_archive(
     site: Site, tmp_path: Path, count: Count, tally: Tally
 ) -> None:
     draw = random.Random(SEED)

@@ -1,4 +1,4 @@
-"""Ten processes want the same runs at once."""
+"""Ten processes train the same runs at once."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ TRAIN = (
 
 
 def trained(err: str) -> list[str]:
-    """The policies whose first epoch a process tells of; a title is followed by its run's epochs."""
+    """The policies of which a process reports the first epoch; a title is followed by the epochs of its run."""
     blocks = re.split(r"^\[\d+/\d+\] ", err, flags=re.MULTILINE)[1:]
     return [block.split()[1] for block in blocks if f"epoch  1/{EPOCHS}" in block]
 
@@ -41,4 +41,4 @@ def test_ten_processes_on_one_folder_train_every_run_once_and_damage_none(tmp_pa
         whole.check(together)
         assert whole.trained(together) == whole.trained(alone.path)
         assert len(whole.outcome(together)["outputs"]) == 3
-        tally("runs that ten processes wanted, trained once")
+        tally("runs of ten processes, trained once")
