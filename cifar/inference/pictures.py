@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cifar.errors import UsageError, first_line
 
 SIDE = 32
-MAX_PIXELS = 100_000_000  # of a picture; larger ones are refused before they are decoded
+MAX_PIXELS = 80_000_000  # of a picture; larger ones are refused before they are decoded
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Damaged and hostile model files: refused by their digest, or run apart with an answer or one clear sentence."""
+"""Damaged and hostile model files: refused by their digest, or run apart, with predictions or one clear sentence."""
 
 import contextlib
 import json
@@ -21,10 +21,10 @@ from cifar import export
 from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.formats import FORMATS, manifest, onnx
-from cifar.inference.prediction import InferenceError, answer, answers
+from cifar.inference.prediction import InferenceError, predict_file, predict_in_subprocess
 from cifar.metrics.classification import CLASSES
 from cifar.recipes import recipe
-from cifar.runs.keras_model import load_keras
+from cifar.runs.loading import load_keras
 from cifar.runs.run import Run
 from faults.conftest import Count, Tally
 
@@ -154,7 +154,7 @@ def test_a_damaged_export_is_refused_by_its_digest_or_run_apart(
         paths.append(path)
     before = tree(tmp_path) | tree(home)
     started = time.monotonic()
-    found = list(answers(name, paths, IMAGES, 1, LIMIT))
+    found = list(predict_in_subprocess(name, paths, IMAGES, 1, LIMIT))
     assert time.monotonic() - started < LIMIT * len(paths)
     assert tree(tmp_path) | tree(home) == before
     for path, damage, each in zip(paths, damages, found, strict=True):
@@ -167,7 +167,7 @@ def test_a_damaged_export_is_refused_by_its_digest_or_run_apart(
             )
         else:
             assert (each.shape, each.dtype) == ((len(IMAGES), CLASSES), np.float32), damage
-            tally("of these answered, run apart")
+            tally("of these predicted, run apart")
 
 
 def test_a_file_that_is_not_listed_or_not_there(run: Run, tmp_path: Path) -> None:
@@ -214,40 +214,42 @@ def endless(path: Path) -> Path:
     return path
 
 
-def test_a_file_that_computes_for_ever_is_given_up_and_the_next_one_answered(run: Run, tmp_path: Path) -> None:
+def test_a_file_that_computes_for_ever_is_given_up_and_the_next_one_runs(run: Run, tmp_path: Path) -> None:
     sound, started = file_of(run, "onnx"), time.monotonic()
-    (expected,) = answer("onnx", [sound], IMAGES, 1, LIMIT)
+    expected = predict_file("onnx", sound, IMAGES, 1, LIMIT)
     limit = 2 + round(4 * (time.monotonic() - started))  # on a busy machine a sound file takes a while too
-    first, second, third = answers("onnx", [sound, endless(tmp_path / "endless.onnx"), sound], IMAGES, 1, limit)
+    first, second, third = predict_in_subprocess(
+        "onnx", [sound, endless(tmp_path / "endless.onnx"), sound], IMAGES, 1, limit
+    )
     assert isinstance(second, InferenceError)
-    assert sentence(second) == f"onnxruntime cannot run endless.onnx: no answer within {limit} s."
+    assert sentence(second) == f"onnxruntime cannot run endless.onnx: no predictions within {limit} s."
     np.testing.assert_array_equal(first, expected)
     np.testing.assert_array_equal(third, expected)
-    assert not answering_processes()
+    assert not inference_processes()
 
 
-def answering_processes() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "cifar.formats" in child.cmdline()]
+def inference_processes() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "child_process" in " ".join(child.cmdline())]
 
 
-def test_a_crash_is_told_and_the_next_file_answered(run: Run, tmp_path: Path) -> None:
+def test_a_crash_is_told_and_the_next_file_runs(run: Run, tmp_path: Path) -> None:
     paths = [endless(tmp_path / "endless.onnx"), file_of(run, "onnx")]
     found: list[object] = []
-    asking = threading.Thread(target=lambda: found.extend(answers("onnx", paths, IMAGES, 1, LIMIT)))
-    asking.start()
-    while not answering_processes():
+    running = threading.Thread(target=lambda: found.extend(predict_in_subprocess("onnx", paths, IMAGES, 1, LIMIT)))
+    running.start()
+    while not inference_processes():
         time.sleep(0.02)
     time.sleep(1)
-    answering_processes()[0].send_signal(11)
-    asking.join(2 * LIMIT)
+    inference_processes()[0].send_signal(11)
+    running.join(2 * LIMIT)
     crash, after = found
     assert isinstance(crash, InferenceError)
-    assert sentence(crash) == "onnxruntime cannot run endless.onnx: it was ended by signal 11."
+    assert sentence(crash) == "onnxruntime cannot run endless.onnx: the process was ended by signal 11."
     assert isinstance(after, np.ndarray)
 
 
 @pytest.mark.parametrize("shape", [(3, 9), (2, 10), (3, 10, 1)])
-def test_an_answer_of_another_shape_is_none(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_an_output_of_another_shape_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
     from onnx import TensorProto, helper
 
     graph = helper.make_graph(
@@ -260,17 +262,17 @@ def test_an_answer_of_another_shape_is_none(shape: tuple[int, ...], tmp_path: Pa
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     (tmp_path / "fixed.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(InferenceError, match="cannot run fixed"):
-        answer("onnx", [tmp_path / "fixed.onnx"], IMAGES, 1, LIMIT)
+        predict_file("onnx", tmp_path / "fixed.onnx", IMAGES, 1, LIMIT)
 
 
 def test_what_a_runtime_says_is_one_line_without_control_characters(tmp_path: Path) -> None:
     path = tmp_path / "x\x1b[31m\ny.tflite"
     path.write_bytes(b"no model")
     with pytest.raises(InferenceError) as caught:
-        answer("tflite", [path], IMAGES, 1, LIMIT)
+        predict_file("tflite", path, IMAGES, 1, LIMIT)
     assert len(str(caught.value)) < 600
     with pytest.raises(InferenceError, match="not an ONNX file"):
-        answer("onnx", [tmp_path / "absent.onnx"], IMAGES, 1, LIMIT)
+        predict_file("onnx", tmp_path / "absent.onnx", IMAGES, 1, LIMIT)
 
 
 # ONNX files with data elsewhere.
@@ -294,9 +296,9 @@ def with_data_at(run: Run, path: Path, location: str) -> Path:
 
 def test_data_in_the_own_folder_is_read(run: Run, tmp_path: Path) -> None:
     path = with_data_at(run, tmp_path / "model.onnx", "weights.bin")
-    onnx.examine(path)
-    (found,) = answer("onnx", [path], IMAGES, 1, LIMIT)
-    np.testing.assert_array_equal(found, answer("onnx", [file_of(run, "onnx")], IMAGES, 1, LIMIT)[0])
+    onnx.check_external_data(path)
+    found = predict_file("onnx", path, IMAGES, 1, LIMIT)
+    np.testing.assert_array_equal(found, predict_file("onnx", file_of(run, "onnx"), IMAGES, 1, LIMIT))
 
 
 @pytest.mark.parametrize("way", ["absolute", "above", "link", "folder that is a link", "far above"])
@@ -323,10 +325,10 @@ def test_data_outside_of_the_folder_is_refused_unread(way: str, name: str, run: 
             if entry.key == "location":
                 entry.value = location
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(UsageError, match="data outside of its folder"):
-        onnx.examine(path)
-    (error,) = answers(name, [path], IMAGES, 1, LIMIT)
-    assert "data outside of its folder" in sentence(error)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="weights outside of its folder"):
+        onnx.check_external_data(path)
+    (error,) = predict_in_subprocess(name, [path], IMAGES, 1, LIMIT)
+    assert "weights outside of its folder" in sentence(error)  # type: ignore[arg-type]
 
 
 # model.keras.
@@ -335,9 +337,11 @@ def test_data_outside_of_the_folder_is_refused_unread(way: str, name: str, run: 
 LOAD = """
 import shutil, sys
 from pathlib import Path
-from cifar import environment, exporting, networks
+from cifar import networks
 from cifar.errors import UsageError
+from cifar.runs import loading
 from cifar.runs.run import Run
+from cifar.system import environment
 
 environment.configure(1)
 networks.build_with_fresh_names = networks.build  # clearing Keras's session for each takes longer than all the rest
@@ -345,7 +349,7 @@ run = Run(Path(sys.argv[1]))
 for path in sys.argv[2:]:
     shutil.copy(path, run.path / "model.keras")
     try:
-        load_keras(run)
+        loading.load_keras(run)
     except UsageError as error:
         print("refused", repr(str(error)), flush=True)
     else:
