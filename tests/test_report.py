@@ -96,7 +96,7 @@ def test_the_screen_shows_averages_gain_gap_and_sizes(
     assert plain_line.split()[-2:] == [f"{largest / 1e6:.2f}", "2"]
     assert f" {flip.test.mean * 100:.1f} ± " in flip_line
     assert f" {gain.difference * 100:+.1f} ± " in flip_line
-    assert f"Models: {runs[0].path / 'exports'}" in text
+    assert f"Models: {runs[0].path.parent}/*/exports (onnx, tflite)" in text
 
 
 def test_details_hold_every_table_and_each_note_once(six_runs: list[Run]) -> None:
@@ -129,6 +129,7 @@ def test_pictures_are_shown_where_they_fit_and_can_be_recognised(pair: list[Run]
     assert "▀" not in printed(summary, images=images)
     detailed = printed(summary, details=True, images=images, height=24, **colours)
     assert detailed.count("Misclassified, most confident first") == 2
+    assert "Misclassified by" not in detailed  # a table, where there are no pictures
     assert "▀" in detailed
 
 

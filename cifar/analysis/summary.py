@@ -52,6 +52,13 @@ class Summary:
             results += group.results
         return results
 
+    def first_seed_results(self) -> list[FinishedRun]:
+        """Return the run of the smallest seed of each network and policy."""
+        results = []
+        for group in self.groups:
+            results += group.first_seed_results()
+        return results
+
     def between_backends(self) -> list[BackendComparison]:
         """Return the comparisons of TensorFlow with other backends: groups that differ in the backend only."""
         comparisons = []

@@ -58,15 +58,17 @@ def _gain(gain: Gain | None) -> str:
 
 def claims(groups: Sequence[Group]) -> Table:
     """Return a table of the published claims, a row per claim, a verdict per network that trained long enough."""
-    judged = [group for group in groups if group.pairs and not is_too_short(group.epochs)]
+    names: list[str] = []
     verdicts: dict[str, dict[str, str]] = {}
-    for group in judged:
+    for group in groups:
+        if not group.pairs or is_too_short(group.epochs):
+            continue
+        names.append(group.name)
         for claim in group.claims():
             verdicts.setdefault(claim.claim, {})[group.name] = claim.verdict
-    names = [group.name for group in judged]
     rows = []
-    for claim, by_network in verdicts.items():
-        rows.append((claim, *[by_network.get(name, numbers.NONE) for name in names]))
+    for text, by_network in verdicts.items():
+        rows.append((text, *[by_network.get(name, numbers.NONE) for name in names]))
     return Table("Claims of the published text", ("claim", *names), rows)
 
 
@@ -81,6 +83,6 @@ def too_short_sentences(groups: Sequence[Group]) -> list[str]:
         unit = "epoch" if epochs == 1 else "epochs"
         sentences.append(
             f"{epochs} {unit} cannot show an augmentation gain (at least {MIN_EPOCHS} are needed): "
-            f"no gains and claims of {', '.join(networks)}."
+            f"no gains and no verdicts on claims for {', '.join(networks)}."
         )
     return sentences

@@ -38,6 +38,9 @@ def steps(console: Console, description: str, total: int | None) -> Iterator[Adv
     Yields:
         A function that the block calls after each step, or with a number of steps.
     """
+    if not console.is_terminal:
+        yield no_progress
+        return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
@@ -45,7 +48,7 @@ def steps(console: Console, description: str, total: int | None) -> Iterator[Adv
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total)
 
         def advance(steps: int = 1) -> None:
@@ -87,7 +90,8 @@ class ProgressCallback:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def step(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
         """Move the bar."""

@@ -41,14 +41,8 @@ BACKENDS = (
 )
 
 
-def details(summary: Summary, pick: str, with_misclassified: bool = True) -> list[Table]:
-    """Return the tables of a report that have any rows, in order.
-
-    Args:
-        summary: of the runs.
-        pick: a rule of classification.PICKS.
-        with_misclassified: False leaves out the tables of misclassified images.
-    """
+def details(summary: Summary) -> list[Table]:
+    """Return the tables of numbers that have any rows, in order."""
     tables = [
         accuracies(summary),
         averages(summary),
@@ -58,16 +52,14 @@ def details(summary: Summary, pick: str, with_misclassified: bool = True) -> lis
         verifications(_named_verifications(summary)),
         backends(summary.between_backends()),
     ]
-    if with_misclassified:
-        for group in summary.groups:
-            for result in group.first_seed_results():
-                tables.append(misclassified(result, pick))
     return [table for table in tables if table.rows]
 
 
 def markdown_tables(summary: Summary, pick: str) -> list[Table]:
     """Return all tables of a report, with the notes of all below the last one."""
-    tables = [overview.results(summary), *details(summary, pick)]
+    tables = [overview.results(summary), *details(summary)]
+    for result in summary.first_seed_results():
+        tables.append(misclassified(result, pick))
     notes = [*overview.too_short_sentences(summary.groups), *legend(tables)]
     bare = without_notes(tables)
     return [*bare[:-1], replace(bare[-1], notes=notes)]

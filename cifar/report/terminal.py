@@ -68,16 +68,15 @@ def show(
 
 def _show_details(console: Console, summary: Summary, pick: str, images: Images) -> None:
     """Print the detailed tables and the misclassified images, then the notes of all tables."""
-    has_colours = _has_colours(console)
-    detailed = tables.details(summary, pick)
+    detailed = tables.details(summary)
     for table in tables.without_notes(detailed):
         console.print(render(table), "")
-    if has_colours:
-        for group in summary.groups:
-            for result in group.first_seed_results():
-                own_images = result.test_images(images)
-                if own_images is not None:
-                    _show_pictures(console, result, pick, own_images)
+    for result in summary.first_seed_results():
+        own_images = result.test_images(images)
+        if own_images is not None and _has_colours(console):
+            _show_pictures(console, result, pick, own_images)
+        else:
+            console.print(render(tables.misclassified(result, pick)), "")
     for note in tables.legend(detailed):
         console.print(Text(printable(note), "table.caption"))
     console.print()
@@ -140,12 +139,20 @@ def _places(summary: Summary, figures: Sequence[Path]) -> list[str]:
     misclassified = [path for path in figures if path.name.endswith("misclassified.png")]
     if misclassified:
         lines.append(f"Misclassified pictures: {misclassified[0]}")
-    for result in summary.results:
-        folder = result.run.path / "exports"
-        if any((folder / entry.file).exists() for entry in result.exports):
-            lines.append(f"Models: {folder} and so of the other runs")
-            break
+    lines += _models_line(summary.results)
     return lines
+
+
+def _models_line(results: Sequence[FinishedRun]) -> list[str]:
+    """Return where exported files are; nothing if no run has any."""
+    for result in results:
+        folder = result.run.path / "exports"
+        formats = [entry.format for entry in result.exports if (folder / entry.file).exists()]
+        if formats:
+            if len(results) > 1:
+                folder = result.run.path.parent / "*" / "exports"
+            return [f"Models: {folder} ({', '.join(sorted(formats))})"]
+    return []
 
 
 def _has_colours(console: Console) -> bool:
