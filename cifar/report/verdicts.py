@@ -44,12 +44,12 @@ def tables(comparison: Comparison) -> list[Table]:
             times.setdefault(test, []).append(_time_cells(verdict))
         else:
             quality.append(_quality_cells(verdict))
-    made = []
+    shown_tables = []
     for test, rows in times.items():
-        made.append(Table(f"Times: {test}", TIME_COLUMNS, rows))
+        shown_tables.append(Table(f"Times: {test}", TIME_COLUMNS, rows))
     if quality:
-        made.append(Table("Quality that changed", QUALITY_COLUMNS, quality))
-    return made
+        shown_tables.append(Table("Quality that changed", QUALITY_COLUMNS, quality))
+    return shown_tables
 
 
 def _time_cells(verdict: Verdict) -> tuple[str, ...]:
