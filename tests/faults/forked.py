@@ -1,4 +1,4 @@
-"""Processes that are forked from one in which the frameworks are loaded: what is tested here is not the loading."""
+"""Processes forked from one in which the frameworks are loaded, which saves the seconds of loading them."""
 
 import multiprocessing
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from conftest import isolated
 
-PATIENCE = 240.0  # seconds for whatever is waited for
+PATIENCE = 600.0  # seconds: a process that takes longer hangs
 FORKING = multiprocessing.get_context("forkserver")
-if sys.platform == "linux":  # elsewhere a process that has loaded them cannot be forked: each loads them itself
+if sys.platform == "linux":  # elsewhere a process that has loaded them cannot be forked
     FORKING.set_forkserver_preload(["tensorflow", "keras", "matplotlib.figure", "cifar.training.sweep", "cifar.cli"])
 
 
@@ -20,30 +20,30 @@ class Forked:
     """A function that runs in a process of its own, the head of a group, in a home and an isolated environment.
 
     Args:
-        home: its current folder; temporary files go to tmp/ in it, what is said to said/.
-        work: a function of a module.
-        arguments: for it.
+        home: its current folder; temporary files go to tmp/ in it, its output to output/.
+        function: of a module.
+        arguments: of the function.
         variables: of its environment.
     """
 
-    def __init__(self, home: Path, work: Callable[..., object], *arguments: object, **variables: str) -> None:
-        for name in ("tmp", "said"):
+    def __init__(self, home: Path, function: Callable[..., object], *arguments: object, **variables: str) -> None:
+        for name in ("tmp", "output"):
             (home / name).mkdir(exist_ok=True)
-        self._out, self._err = (Path(tempfile.mkstemp(dir=home / "said")[1]) for _ in range(2))
+        self._out, self._err = (Path(tempfile.mkstemp(dir=home / "output")[1]) for _ in range(2))
         environment = isolated(home, **{"TMPDIR": str(home / "tmp"), **variables})
         self._process = FORKING.Process(
-            target=_begin, args=(home, self._out, self._err, environment, work, arguments)
+            target=_begin, args=(home, self._out, self._err, environment, function, arguments)
         )
         self._process.start()
 
     @property
     def out(self) -> str:
-        """What it said on stdout so far."""
+        """Its stdout so far."""
         return self._out.read_text()
 
     @property
     def err(self) -> str:
-        """What it said on stderr so far."""
+        """Its stderr so far."""
         return self._err.read_text()
 
     def running(self) -> bool:
@@ -57,7 +57,7 @@ class Forked:
         return self._process.exitcode
 
     def kill(self) -> int:
-        """Kill it and all that it started, with what nothing can catch, and return its exit code."""
+        """Kill it and the processes that it started (SIGKILL), and return its exit code."""
         assert self._process.pid
         os.killpg(self._process.pid, signal.SIGKILL)
         return self.end()
@@ -69,7 +69,7 @@ def cifar(home: Path, *arguments: str, **variables: str) -> Forked:
 
 
 def _begin(
-    home: Path, out: Path, err: Path, environment: dict[str, str], work: Callable[..., object],
+    home: Path, out: Path, err: Path, environment: dict[str, str], function: Callable[..., object],
     arguments: tuple[object, ...],
 ) -> None:  # fmt: skip
     os.setsid()
@@ -78,8 +78,8 @@ def _begin(
         os.dup2(os.open(path, os.O_WRONLY), stream)
     os.environ.clear()
     os.environ.update(environment)
-    tempfile.tempdir = None  # asks TMPDIR again
-    work(*arguments)
+    tempfile.tempdir = None  # so that TMPDIR is read again
+    function(*arguments)
 
 
 def _cifar(*arguments: str) -> None:

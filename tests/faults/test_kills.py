@@ -126,7 +126,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(
             tally(f"killed while {kind}")
         finish(home, *TRAIN)
         whole.check(home / RUN)
-        assert not list((home / RUN).rglob("*.part")), "kills pile up"
+        assert not list((home / RUN).rglob("*.part")), "unfinished files pile up"
         assert whole.outcome(home / RUN) == expected, f"seed {SEED}"
         tally("resumed to the same bits")
 
@@ -222,7 +222,7 @@ def test_a_killed_download_leaves_nothing_that_looks_like_the_archive(
         time.sleep(draw.uniform(0, 1.8))
         kill(process)
         assert not list(tmp_path.glob(f"cache/*/{archive.ARCHIVE}")), f"seed {SEED}"
-        assert len(list(tmp_path.glob("cache/*/.*.part"))) == 1, "kills pile up"
+        assert len(list(tmp_path.glob("cache/*/.*.part"))) == 1, "unfinished files pile up"
         tally("killed while downloading")
     site.pause = 0.0
     process = fetch(tmp_path, site)

@@ -1,4 +1,4 @@
-"""What must hold of a run folder whatever has happened to it, and what must be equal to the bit in the end."""
+"""What must be true of a run folder after any fault, and what must be equal to the bit in the end."""
 
 import json
 import zipfile
@@ -20,7 +20,7 @@ NAMES = {
 
 
 def check(path: Path) -> None:
-    """Every file of a run folder that bears its final name is whole, and what one says of another is true."""
+    """Assert that every file of a run folder with its final name is whole, and that the files agree."""
     assert {file.name for file in path.glob("[!.]*")} <= NAMES
     if not (path / "recipe.json").exists():
         assert not list(path.glob("[!.]*"))
@@ -60,14 +60,14 @@ def _check_results(run: Run) -> None:
 
 
 def check_exports(folder: Path) -> None:
-    """Every line of a manifest tells the truth about its file."""
+    """Assert that every entry of a manifest has the digest of its file."""
     if (folder / manifest.NAME).exists():
-        for line in manifest.read(folder):
-            assert files.sha256(folder / line.file) == line.sha256, line.file
+        for entry in manifest.read(folder):
+            assert files.sha256(folder / entry.file) == entry.sha256, entry.file
 
 
 def trained(path: Path) -> dict[str, Any]:
-    """What a finished run must have in common, to the bit, with every other of the same recipe."""
+    """Return what must be equal, to the bit, in every finished run of a recipe."""
     run = Run(path)
     probabilities, labels = run.predictions()
     return {
@@ -79,9 +79,9 @@ def trained(path: Path) -> dict[str, Any]:
 
 
 def outcome(path: Path) -> dict[str, Any]:
-    """The same of a run that is exported too: which files there are, and what they answer."""
+    """Return the same of an exported run, with the names of the exported files and the digests of their outputs."""
     return {
         **trained(path),
         "exported": {file.name for file in (path / "exports").iterdir()},
-        "outputs": {line.file: line.outputs_sha256 for line in manifest.read(path / "exports")},
+        "outputs": {entry.file: entry.outputs_sha256 for entry in manifest.read(path / "exports")},
     }
