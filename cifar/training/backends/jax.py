@@ -47,14 +47,8 @@ def epoch_trainer(model: Any, recipe: Recipe, data: Dataset) -> EpochTrainer:
         loss_sum = 0.0
         correct_sum = 0
         seen = 0
-        parameters = augmentation.draw(recipe.policy, recipe.seed, epoch, n)
-        augmented = parameters.any()
-        visits = augmentation.order(recipe.seed, epoch, n)
         state = _state(model)
-        for block in split_into_blocks(visits, recipe.batch_size, max_steps):
-            drawn = None
-            if augmented:
-                drawn = as_arrays(parameters[block])
+        for block, drawn in _augmented_blocks(recipe, epoch, n, max_steps):
             with _explained_out_of_memory():
                 state, losses, correct = run_steps(state, all_images, all_labels, block.astype(np.int32), drawn)
                 step_losses = np.asarray(losses, np.float64)
@@ -70,6 +64,20 @@ def epoch_trainer(model: Any, recipe: Recipe, data: Dataset) -> EpochTrainer:
         return loss_sum / seen, correct_sum / seen
 
     return train_epoch
+
+
+def _augmented_blocks(
+    recipe: Recipe, epoch: int, n: int, max_steps: int
+) -> Iterator[tuple[NDArray[np.int64], Arrays | None]]:
+    """Yield an epoch's blocks, each with its parameters of augmentation; None if no image is changed."""
+    parameters = augmentation.draw(recipe.policy, recipe.seed, epoch, n)
+    augmented = parameters.any()
+    visits = augmentation.order(recipe.seed, epoch, n)
+    for block in split_into_blocks(visits, recipe.batch_size, max_steps):
+        drawn = None
+        if augmented:
+            drawn = as_arrays(parameters[block])
+        yield block, drawn
 
 
 def _diverged(epoch: int, seen: int, step_losses: NDArray[np.float64], batch_size: int) -> DivergedError:
