@@ -1,16 +1,14 @@
 """Shared by the tests: a small data set, runs trained once, and the command line in a process of its own."""
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from helpers.in_process import Output
 
 from cifar import export
 from cifar.data import dataset
@@ -227,27 +225,14 @@ def exported(pair: list[Run], small: Dataset, tmp_path_factory: pytest.TempPathF
     return folder
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Command = Callable[..., Answer]
+Command = Callable[..., Output]
 
 
 @pytest.fixture
 def cifar(tmp_path: Path) -> Command:
     """Run `cifar` in a fresh process, in tmp_path, with no data set but what the arguments name."""
 
-    def run(*arguments: str | Path, timeout: float = 240, **variables: str) -> Answer:
+    def run(*arguments: str | Path, timeout: float = 1800, **variables: str) -> Output:
         done = subprocess.run(
             [sys.executable, "-m", "cifar", *map(str, arguments)],
             capture_output=True,
@@ -258,7 +243,7 @@ def cifar(tmp_path: Path) -> Command:
             stdin=subprocess.DEVNULL,
         )
         assert "Traceback" not in done.stderr, done.stderr
-        return Answer(done.returncode, done.stdout, done.stderr)
+        return Output(done.returncode, done.stdout, done.stderr)
 
     return run
 

@@ -230,7 +230,7 @@ def test_every_seed_and_epoch_has_an_order_of_its_own():
 
 
 def test_a_fresh_process_draws_the_same():
-    program = "import sys; sys.path.insert(0, sys.argv[1]); import test_augmentation; print(test_augmentation.digest(5, 7))"
+    program = "import sys; sys.path.insert(0, sys.argv[1]); from test_augmentation import digest; print(digest(5, 7))"
     command = [sys.executable, "-c", program, str(Path(__file__).parent)]
     variables = {**os.environ, "PYTHONHASHSEED": "1"}
     fresh = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.strip()

@@ -76,7 +76,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tinynet.py").write_text(TINY)
     done = command(folder, *TRAIN, "--augment", "all")
     assert done.returncode == 0, done.stderr
-    assert "Trained by JAX" in done.stderr
+    assert "Training with JAX" in done.stderr
     return folder
 
 

@@ -117,7 +117,7 @@ def test_a_result_compares_with_itself_and_with_its_report(measured: Session, tm
     assert compare_results(mine, mine).count("regressed") == 0
     report = results.read(measured.report / "report.json")
     found = compare_results(report, mine)
-    assert {verdict.word for verdict in found.verdicts} == {"unchanged"}
+    assert {verdict.outcome for verdict in found.verdicts} == {"unchanged"}
     assert {verdict.quantity for verdict in found.verdicts} >= {"accuracy", "agreement", "file_bytes", "parameters"}
 
 
@@ -199,7 +199,7 @@ def test_the_report_fits_a_hundred_columns_and_is_written_too(measured: Session,
     assert "Pareto front" in printed
     folder = Path(measured.out.split("Written: ")[1].splitlines()[0].split(",")[0]).parent
     content = json.loads((folder / "report.json").read_text())
-    assert content["format_version"] == 1
+    assert content["format_version"] == 2
     assert len(content["rows"]) == len(measured.rows)
     assert (folder / "report.md").read_text().count("| tflite-int8 |") == 2
     assert (folder / "accuracy-latency.png").stat().st_size > 10_000

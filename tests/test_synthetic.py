@@ -24,7 +24,7 @@ def digest(n: int, seed: int, split: int) -> str:
 
 def digest_elsewhere(n: int, seed: int, split: int) -> str:
     command = [sys.executable, "-W", "error", "-c", DIGEST, str(n), str(seed), str(split)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout.strip()
 
 
 def pictures(images: np.ndarray) -> set[bytes]:

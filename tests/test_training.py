@@ -384,7 +384,7 @@ def test_two_processes_on_one_folder_train_every_run_once(tmp_path: Path) -> Non
         )
         for _ in range(2)
     ]
-    outputs = [process.communicate(timeout=600) for process in both]
+    outputs = [process.communicate(timeout=1800) for process in both]
     codes = sorted(process.returncode for process in both)
     assert codes in ([0, 5], [0, 0]), [err.decode() for _, err in outputs]
     run = Run(tmp_path / "runs" / "second-shift-flip-s0")

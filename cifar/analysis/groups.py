@@ -124,7 +124,7 @@ class Group:
 
     def exported(self) -> list[ExportedFormat]:
         """Return what the runs' exports cost, by format."""
-        formats = set()
+        formats: set[str] = set()
         for result in self.results:
             formats.update(entry.format for entry in result.exports)
         exported = []

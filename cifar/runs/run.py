@@ -188,7 +188,7 @@ def locked_run(runs: Path, identity: Identity) -> Iterator[Run]:
         cifar.errors.StorageError: it cannot be created.
     """
     path = _folder_of(runs, identity)
-    with files.locked_dir(path, patience=0.5):
+    with files.locked_dir(path, timeout=0.5):
         if not (path / "recipe.json").exists():
             _check_empty(path)
             files.write(path / "recipe.json", identity.model_dump_json(indent=2) + "\n")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from cifar.errors import UsageError, one_of
 from cifar.system import hardware
@@ -17,20 +17,20 @@ from cifar.system import hardware
 BackendName = Literal["tensorflow", "jax"]
 FORMAT_VERSION = 1
 PACKAGES = ("tensorflow", "keras", "numpy", "onnx", "tf2onnx", "onnxruntime", "ai-edge-litert")
-TRAINING_STEP = 2  # counts up whenever a step's arithmetic changes: it then gives other weights
+TRAINING_STEP = 2  # increment it when a step's arithmetic changes, and with it the weights
 
 
 @dataclass(frozen=True)
 class Backend:
-    """What decides how a Keras backend computes.
+    """How a Keras backend computes.
 
     Attributes:
         name: as people write it.
-        packages: whose versions decide a run's bits.
-        settings: environment variables, set before it starts, and recorded.
-        decisive: those of them of which a user's other choice is refused, never overridden in silence.
-        on_gpu: what is set otherwise if it is to use a GPU.
-        facts: what else is recorded of it.
+        packages: a run's bits depend on their versions.
+        settings: environment variables that are set before it starts, and recorded.
+        decisive: those of them for which any other value of the user's is refused.
+        on_gpu: the settings that differ on a GPU.
+        facts: further facts that are recorded.
     """
 
     name: str
@@ -41,8 +41,10 @@ class Backend:
     facts: dict[str, Any]
 
     def on(self, device: str) -> dict[str, str]:
-        """The settings on `cpu` or `gpu`."""
-        return {**self.settings, **(self.on_gpu if device == "gpu" else {})}
+        """Return the settings on `cpu` or `gpu`."""
+        if device == "gpu":
+            return self.settings | self.on_gpu
+        return dict(self.settings)
 
 
 BACKENDS: dict[BackendName, Backend] = {
@@ -67,7 +69,7 @@ BACKENDS: dict[BackendName, Backend] = {
             "XLA_FLAGS": "--xla_gpu_deterministic_ops=true",
             "JAX_DEFAULT_MATMUL_PRECISION": "highest",  # float32 where a GPU would take TensorFloat-32
             "JAX_PLATFORMS": "cpu",
-            "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",  # else Python goes on beside the threads that were asked for
+            "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",  # else Python runs beside the requested threads
             "TF_CPP_MIN_LOG_LEVEL": "2",
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # Keras loads TensorFlow too, which would take all of a GPU's memory
         },
@@ -80,13 +82,13 @@ _devices: dict[str, str] = {}  # by backend, where this process has started it
 
 
 def requested_backend() -> BackendName:
-    """The Keras backend that KERAS_BACKEND names for training; TensorFlow where it names none.
+    """Return the Keras backend that KERAS_BACKEND names for training; TensorFlow if it names none.
 
     Raises:
         UsageError: it is not one of BACKENDS.
     """
-    asked = one_of("backend for KERAS_BACKEND", os.environ.get("KERAS_BACKEND") or "tensorflow", BACKENDS)
-    return next(name for name in BACKENDS if name == asked)
+    requested = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    return cast(BackendName, one_of("backend for KERAS_BACKEND", requested, BACKENDS))
 
 
 def configure(threads: int, device: str = "cpu", backend: BackendName = "tensorflow") -> None:
@@ -103,18 +105,20 @@ def configure(threads: int, device: str = "cpu", backend: BackendName = "tensorf
     """
     chosen = BACKENDS[backend]
     for name in chosen.decisive:
-        asked = os.environ.get(name, chosen.settings[name])
-        if asked != chosen.settings[name]:
-            raise UsageError(
-                f"{name}={asked} is set, and runs are made under {name}={chosen.settings[name]} alone: unset it."
-            )
+        required = chosen.settings[name]
+        value = os.environ.get(name, required)
+        if value != required:
+            raise UsageError(f"{name}={value} is set, and runs are made under {name}={required} alone: unset it.")
     if "keras" in sys.modules and sys.modules["keras"].backend.backend() != backend:
         raise UsageError(f"Keras already runs in this process, not on {chosen.name}.")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     os.environ.update(chosen.on(device))
     if device == "gpu" and visible not in (None, "-1"):
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible  # which of them, the user has said
-    {"tensorflow": _start_tensorflow, "jax": _start_jax}[backend](threads, device)
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible  # the user chose one of several
+    if backend == "jax":
+        _start_jax(threads, device)
+    else:
+        _start_tensorflow(threads, device)
     _devices[backend] = device
 
 
@@ -130,8 +134,9 @@ def _start_tensorflow(threads: int, device: str) -> None:
         raise UsageError(f"TensorFlow already runs in this process, not with {threads} threads.") from error
     tf.config.experimental.enable_op_determinism()
     with hardware.quiet():
-        devices = tf.config.list_logical_devices()  # they are looked for once, and say so past every log level
-    if device.upper() not in {found.device_type for found in devices}:
+        # TensorFlow initialises its devices here, and writes to stderr past every log level.
+        devices = tf.config.list_logical_devices(device.upper())
+    if not devices:
         raise UsageError(f"TensorFlow sees no {device.upper()} here.")
 
 
@@ -145,13 +150,13 @@ def _start_jax(threads: int, device: str) -> None:
             raise UsageError("JAX is not installed: install this package with its extra `jax`.") from error
         try:
             jax.devices()
-        except (RuntimeError, AssertionError) as error:  # the second where it has no plugin for the platform
+        except (RuntimeError, AssertionError) as error:  # the second without a plugin for the platform
             raise UsageError(f"JAX sees no {device.upper()} here.") from error
-        keras.utils.set_random_seed(0)  # imports TensorFlow where it is installed, which speaks past every log level
+        keras.utils.set_random_seed(0)  # imports TensorFlow, if it is installed, which writes to stderr
 
 
 def device_of(tensor: Any) -> str:
-    """Where a tensor of TensorFlow or an array of JAX lies: `CPU` or `GPU`."""
+    """Return where a tensor of TensorFlow or an array of JAX is: `CPU` or `GPU`."""
     if hasattr(tensor, "devices"):
         (device,) = tensor.devices()
         return str(device.platform).upper()
@@ -159,7 +164,7 @@ def device_of(tensor: Any) -> str:
 
 
 def threads_of(backend: BackendName) -> int:
-    """How many threads a started backend has; JAX was told so when it made them, and does not tell."""
+    """Return how many threads a started backend has; of JAX, which does not tell, how many it was started with."""
     if backend == "jax":
         return int(os.environ["NPROC"])
     import tensorflow as tf
@@ -168,7 +173,7 @@ def threads_of(backend: BackendName) -> int:
 
 
 def facts(threads: int, backend: BackendName = "tensorflow") -> dict[str, Any]:
-    """The machine, the versions and the settings of this process, ready for JSON."""
+    """Return the machine, the versions and the settings of this process, ready for JSON."""
     import psutil
 
     chosen = BACKENDS[backend]
@@ -204,26 +209,34 @@ def _version(package: str) -> str | None:
 
 
 def describe(threads: int, backend: BackendName) -> str:
-    """What trains where, in a sentence."""
+    """Return a sentence that says what trains on which device."""
     here = facts(threads, backend)
-    versions = f"{BACKENDS[backend].name} {here['packages'][backend]}"
+    framework = f"{BACKENDS[backend].name} {here['packages'][backend]}"
     if here["device"] == "cpu":
-        return f"Trained by {versions} on the CPU ({here['cpu']['model']}), {threads} threads."
-    return f"Trained by {versions} on the GPU ({(hardware.gpu() or {}).get('model', 'unknown')})."
+        return f"Training with {framework} on the CPU ({here['cpu']['model']}), {threads} threads."
+    gpu = here["gpu"] or {}
+    return f"Training with {framework} on the GPU ({gpu.get('model', 'unknown')})."
 
 
 def reproducibility_key(environment: dict[str, Any]) -> dict[str, Any]:
-    """The part of the facts that decides a run's bits, beside its recipe and its data; None for what is not said."""
+    """Return the part of `facts` that a run's bits depend on, beside its recipe and its data.
+
+    A fact that the environment does not name is None.
+    """
     settings = environment["settings"]
     backend = BACKENDS[settings.get("KERAS_BACKEND", "tensorflow")]
-    versions = {name: environment["packages"].get(name) for name in backend.packages}
-    gpu = {"gpu": (environment["gpu"] or {}).get("model")} if environment.get("device") == "gpu" else {}
-    return {**versions, "instruction sets": environment["cpu"].get("instruction_sets"), **gpu, **settings}
+    key: dict[str, Any] = {name: environment["packages"].get(name) for name in backend.packages}
+    key["instruction sets"] = environment["cpu"].get("instruction_sets")
+    if environment.get("device") == "gpu":
+        gpu = environment["gpu"] or {}
+        key["gpu"] = gpu.get("model")
+    key.update(settings)
+    return key
 
 
 @cache
 def commit() -> str | None:
-    """The commit of the checkout this package lies in, with `-dirty` where files differ; None outside of one."""
+    """Return the commit of the checkout that holds this package, with `-dirty` if files differ; None without one."""
 
     def git(*arguments: str) -> str:
         folder = Path(__file__).parent
@@ -233,7 +246,8 @@ def commit() -> str | None:
 
     try:
         if Path(git("rev-parse", "--show-toplevel")) != Path(__file__).parents[2].resolve():
-            return None  # installed inside somebody else's checkout
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+            return None  # installed inside another project's checkout
+        head = git("rev-parse", "HEAD")
+        return f"{head}-dirty" if git("status", "--porcelain") else head
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,4 +1,4 @@
-"""Writing files so that each is whole or absent: aside first, then renamed into place; holding folders."""
+"""Writing files so that each is whole or absent: to a scratch path first, then renamed; locking folders."""
 
 import contextlib
 import hashlib
@@ -12,10 +12,12 @@ import filelock
 
 from cifar.errors import BusyError, StorageError
 
+BLOCK = 1 << 20  # bytes that are hashed at once
+
 
 @contextlib.contextmanager
 def folder_for(path: Path) -> Iterator[Path]:
-    """Make `path` (a folder and its parents) and report any failure to write below it as a StorageError."""
+    """Make the folder `path` and its parents, and report any failure to write below it as a StorageError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         yield path
@@ -25,13 +27,12 @@ def folder_for(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_replace(target: Path) -> Iterator[Path]:
-    """Yield a scratch path beside `target`; what was written there takes `target`'s place if all went well.
+    """Yield a scratch path beside `target`; the file or folder written there replaces `target` when the block ends.
 
-    Works for files and for folders. A folder that stands at `target` makes way just before the rename, and comes
-    back if that fails.
+    An existing folder is moved away just before the rename, and back if that fails.
 
     Raises:
-        StorageError: something could not be written; `target` is as it was.
+        StorageError: something could not be written; `target` is unchanged.
     """
     with folder_for(target.parent) as parent:
         try:
@@ -48,7 +49,7 @@ def atomic_replace(target: Path) -> Iterator[Path]:
 
 
 def _move(written: Path, target: Path, old: Path) -> None:
-    """Rename `written` to `target`; a folder cannot be renamed over another, so that one waits at `old` meanwhile."""
+    """Rename `written` to `target`; a folder cannot be renamed over another, which waits at `old` meanwhile."""
     if not target.is_dir():
         written.replace(target)
         return
@@ -61,28 +62,28 @@ def _move(written: Path, target: Path, old: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
-    """Hold a folder against other processes; the hold ends with the process, however it ends.
+def lock(folder: Path, timeout: float = 0.0) -> Iterator[None]:
+    """Lock an existing folder against other processes; the lock ends with the process, however it ends.
 
     Args:
-        folder: an existing folder.
-        patience: seconds to wait for it; whoever only looks whether it is held, holds it for a moment.
+        folder: the folder.
+        timeout: seconds to wait for the lock; a negative number waits for ever.
 
     Raises:
-        BusyError: another process holds it.
+        BusyError: another process has locked it.
         OSError: nothing can be written there.
     """
     try:
-        with filelock.FileLock(folder / ".lock", timeout=patience, poll_interval=0.02):
+        with filelock.FileLock(folder / ".lock", timeout=timeout, poll_interval=0.02):
             yield
     except filelock.Timeout:
-        raise BusyError(f"{folder} is held by another process.") from None
+        raise BusyError(f"{folder} is locked by another process.") from None
 
 
 @contextlib.contextmanager
-def locked_dir(folder: Path, patience: float = 60.0) -> Iterator[None]:
-    """Make a folder and hold it as `lock` does; what killed processes were writing in it is removed."""
-    with folder_for(folder), lock(folder, patience):
+def locked_dir(folder: Path, timeout: float = 60.0) -> Iterator[None]:
+    """Make a folder and lock it as `lock` does; remove what killed processes were writing in it."""
+    with folder_for(folder), lock(folder, timeout):
         for scratch in folder.glob(".*.part"):
             shutil.rmtree(scratch, ignore_errors=True)
         yield
@@ -90,30 +91,48 @@ def locked_dir(folder: Path, patience: float = 60.0) -> Iterator[None]:
 
 def write(path: Path, content: bytes | str) -> None:
     """Write `content` to `path`, whole or not at all."""
+    if isinstance(content, str):
+        content = content.encode()
     with atomic_replace(path) as scratch:
-        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+        scratch.write_bytes(content)
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder, that of its files' relative names and bytes in sorted order."""
+    """Return the SHA-256 of a file's bytes.
+
+    Of a folder: over its files in the order of their paths, of each the path within the folder, a zero byte, its size
+    in decimal, a zero byte, its bytes.
+    """
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        if path.is_dir():
-            digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+    if not path.is_dir():
+        _update(digest, path)
+        return digest.hexdigest()
+    for file in sorted(_files_below(path)):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
+        _update(digest, file)
     return digest.hexdigest()
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, or of all files of a folder."""
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
+    """Return the bytes of a file, or of all files of a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in _files_below(path))
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def _update(digest: "hashlib._Hash", file: Path) -> None:
+    with file.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
 
 
 def _flush(path: Path) -> None:
-    """Force content to the disk before its rename, so that a power cut leaves no empty file."""
-    for file in path.rglob("*") if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb+") as stream:
-                os.fsync(stream.fileno())
+    """Force a file or a folder's files to the disk before the rename, so that a power cut leaves no empty file."""
+    files = _files_below(path) if path.is_dir() else [path]
+    for file in files:
+        with file.open("rb+") as stream:
+            os.fsync(stream.fileno())

@@ -23,16 +23,20 @@ INSTRUCTION_SETS = (
     "asimd",
     "sve",
 )
+GPU_FIELDS = ("name", "driver_version", "memory.total")
 
 
 @cache
 def cpu() -> dict[str, Any]:
-    """The CPU's model name and those of its instruction sets that kernels are chosen by."""
+    """Return the CPU's `model` name and those of its `instruction_sets` that kernels are chosen by."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
         return {"model": platform.processor() or "unknown", "instruction_sets": []}
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    fields = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        fields[name.strip()] = value.strip()
     flags = fields.get("flags", fields.get("Features", "")).split()
     return {
         "model": fields.get("model name", platform.machine()),
@@ -42,38 +46,41 @@ def cpu() -> dict[str, Any]:
 
 @cache
 def gpu() -> dict[str, str] | None:
-    """Model, driver and memory of the first NVIDIA GPU, as its driver's tool tells them; None where there is none."""
-    names = ("name", "driver_version", "memory.total")
-    command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
+    """Return `model`, `driver` and `memory` of the first NVIDIA GPU, as nvidia-smi tells them; None without one."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    first = next(iter(answer.splitlines()), "")
-    return dict(zip(("model", "driver", "memory"), map(str.strip, first.split(",")), strict=False)) or None
+    lines = output.splitlines()
+    if not lines:
+        return None
+    values = map(str.strip, lines[0].split(","))
+    return dict(zip(("model", "driver", "memory"), values, strict=False))
 
 
 def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes.
+    """Return the largest resident memory of this process so far, in bytes.
 
-    Not `ru_maxrss` on Linux: it begins with what the parent process held when it started this one.
+    Not `ru_maxrss` on Linux: it begins with what the parent process used when it started this one.
     """
     import psutil
 
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     import resource
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes if sys.platform == "darwin" else kilobytes * 1024  # macOS counts bytes
 
 
 @contextlib.contextmanager
 def count_threads() -> Iterator[Callable[[], int]]:
-    """Yield a function that tells how many threads this process has more than at the start of the block."""
+    """Yield a function that returns how many threads this process has more than at the start of the block."""
     import psutil
 
     before = psutil.Process().num_threads()
@@ -82,19 +89,23 @@ def count_threads() -> Iterator[Callable[[], int]]:
 
 @contextlib.contextmanager
 def quiet(show_failure: bool = True) -> Iterator[None]:
-    """Hold back what native libraries write to stderr past every log level; show it if the block fails, or never."""
+    """Hold back what native libraries write to stderr past every log level.
+
+    Args:
+        show_failure: whether to show it if the block fails.
+    """
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
-        saved = os.dup(2)
-        os.dup2(held.fileno(), 2)
+    with tempfile.TemporaryFile() as captured:
+        stderr = os.dup(2)
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         except BaseException:
             if show_failure:
-                held.seek(0)
-                os.write(saved, held.read())
+                captured.seek(0)
+                os.write(stderr, captured.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
+            os.dup2(stderr, 2)
+            os.close(stderr)

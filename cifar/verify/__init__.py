@@ -51,6 +51,6 @@ def run_check(run: Run, data: Dataset, name: str, options: CheckOptions) -> Veri
         verified=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         commit=environment.commit(),
     )
-    with lock(run.path, patience=5):
+    with lock(run.path, timeout=5):
         run.write_lines("verify.jsonl", [*run.verifications, verification])
     return verification

@@ -299,7 +299,7 @@ def cifar(home: Path, *arguments: str, limit: int = -1) -> subprocess.CompletedP
     """Run `cifar` where no file can be larger than a limit."""
     return subprocess.run(
         [sys.executable, "-m", "cifar", *arguments],
-        cwd=home, env=isolated(home), capture_output=True, text=True, timeout=240,
+        cwd=home, env=isolated(home), capture_output=True, text=True, timeout=1800,
         preexec_fn=lambda: no_larger_than(limit),
     )  # fmt: skip
 
