@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -439,20 +438,49 @@ def test_a_percentile_needs_its_samples(n: int, percent: int) -> None:
     assert told == (1.0 if n >= {50: 64, 90: 130, 99: 662}[percent] else None)
 
 
-def test_sampling_warms_up_until_the_times_are_steady() -> None:
-    calls = 0
+class Clock:
+    """A clock that only calls move; the processor is busy for a tenth of the time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def process_time(self) -> float:
+        return self.now / 10
+
+
+def test_sampling_warms_up_until_the_times_are_steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = Clock(), 0
+    monkeypatch.setattr(timing, "time", clock)
 
     def call() -> None:
         nonlocal calls
         calls += 1
-        time.sleep(0.02 if calls <= 7 else 0.002)
+        clock.now += 0.02 if calls <= 7 else 0.002
 
-    taken = timing.sample(call, budget=0.1)
-    assert taken.steady
-    assert taken.warm_up >= 15  # the third window is the first that is like the one before it
-    assert len(taken.seconds) >= 64
-    assert np.median(taken.seconds) < 0.01
-    assert taken.cores_busy < 0.5
+    samples = timing.sample(call, budget=0.1)
+    assert samples.steady
+    assert samples.warm_up == 15  # the third window is the first that is like the one before it
+    assert len(samples.seconds) == 130  # enough for the 90th percentile, and the budget is spent
+    assert samples.seconds == pytest.approx([0.002] * 130)
+    assert samples.cores_busy == pytest.approx(0.1)
+
+
+def test_sampling_of_times_that_never_settle_begins_after_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = Clock(), 0
+    monkeypatch.setattr(timing, "time", clock)
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+        clock.now += 0.001 * calls
+
+    samples = timing.sample(call, budget=0.1)
+    assert not samples.steady
+    assert sum(0.001 * number for number in range(1, samples.warm_up + 1)) > 2
+    assert len(samples.seconds) == 64
 
 
 points = st.lists(

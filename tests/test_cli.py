@@ -431,10 +431,8 @@ def test_ctrl_c_while_starting_is_obeyed_too(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     time.sleep(2.5)  # the framework is being imported
-    interrupted = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert time.monotonic() - interrupted < 2.5
+    _, err = process.communicate(timeout=20)  # ten times what is promised
     assert process.returncode == 130, err
     assert "Traceback" not in err
 

@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -153,9 +152,7 @@ def test_an_invalid_length_is_survived(length: str, site: Site) -> None:
 def test_a_server_that_stalls_is_given_up(content: bytes | None, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "READ_TIMEOUT", 0.5)
     url = site.published(stalls(content))
-    start = time.monotonic()
     assert f"{url}: the server is too slow or silent" in not_found()
-    assert 0.4 < time.monotonic() - start < 10
 
 
 def test_redirections_in_a_circle_are_given_up(site: Site) -> None:
