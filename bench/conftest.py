@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from cifar.analysis import summary
 from cifar.analysis.gains import Gain
 from cifar.analysis.groups import Group
-from cifar.benchmark import grid, models, report, run
+from cifar.benchmark import grid, measure, models, report
 from cifar.benchmark.inference import InferenceBenchmark
 from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.tables import Measurements, Missing
@@ -198,7 +198,7 @@ def _measured(measure: Measure) -> tuple[list[float], Row]:
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    machine_info["cifar"] = run.machine_facts(config.stash[SESSION])
+    machine_info["cifar"] = measure.machine_facts(config.stash[SESSION])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -207,7 +207,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
     benchmark_session = session.config.stash[SESSION]
     benchmark_session.end(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
     rows = [benchmark.extra_info for benchmark in session.config._benchmarksession.benchmarks]  # type: ignore[attr-defined]
-    run.add_peak_fractions(benchmark_session, rows)
+    measure.add_peak_fractions(benchmark_session, rows)
     return (yield)
 
 
@@ -228,7 +228,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     report.show(measurements, terminalreporter._tw._file)
     folder = config.getoption("report_to", None)
     if folder:
-        written = report.write(measurements, run.machine_facts(benchmark_session), Path(folder))
+        written = report.write(measurements, measure.machine_facts(benchmark_session), Path(folder))
         terminalreporter.write_line(f"Written: {', '.join(map(os.fspath, written))}")
 
 

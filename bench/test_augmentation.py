@@ -1,7 +1,7 @@
 """Augmentation alone: augmented images per second of each policy."""
 
 from bench.conftest import MARKS
-from cifar.benchmark.augmentation import augmentation_speed
+from cifar.benchmark.augmentation_speed import augmentation_speed
 
 pytestmark = MARKS
 

@@ -1,7 +1,7 @@
 """The augmentation gain of finished runs, and how long they trained to reach 75 %."""
 
 from bench.conftest import MARKS
-from cifar.benchmark.augmentation import gain_row
+from cifar.benchmark.gain import gain_row
 
 pytestmark = MARKS
 

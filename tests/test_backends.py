@@ -17,7 +17,7 @@ from cifar.data import augmentation
 from cifar.data.dataset import Dataset, draw_synthetic
 from cifar.errors import CifarError
 from cifar.recipes import POLICIES, recipe
-from cifar.report import tables
+from cifar.report import detail_tables
 from cifar.runs.run import Run
 from cifar.system import environment
 from cifar.training import backends, loop
@@ -131,7 +131,7 @@ def test_another_backend_is_another_run_and_the_report_compares_them(
     assert comparison.first.mean == pytest.approx(np.mean([run.metrics.accuracy for run in tensorflow_runs]))
     assert comparison.second.mean == on_jax_run.metrics.accuracy
     assert len({group.name for group in both.groups}) == len(both.groups) == 2
-    (table,) = [table for table in tables.details(both, "first") if table.title == "Another backend"]
+    (table,) = [table for table in detail_tables.details(both, "first") if table.title == "Another backend"]
     assert table.rows[0][2:4] == ("jax", "2, 1")
     assert summary.summarise(tensorflow_runs).between_backends() == []
 

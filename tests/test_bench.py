@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 
 from bench.conftest import ReplayTimer
 from cifar import export
-from cifar.benchmark import grid, models, report, tables, timing, worker
+from cifar.benchmark import grid, jobs, models, report, tables, timing
 from cifar.benchmark.grid import Case, TrainingCase
 from cifar.benchmark.inference import InferenceBenchmark
 from cifar.benchmark.session import NotAvailableError, Peak
 from cifar.benchmark.session import Session as BenchSession
 from cifar.benchmark.tables import Measurements, Missing, pareto_front
 from cifar.benchmark.training import TrainingBenchmark
-from cifar.benchmark.worker_process import run_worker
-from cifar.compare import compare_results, results
+from cifar.benchmark.worker import run_worker
+from cifar.compare import benchmark_results, compare_results
 from cifar.data import dataset
 from cifar.data.dataset import Dataset
 from cifar.formats import FORMATS, manifest
@@ -112,9 +112,9 @@ def test_every_format_has_its_rows_and_what_ran_is_what_was_asked(measured: Sess
 def test_a_result_compares_with_itself_and_with_its_report(measured: Session, tmp_path: Path) -> None:
     file = tmp_path / "o.json"
     file.write_text(json.dumps(measured.content))
-    mine = results.read(file)
+    mine = benchmark_results.read(file)
     assert compare_results(mine, mine).count("regressed") == 0
-    report = results.read(measured.report / "report.json")
+    report = benchmark_results.read(measured.report / "report.json")
     found = compare_results(report, mine)
     assert {verdict.outcome for verdict in found.verdicts} == {"unchanged"}
     assert {verdict.quantity for verdict in found.verdicts} >= {"accuracy", "agreement", "file_bytes", "parameters"}
@@ -339,10 +339,10 @@ def test_a_released_model_predicts_through_keras_with_the_weights_of_its_saved_m
     assert not model.unavailable
     images, predictions = tmp_path / "images.npy", tmp_path / "predictions.npy"
     np.save(images, small.x_test)
-    job = worker.FileJob("x", "keras", model.paths["keras"], model.facts["network"], 1, 2, "cpu", images, None)
-    run_worker(worker.save_predictions, 2, job=job, to=predictions)
+    job = jobs.FileJob("x", "keras", model.paths["keras"], model.facts["network"], 1, 2, "cpu", images, None)
+    run_worker(jobs.save_predictions, 2, job=job, to=predictions)
     np.testing.assert_array_equal(np.load(predictions), pair[0].predictions()[0])
-    run_worker(worker.save_predictions, 2, job=replace(job, format="keras-jax"), to=predictions)
+    run_worker(jobs.save_predictions, 2, job=replace(job, format="keras-jax"), to=predictions)
     np.testing.assert_allclose(np.load(predictions), pair[0].predictions()[0], atol=1e-5)
 
 
@@ -541,7 +541,7 @@ def test_the_command_measures_a_listed_file_and_its_report_can_be_compared(
     assert output.code == 0, output.err
     assert "tflite-int8" in output.out
     assert max(map(len, output.out.splitlines())) <= 100
-    result = results.read(tmp_path / "report" / "report.json")
+    result = benchmark_results.read(tmp_path / "report" / "report.json")
     assert [row.columns.kind for row in result.rows.values()] == ["inference", "cold_start"]
     assert compare_results(result, result).count("regressed") == 0
 

@@ -9,17 +9,16 @@ from numpy.typing import NDArray
 from cifar.errors import UsageError
 from cifar.metrics.classification import (
     CLASSES,
-    PICKS,
     Labels,
     Probabilities,
     calibration_error,
     cross_entropy,
-    misclassified,
     pack_mask,
     predict,
     score,
     unpack_mask,
 )
+from cifar.metrics.misclassified import PICKS, choose_misclassified
 from cifar.metrics.statistics import proportion_interval
 from cifar.system import environment
 
@@ -175,7 +174,7 @@ def test_only_misclassified_images_are_picked_in_the_rules_order_with_ties_in_te
     wrong = [i for i, (row, true) in enumerate(pictures) if row.index(max(row)) != true]
     expected = sorted(wrong, key=lambda i: VALUES[pick](*pictures[i]))[:n]  # Python's sort is stable
     probabilities = np.array([row for row, _ in pictures], np.float32) / 16
-    assert misclassified(probabilities, labels(*[true for _, true in pictures]), pick, n).tolist() == expected
+    assert choose_misclassified(probabilities, labels(*[true for _, true in pictures]), pick, n).tolist() == expected
 
 
 def test_the_rules_pick_what_their_descriptions_say():
@@ -185,10 +184,10 @@ def test_the_rules_pick_what_their_descriptions_say():
     probabilities[2, :4] = 0.5, 0.45, 0.05, 0.0
     probabilities[3, :4] = 0.0, 1.0, 0.0, 0.0
     true = labels(3, 2, 2, 1)  # the last one is right
-    assert misclassified(probabilities, true, "confident").tolist() == [1, 2, 0]
-    assert misclassified(probabilities, true, "surprising").tolist() == [2, 0, 1]
-    assert misclassified(probabilities, true, "close").tolist() == [2, 0, 1]
-    assert misclassified(probabilities, true, "first").tolist() == [0, 1, 2]
+    assert choose_misclassified(probabilities, true, "confident").tolist() == [1, 2, 0]
+    assert choose_misclassified(probabilities, true, "surprising").tolist() == [2, 0, 1]
+    assert choose_misclassified(probabilities, true, "close").tolist() == [2, 0, 1]
+    assert choose_misclassified(probabilities, true, "first").tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("pick", VALUES)
@@ -196,20 +195,20 @@ def test_ten_are_picked_unless_fewer_are_wrong(pick):
     probabilities = confident_in([0] * 30)
     many, few = np.ones(30, np.uint8), np.zeros(30, np.uint8)
     few[[4, 17, 23]] = 1
-    assert misclassified(probabilities, many, pick).tolist() == list(range(10))
-    assert misclassified(probabilities, few, pick).tolist() == [4, 17, 23]
-    assert misclassified(probabilities, np.zeros(30, np.uint8), pick).tolist() == []
+    assert choose_misclassified(probabilities, many, pick).tolist() == list(range(10))
+    assert choose_misclassified(probabilities, few, pick).tolist() == [4, 17, 23]
+    assert choose_misclassified(probabilities, np.zeros(30, np.uint8), pick).tolist() == []
 
 
 def test_the_most_confident_misclassified_images_are_picked_by_default():
     probabilities = np.array([[0.5, 0.5, 0.0], [0.9, 0.0, 0.1], [0.7, 0.3, 0.0]], np.float32)
     probabilities = np.pad(probabilities, ((0, 0), (0, CLASSES - 3)))
-    assert misclassified(probabilities, labels(2, 2, 1)).tolist() == [1, 2, 0]
+    assert choose_misclassified(probabilities, labels(2, 2, 1)).tolist() == [1, 2, 0]
 
 
 def test_an_unknown_rule_is_refused_with_the_nearest_and_all_valid_ones():
     with pytest.raises(UsageError) as caught:
-        misclassified(confident_in([0]), labels(1), "confidant")
+        choose_misclassified(confident_in([0]), labels(1), "confidant")
     assert "'confidant'" in str(caught.value)
     assert "Did you mean 'confident'?" in str(caught.value)
     assert "Valid: confident, surprising, close, first." in str(caught.value)

@@ -12,7 +12,7 @@ import pytest
 from helpers.benchmark_results import MACHINE, benchmark_result, benchmark_row, noisy_samples, steady_row
 from helpers.in_process import run_cli
 
-from cifar.compare import compare_results, results
+from cifar.compare import benchmark_results, compare_results
 from cifar.compare.limits import Limits, RowLimits, read_limits
 from cifar.compare.verdict import Comparison
 from cifar.errors import UsageError
@@ -27,7 +27,9 @@ MODEL = {"network": "first", "augment": "none", "seed": 0, "data_sha256": "d", "
 def compare(folder: Path, base: dict[str, Any], head: dict[str, Any], limits: Limits | None = None) -> Comparison:
     for name, content in (("base", base), ("head", head)):
         (folder / f"{name}.json").write_text(json.dumps(content))
-    return compare_results(results.read(folder / "base.json"), results.read(folder / "head.json"), limits)
+    return compare_results(
+        benchmark_results.read(folder / "base.json"), benchmark_results.read(folder / "head.json"), limits
+    )
 
 
 def outcomes(comparison: Comparison, quantity: str = "time") -> dict[str, str]:

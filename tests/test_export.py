@@ -15,7 +15,7 @@ from cifar import export
 from cifar.analysis.finished_run import FinishedRun
 from cifar.data.dataset import Dataset
 from cifar.errors import StorageError, UsageError
-from cifar.export import ParityError
+from cifar.export import ParityError, parity
 from cifar.formats import FLOAT32_FORMATS, FORMATS, graph, manifest
 from cifar.inference.runtimes import load_session
 from cifar.recipes import recipe
@@ -177,7 +177,7 @@ def test_the_limit_of_a_difference(pair: list[Run], difference: float, passes: b
     predictions = expected.copy()
     predictions[3, 4] += np.float32(difference)
     agreement, largest = export.agreement_and_difference(expected, predictions)
-    sound = agreement >= export.MIN_AGREEMENT and largest <= export.MAX_DIFFERENCE
+    sound = agreement >= parity.MIN_AGREEMENT and largest <= parity.MAX_DIFFERENCE
     assert sound == passes
 
 

@@ -18,7 +18,7 @@ from cifar.data import dataset
 from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.inference import scoring
-from cifar.inference.prediction import InferenceError
+from cifar.inference.isolated_prediction import InferenceError
 from cifar.inference.preprocessing import RANGES, Preprocessing, PreprocessingNeededError
 from cifar.inference.runtimes import Tensor
 from cifar.metrics import classification

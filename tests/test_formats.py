@@ -18,7 +18,7 @@ from cifar.data import dataset
 from cifar.data.dataset import Dataset
 from cifar.export import ParityError
 from cifar.formats import FLOAT32_FORMATS, FORMATS, Source, graph, manifest
-from cifar.inference import prediction
+from cifar.inference import isolated_prediction
 from cifar.inference.runtimes import load_session
 from cifar.recipes import recipe
 from cifar.runs.loading import load_keras
@@ -386,7 +386,7 @@ class Predictions:
         for form in FORMATS.values():
             patch.setattr(form.module, "write", lambda _source, path: path.write_bytes(b"a file"))
         self.probabilities = probabilities
-        patch.setattr(prediction, "predict_in_subprocess", self)
+        patch.setattr(isolated_prediction, "predict_in_subprocess", self)
 
     def __call__(
         self, _name: str, paths: list[Path], _images: NDArray[np.uint8], _threads: int
@@ -517,14 +517,14 @@ def test_a_network_that_cannot_be_expressed_keeps_no_other_from_its_file(
 def test_a_file_whose_runtime_dies_keeps_no_other_from_its_place(learned: Run, data: Dataset, tmp_path: Path) -> None:
     short = recipe("second", "none", epochs=1, dataset="synthetic").model_copy(update={"train_images": 64})
     (other,) = train_here([short], data, tmp_path / "other")
-    ask = prediction.predict_in_subprocess
+    ask = isolated_prediction.predict_in_subprocess
 
     def damaging(name: str, paths: Sequence[Path], *rest: Any) -> Any:
         paths[0].write_bytes(b"no model")
         return ask(name, paths, *rest)
 
     with (
-        patch.object(prediction, "predict_in_subprocess", damaging),
+        patch.object(isolated_prediction, "predict_in_subprocess", damaging),
         pytest.raises(ParityError, match="onnxruntime cannot run"),
     ):
         export.export_runs([other, learned], data, ["onnx"], tmp_path / "to")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar.cli import listed
-from cifar.cli.listed import MAX_NUMBERS, NumberList, split_names
+from cifar.cli import list_options
+from cifar.cli.list_options import MAX_NUMBERS, NumberList, split_names
 from cifar.cli.options import MAX_SEED
 from cifar.errors import UsageError, one_of
 from cifar.formats import FORMATS
@@ -114,16 +114,16 @@ def callback(info: Any, values: Sequence[str] | str | None) -> Any:
 
 
 def test_all_means_every_name() -> None:
-    formats = listed.name_list("format", FORMATS, "--format", or_all=True)
+    formats = list_options.name_list("format", FORMATS, "--format", or_all=True)
     assert callback(formats, ["onnx,all"]) == [*FORMATS]
     assert callback(formats, ["onnx"]) == ["onnx"]
     assert callback(formats, None) is None
-    policies = listed.name_list("policy", ["none", "all"], "--augment")
+    policies = list_options.name_list("policy", ["none", "all"], "--augment")
     assert callback(policies, ["all"]) == ["all"]
 
 
 def test_one_name_takes_no_list() -> None:
-    device = listed.one_name("device", ["cpu", "gpu"], "--device")
+    device = list_options.one_name("device", ["cpu", "gpu"], "--device")
     assert callback(device, "gpu") == "gpu"
     assert callback(device, None) is None
     with pytest.raises(UsageError, match="no device 'cpu,gpu'"):
@@ -140,5 +140,5 @@ def test_one_name_takes_no_list() -> None:
     ],
 )
 def test_the_last_name_of_a_list_is_completed(incomplete: str, completions: list[str]) -> None:
-    formats = listed.name_list("format", FORMATS, "--format", or_all=True)
+    formats = list_options.name_list("format", FORMATS, "--format", or_all=True)
     assert formats.autocompletion(incomplete) == completions

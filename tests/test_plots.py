@@ -11,7 +11,7 @@ from PIL import Image
 
 from cifar.analysis.summary import summarise
 from cifar.data.dataset import Dataset
-from cifar.report import figures, plots
+from cifar.report import figure_files, plots
 from cifar.runs.run import Run
 
 PolicyRuns = dict[tuple[str, int], Run]
@@ -33,7 +33,7 @@ def test_each_policy_has_its_curves_beside_the_plain_run(policy_runs: PolicyRuns
 
 def test_every_figure_is_drawn_and_differs_from_run_to_run(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
     images = {small.sha256: small.x_test}
-    paths = figures.draw_all(summarise(pair), tmp_path, "confident", images)
+    paths = figure_files.draw_all(summarise(pair), tmp_path, "confident", images)
     assert len(paths) == len(set(paths)) == 9
     contents = set()
     for path in paths:
@@ -46,7 +46,7 @@ def test_every_figure_is_drawn_and_differs_from_run_to_run(pair: list[Run], smal
 
 
 def test_figures_of_other_data_have_no_pictures(pair: list[Run], tmp_path: Path) -> None:
-    paths = figures.draw_all(summarise(pair), tmp_path, "confident", {})
+    paths = figure_files.draw_all(summarise(pair), tmp_path, "confident", {})
     assert {path.name.split("-")[-1] for path in paths} == {"curves.png", "confusion.png"}
 
 

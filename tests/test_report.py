@@ -12,7 +12,7 @@ from rich.console import Console
 from cifar import export
 from cifar.analysis.summary import Summary, summarise
 from cifar.data.dataset import Dataset
-from cifar.report import captions, progress, table, tables, terminal
+from cifar.report import captions, detail_tables, progress, table, terminal
 from cifar.report.table import Table, render
 from cifar.runs.run import Run
 
@@ -174,7 +174,7 @@ def test_a_caption_says_whether_the_data_is_the_published_one(official: bool, wo
 
 
 def test_tables_as_markdown_have_a_cell_for_every_column(pair: list[Run]) -> None:
-    text = table.markdown(tables.markdown_tables(summarise(pair), "first"))
+    text = table.markdown(detail_tables.markdown_tables(summarise(pair), "first"))
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert len(blocks) == text.count("## ") == 6
     assert all(line.count("|") == block[0].count("|") for block in blocks for line in block)

@@ -26,7 +26,7 @@ from cifar.metrics import classification
 from cifar.metrics.classification import Probabilities
 from cifar.networks import NETWORKS
 from cifar.recipes import recipe
-from cifar.report import card, figures, table, tables
+from cifar.report import card, detail_tables, figure_files, table
 from cifar.runs.run import runs_in
 from cifar.system import files
 
@@ -71,7 +71,7 @@ def marked_tables() -> dict[str, list[Row]]:
 def committed_tables() -> list[list[Row]]:
     """All tables that the committed results give."""
     measured = json.loads((ROOT / "bench" / "history" / f"{__version__}.json").read_text())
-    text = table.markdown(tables.markdown_tables(whole(), "confident"))
+    text = table.markdown(detail_tables.markdown_tables(whole(), "confident"))
     return tables_in(text) + tables_in(bench_report.markdown(Measurements(measured["rows"], [], {})))
 
 
@@ -126,7 +126,7 @@ def test_no_image_and_no_model_is_among_the_reference_runs() -> None:
 
 def test_the_picture_of_the_curves_is_drawn_from_these_histories() -> None:
     with Image.open(BASELINES / "curves.png") as picture:
-        assert picture.info["histories"] == figures.histories(whole().groups)
+        assert picture.info["histories"] == figure_files.histories(whole().groups)
 
 
 def test_the_explanations_say_what_why_json_and_the_histories_hold() -> None:

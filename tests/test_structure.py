@@ -127,7 +127,7 @@ def test_help_and_refusals_import_nothing_heavy() -> None:
 
 MEASURED = """
 import sys
-import cifar.benchmark.worker
+import cifar.benchmark.jobs
 from cifar.formats import FORMATS
 modules = [each.module for each in FORMATS.values()]
 print(sorted({"tensorflow", "keras", "jax", "onnx", "pydantic", "rich", "matplotlib"} & set(sys.modules)))

@@ -23,7 +23,7 @@ from cifar.system import environment
 from cifar.training import loop
 from cifar.training.callback import SilentCallback
 from cifar.verify import consistency, golden, interrupted, run_check
-from cifar.verify.result import CheckOptions
+from cifar.verify.check_result import CheckOptions
 
 
 def verify(

@@ -12,6 +12,7 @@ from cifar.formats import manifest
 from cifar.formats.manifest import ManifestEntry
 from cifar.metrics import classification
 from cifar.metrics.classification import Scores
+from cifar.metrics.misclassified import choose_misclassified
 from cifar.networks import catalog
 from cifar.runs.run import Run
 from cifar.runs.schemas import Epoch, Verification
@@ -130,10 +131,10 @@ class FinishedRun:
         return self.mean_last_epochs("test_loss") - self.mean_last_epochs("loss")
 
     def misclassified(self, pick: str) -> list[dict[str, Any]]:
-        """Return the ten misclassified images that a rule of classification.PICKS puts first."""
+        """Return the ten misclassified images that a rule of misclassified.PICKS puts first."""
         names = list(self.metrics.per_class)
         rows = []
-        for index in classification.misclassified(self.probabilities, self.labels, pick):
+        for index in choose_misclassified(self.probabilities, self.labels, pick):
             probabilities = self.probabilities[index]
             row = {
                 "index": int(index),

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar.benchmark import models, worker
+from cifar.benchmark import jobs, models
 from cifar.benchmark.grid import Case
+from cifar.benchmark.jobs import IMPORTS, FileJob
 from cifar.benchmark.models import KERAS, KERAS_JAX, BenchmarkModel
 from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.timing import MIN_SAMPLES, percentile
-from cifar.benchmark.worker import IMPORTS, FileJob
-from cifar.benchmark.worker_process import run_worker
+from cifar.benchmark.worker import run_worker
 from cifar.data import dataset
 from cifar.errors import CifarError
 from cifar.formats import FORMATS, Format
@@ -100,7 +100,7 @@ class InferenceBenchmark:
         results: list[Row] = []
         while not results or (len(results) < MAX_COLD_STARTS and time.perf_counter() - began < budget):
             result = run_worker(
-                worker.cold_start, case.threads, job=job, runtime=runtime, spawned=time.time(), batches=batches
+                jobs.cold_start, case.threads, job=job, runtime=runtime, spawned=time.time(), batches=batches
             )
             self._check_what_ran(case, result)
             results.append(result)
@@ -126,12 +126,12 @@ class InferenceBenchmark:
         predictions = None
         if repeat == 0:
             predictions = Path(tempfile.mkdtemp(dir=session.scratch))
-        jobs = list(map(self._job, cases))
+        file_jobs = list(map(self._job, cases))
         try:
             results: list[Row] = run_worker(
-                worker.inference,
+                jobs.inference,
                 cases[0].threads,
-                jobs=jobs,
+                jobs=file_jobs,
                 predictions=predictions,
                 seed=session.order_seed + repeat,
                 budget=session.grid.budget / len(session.models),
@@ -277,7 +277,7 @@ class InferenceBenchmark:
                 return measured
         path = self._session.scratch / f"{model.name}-keras.npy"
         job = self._job(Case(model.name, KERAS, 1, 2, "cpu"))
-        run_worker(worker.save_predictions, 2, job=job, to=path)
+        run_worker(jobs.save_predictions, 2, job=job, to=path)
         predictions: NDArray[np.float32] = np.load(path)
         return predictions
 

@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cifar.benchmark import worker
-from cifar.benchmark.worker_process import run_worker
+from cifar.benchmark import jobs
+from cifar.benchmark.worker import run_worker
 from cifar.data import dataset
 from cifar.data.dataset import Dataset
 from cifar.errors import CifarError, DataError, NotFoundError, UsageError
@@ -95,7 +95,7 @@ class BenchmarkModel:
     def prepare(self, scratch: Path, formats: Collection[str]) -> None:
         """Find the file of every format, and make those of `formats`; missing ones are noted in `unavailable`."""
         if self.stand_in:
-            path = run_worker(worker.train_stand_in, 2, folder=scratch, **STAND_IN_RECIPE)
+            path = run_worker(jobs.train_stand_in, 2, folder=scratch, **STAND_IN_RECIPE)
             self.run = Run(Path(path))
         if self.run is not None:
             self._prepare_run(self.run, scratch, formats)
@@ -157,7 +157,7 @@ class BenchmarkModel:
             return
         folder = Path(tempfile.mkdtemp(dir=scratch))
         try:
-            run_worker(worker.export, run.recipe.threads, run=run.path, formats=missing, folder=folder)
+            run_worker(jobs.export, run.recipe.threads, run=run.path, formats=missing, folder=folder)
         except CifarError as error:
             is_failure = not isinstance(error, DataError)
             unavailable = Unavailable(f"not exported: {error}", is_failure)
@@ -200,7 +200,7 @@ def external_models(paths: Sequence[Path], options: ExternalModelOptions) -> lis
     Raises:
         UsageError: a file does not fit; if it does not say how it scales pixels, the message tells what each range
             gives.
-        cifar.inference.prediction.InferenceError: its runtime refused it.
+        cifar.inference.isolated_prediction.InferenceError: its runtime refused it.
     """
     distinct = list(dict.fromkeys(paths))
     models = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cifar.benchmark.tables import Measurements, all_tables, inference_rows
-from cifar.compare.results import FORMAT_VERSION
+from cifar.compare.benchmark_results import FORMAT_VERSION
 from cifar.report.table import markdown as tables_as_markdown
 from cifar.report.table import render
 from cifar.system import files

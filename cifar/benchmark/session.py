@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cifar.benchmark import worker
+from cifar.benchmark import jobs
 from cifar.benchmark.grid import Case, Grid, TrainingCase
 from cifar.benchmark.models import BenchmarkModel
-from cifar.benchmark.worker_process import run_worker
+from cifar.benchmark.worker import run_worker
 from cifar.errors import CifarError
 
 MAX_DRIFT = 0.10  # change of the matrix peak above which the machine is called unsteady
@@ -96,7 +96,7 @@ class Session:
     def measure_peak(self, threads: int) -> None:
         """Measure the matrix peak at a number of threads, unless that was done already."""
         if threads not in self.peaks:
-            peak = run_worker(worker.matrix_peak, threads, threads=threads)
+            peak = run_worker(jobs.matrix_peak, threads, threads=threads)
             self.peaks[threads] = Peak(peak["library"], [peak["flops"]])
 
     def end(self, interrupted: bool) -> None:
@@ -105,7 +105,7 @@ class Session:
             if interrupted:
                 break
             with contextlib.suppress(CifarError):  # the first measurement must do
-                again = run_worker(worker.matrix_peak, threads, threads=threads)
+                again = run_worker(jobs.matrix_peak, threads, threads=threads)
                 peak.flops.append(again["flops"])
         self._folder.cleanup()
 

@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from cifar.benchmark import worker
+from cifar.benchmark import jobs
 from cifar.benchmark.grid import ALL_THREADS, TrainingCase
 from cifar.benchmark.inference import is_installed
 from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.training_methods import TRAINING_METHODS, TrainingJob
-from cifar.benchmark.worker_process import TIME_LIMIT, run_worker, thread_variables
+from cifar.benchmark.worker import TIME_LIMIT, run_worker, thread_variables
 from cifar.errors import CifarError
 from cifar.recipes import TRAINING
 from cifar.system.child_process import ChildProcess
@@ -78,7 +78,7 @@ class TrainingBenchmark:
 def _start(case: TrainingCase) -> ChildProcess:
     batch_sizes = TRAINING_METHODS[case.method].batch_sizes or (TRAINING[case.network].batch_size,)
     job = TrainingJob(case.method, case.network, case.policy, batch_sizes, ALL_THREADS, STEPS)
-    return ChildProcess(worker.training, job, variables=thread_variables(ALL_THREADS))
+    return ChildProcess(jobs.training, job, variables=thread_variables(ALL_THREADS))
 
 
 def _steps_row(case: TrainingCase, rounds: list[Row]) -> tuple[list[float], Row]:
@@ -113,7 +113,7 @@ def first_step(session: Session, network: str) -> tuple[list[float], Row]:
     seconds, import_seconds = [], []
     for _ in range(FIRST_STEP_REPEATS):
         with TemporaryDirectory(dir=session.scratch) as folder:
-            result = run_worker(worker.first_step, 2, folder=Path(folder), network=network, spawned=time.time())
+            result = run_worker(jobs.first_step, 2, folder=Path(folder), network=network, spawned=time.time())
         seconds.append(result["seconds"])
         import_seconds.append(result["import_seconds"])
     return seconds, {

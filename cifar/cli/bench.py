@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar.cli.evaluate import is_run
-from cifar.cli.listed import number_list, one_name
+from cifar.cli.list_options import number_list, one_name
 from cifar.cli.options import InputRange, Json, Labels, Mean, Std
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import CifarError, UsageError
@@ -78,16 +78,16 @@ def bench(
 
     Example: cifar bench exports/first-shift-flip-s0.onnx
     """
-    from cifar.benchmark import report, run
+    from cifar.benchmark import measure, report
     from cifar.inference.preprocessing import parse_preprocessing
     from cifar.report import progress
 
     preprocessing = parse_preprocessing(input_range, mean, std)
     models = _find_models(paths or [], preprocessing, labels, data)
     chosen, devices = _grid(full, batch_sizes, threads), _devices(device)
-    total = run.count_cases(models, chosen, devices)
+    total = measure.count_cases(models, chosen, devices)
     with progress.steps(stderr, "Measuring", total) as advance:
-        measurements, machine = run.measure_models(models, chosen, devices, advance)
+        measurements, machine = measure.measure_models(models, chosen, devices, advance)
     if as_json:
         write_json(report.content(measurements, machine))
     else:

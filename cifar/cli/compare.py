@@ -40,11 +40,11 @@ def compare(
     Each quantity of each row has regressed, improved, is unchanged or is inconclusive.
     Exit code 0: no regression; 1: a regression, with --strict also an inconclusive row; 2: not a benchmark result.
 
-    Example: cifar compare base.json head.json --markdown verdicts.md
+    Example: cifar compare base.json head.json --markdown comparison.md
     """
-    from cifar.compare import compare_results, results
+    from cifar.compare import benchmark_results, compare_results
     from cifar.compare.limits import Limits, read_limits
-    from cifar.report import verdicts
+    from cifar.report import comparison_tables
     from cifar.system import files
 
     row_limits = read_limits(limits) if limits else Limits()
@@ -53,13 +53,15 @@ def compare(
     elif expression or repeats:
         raise UsageError("-k and --repeats go with --revisions.")
     else:
-        comparison = compare_results(results.read(Path(base)), results.read(Path(head)), row_limits)
+        comparison = compare_results(
+            benchmark_results.read(Path(base)), benchmark_results.read(Path(head)), row_limits
+        )
     if markdown:
-        files.write(markdown, verdicts.markdown(comparison))
+        files.write(markdown, comparison_tables.markdown(comparison))
     if as_json:
         write_json(comparison.facts())
     else:
-        for part in verdicts.terminal(comparison):
+        for part in comparison_tables.terminal(comparison):
             stdout.print(part, highlight=False, markup=False)
     _raise_if_worse(comparison, strict)
 

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from cifar.cli.listed import name_list, number_list, one_name, one_name_settings
+from cifar.cli.list_options import name_list, number_list, one_name, one_name_settings
 from cifar.data.dataset import NAMES
 from cifar.formats import FORMATS
 from cifar.inference.preprocessing import RANGES
-from cifar.metrics.classification import PICKS
+from cifar.metrics.misclassified import PICKS
 from cifar.networks.catalog import NETWORKS, check_name
 from cifar.recipes import MAX_THREADS, POLICIES, PROFILES
 

@@ -104,7 +104,7 @@ def _predict(
     """The probabilities of each picture, (N, 10)."""
     import numpy as np
 
-    from cifar.inference.prediction import predict_file
+    from cifar.inference.isolated_prediction import predict_file
     from cifar.inference.preprocessing import PreprocessingNeededError
     from cifar.inference.scoring import TIME_LIMIT, as_probabilities
 

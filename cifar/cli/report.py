@@ -82,7 +82,7 @@ def _report_runs(
     folder: Path, pick: str, data_dir: Path | None, markdown: Path | None, details: bool, as_json: bool
 ) -> None:
     from cifar.analysis.summary import summarise
-    from cifar.report import figures, tables, terminal
+    from cifar.report import detail_tables, figure_files, terminal
     from cifar.report import table as table_module
     from cifar.runs.run import runs_in
     from cifar.system import files
@@ -94,9 +94,9 @@ def _report_runs(
         raise UsageError(f"{folder}: none of its {len(runs)} runs is finished.")
     images = _test_images(summary, data_dir)
     is_one_run = runs[0].path == folder
-    drawn = figures.draw_all(summary, folder / "figures", pick, images, networks=not is_one_run, console=stderr)
+    drawn = figure_files.draw_all(summary, folder / "figures", pick, images, networks=not is_one_run, console=stderr)
     if markdown:
-        files.write(markdown, table_module.markdown(tables.markdown_tables(summary, pick)))
+        files.write(markdown, table_module.markdown(detail_tables.markdown_tables(summary, pick)))
     if as_json:
         write_json({**summary.facts(pick), "figures": list(map(str, drawn))})
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar.cli import interrupt
-from cifar.cli.listed import one_name
+from cifar.cli.list_options import one_name
 from cifar.cli.options import DataDir, Details, Json, Networks, Policies, Profile, Seeds, Threads
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import BusyError, CifarError, UsageError
@@ -139,11 +139,11 @@ def _export(results: "Sequence[RecipeResult]", data: "Dataset", threads: int) ->
 
 def _report(results: "Sequence[RecipeResult]", data: "Dataset", runs: Path, details: bool, as_json: bool) -> None:
     """Draw the figures; print the report, or the results as JSON."""
-    from cifar.report import figures, terminal
+    from cifar.report import figure_files, terminal
 
     summary = _summarise(results, runs)
     images = {data.sha256: data.x_test}
-    drawn = figures.draw_all(summary, runs / "figures", PICK, images, console=stderr)
+    drawn = figure_files.draw_all(summary, runs / "figures", PICK, images, console=stderr)
     if as_json:
         write_json({"runs": [result.facts() for result in results]})
     elif summary.results:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar.cli.listed import name_list
+from cifar.cli.list_options import name_list
 from cifar.cli.options import DataDir, Json
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import CifarError, UsageError
@@ -91,7 +91,7 @@ def _verify_run(
     from cifar.runs.run import Run
     from cifar.system import environment
     from cifar.verify import CHECKS, run_check
-    from cifar.verify.result import CheckOptions
+    from cifar.verify.check_result import CheckOptions
 
     run = Run(path)
     data = load_data(run, data_dir, note)
@@ -107,7 +107,7 @@ def _verify_run(
 
 def _print_verifications(path: Path, verifications: "list[Verification]", as_json: bool) -> None:
     """Print the results of the checks; raise a CifarError that names the first difference."""
-    from cifar.report import tables
+    from cifar.report import detail_tables
     from cifar.report.table import render
 
     first_difference = None
@@ -119,7 +119,7 @@ def _print_verifications(path: Path, verifications: "list[Verification]", as_jso
         write_json({"path": str(path), "equal": first_difference is None, "checks": checks})
     else:
         rows = [(path.name, verification) for verification in verifications]
-        stdout.print(render(tables.verifications(rows)))
+        stdout.print(render(detail_tables.verifications(rows)))
     if first_difference:
         raise CifarError(f"{path}: {first_difference}.")
 

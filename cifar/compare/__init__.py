@@ -8,8 +8,8 @@ corrected for the number of rows, so that a comparison without a difference rare
 import math
 
 from cifar.compare import quality, times
+from cifar.compare.benchmark_results import BenchmarkResult
 from cifar.compare.limits import Limits
-from cifar.compare.results import BenchmarkResult
 from cifar.compare.verdict import OUTCOMES, Comparison
 
 

@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar.compare.benchmark_results import BenchmarkRow
 from cifar.compare.limits import RowLimits
-from cifar.compare.results import BenchmarkRow
 from cifar.compare.verdict import FALSE_ALARM_RATE, Outcome, Verdict
 from cifar.metrics import classification, statistics
 from cifar.metrics.statistics import Interval

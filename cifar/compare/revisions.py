@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar.compare import compare_results, results
+from cifar.compare import benchmark_results, compare_results
+from cifar.compare.benchmark_results import BenchmarkResult, BenchmarkRow
 from cifar.compare.limits import Limits
-from cifar.compare.results import BenchmarkResult, BenchmarkRow
 from cifar.compare.verdict import Comparison, Verdict
 from cifar.errors import CifarError, UsageError, last_line
 
@@ -144,7 +144,7 @@ def _measure(revision: Revision, expression: str | None, output: Path) -> Benchm
     )
     if not output.exists():
         raise CifarError(f"The session of {revision.name} failed: {last_line(session.stdout or session.stderr)}")
-    return results.read(output)
+    return benchmark_results.read(output)
 
 
 def _merge(sessions: list[BenchmarkResult]) -> BenchmarkResult:

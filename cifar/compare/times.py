@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from cifar.compare.benchmark_results import BenchmarkResult, BenchmarkRow
 from cifar.compare.limits import Limits
-from cifar.compare.results import BenchmarkResult, BenchmarkRow
 from cifar.compare.verdict import FALSE_ALARM_RATE, Outcome, Verdict
 from cifar.metrics import statistics
 from cifar.metrics.statistics import Noise

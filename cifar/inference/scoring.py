@@ -13,7 +13,7 @@ from cifar.errors import UsageError
 from cifar.formats import manifest
 from cifar.formats.manifest import ManifestEntry
 from cifar.inference.external import format_of
-from cifar.inference.prediction import InferenceError, predict_file
+from cifar.inference.isolated_prediction import InferenceError, predict_file
 from cifar.inference.preprocessing import RANGES, Preprocessing, PreprocessingNeededError
 from cifar.metrics.classification import CLASSES, Probabilities
 

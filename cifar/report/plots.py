@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cifar.analysis.finished_run import FinishedRun
 from cifar.analysis.groups import Group
-from cifar.metrics.classification import PICKS
+from cifar.metrics.misclassified import PICKS
 from cifar.recipes import POLICIES
 from cifar.report.captions import caption_of, data_captions
 

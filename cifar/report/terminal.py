@@ -12,8 +12,8 @@ from rich.text import Text
 from cifar.analysis.finished_run import FinishedRun
 from cifar.analysis.summary import Summary
 from cifar.errors import printable
-from cifar.metrics.classification import PICKS
-from cifar.report import overview, tables
+from cifar.metrics.misclassified import PICKS
+from cifar.report import detail_tables, overview
 from cifar.report.table import render
 
 PICTURE_WIDTH, PICTURE_HEIGHT = 15, 16  # of a picture in the terminal, in half-block pixels
@@ -39,7 +39,7 @@ def show(
         console: on stdout.
         summary: with at least one finished run.
         folder: the folder of runs, or the run.
-        pick: a rule of classification.PICKS.
+        pick: a rule of misclassified.PICKS.
         images: runs on other data are shown without pictures.
         figures: the files that were drawn.
         details: whether everything else is printed before the one screen.
@@ -68,16 +68,16 @@ def show(
 
 def _show_details(console: Console, summary: Summary, pick: str, images: Images) -> None:
     """Print the detailed tables and the misclassified images, then the notes of all tables."""
-    detailed = tables.details(summary)
-    for table in tables.without_notes(detailed):
+    detailed = detail_tables.details(summary)
+    for table in detail_tables.without_notes(detailed):
         console.print(render(table), "")
     for result in summary.first_seed_results():
         own_images = result.test_images(images)
         if own_images is not None and _has_colours(console):
             _show_pictures(console, result, pick, own_images)
         else:
-            console.print(render(tables.misclassified(result, pick)), "")
-    for note in tables.legend(detailed):
+            console.print(render(detail_tables.misclassified(result, pick)), "")
+    for note in detail_tables.legend(detailed):
         console.print(Text(printable(note), "table.caption"))
     console.print()
 

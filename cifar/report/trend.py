@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar.compare import results
-from cifar.compare.results import BenchmarkResult, BenchmarkRow, split_row_name
+from cifar.compare import benchmark_results
+from cifar.compare.benchmark_results import BenchmarkResult, BenchmarkRow, split_row_name
 from cifar.errors import UsageError
 from cifar.report import numbers
 from cifar.report.table import Table
@@ -86,7 +86,7 @@ def read(folder: Path) -> Trend:
     paths = sorted(folder.glob("*.json"), key=lambda path: _version(path.stem))
     if not paths:
         raise UsageError(f"{folder}: there is no result in it.")
-    measured = list(map(results.read, paths))
+    measured = list(map(benchmark_results.read, paths))
     series = {}
     for quantity in QUANTITIES:
         values = _series(quantity, measured)

@@ -9,8 +9,8 @@ from cifar.runs.run import Run
 from cifar.runs.schemas import Verification
 from cifar.system import environment
 from cifar.system.files import lock
-from cifar.verify import exports, images, interrupted, repeated
-from cifar.verify.result import CheckOptions, CheckResult
+from cifar.verify import augmented_images, interrupted, repeated, repeated_exports
+from cifar.verify.check_result import CheckOptions, CheckResult
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Check:
 CHECKS: dict[str, Check] = {
     "repeated": Check("trained again: the same weights, history and predictions", repeated.check),
     "interrupted": Check("killed and resumed: the same weights", interrupted.check),
-    "images": Check("the same augmented images in any order, batch size and thread", images.check),
-    "exports": Check("exported twice: the same predictions and bytes", exports.check),
+    "images": Check("the same augmented images in any order, batch size and thread", augmented_images.check),
+    "exports": Check("exported twice: the same predictions and bytes", repeated_exports.check),
 }
 
 

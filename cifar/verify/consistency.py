@@ -9,7 +9,7 @@ from cifar.runs.loading import load_keras
 from cifar.runs.run import Run
 from cifar.system import files
 from cifar.training import checkpoint
-from cifar.verify.result import abbreviate
+from cifar.verify.check_result import abbreviate
 
 Fact = tuple[str, Any, Any]
 """What is compared, its recorded value, its actual value."""

@@ -21,7 +21,7 @@ from cifar.system import environment, files, hardware
 from cifar.system.json_files import check_version, parse, read_json
 from cifar.training import sweep
 from cifar.training.callback import Callback
-from cifar.verify.result import DifferenceError, compare_histories
+from cifar.verify.check_result import DifferenceError, compare_histories
 
 FORMAT_VERSION = 2
 TABLE = Path(__file__).with_name("golden.json")

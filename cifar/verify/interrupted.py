@@ -15,7 +15,7 @@ from cifar.system import environment
 from cifar.system.child_process import ChildProcess, exchange, run_in_subprocess
 from cifar.training import loop
 from cifar.training.callback import Callback, SilentCallback
-from cifar.verify.result import CheckOptions, CheckResult, DifferenceError, compare_histories, count_epochs
+from cifar.verify.check_result import CheckOptions, CheckResult, DifferenceError, compare_histories, count_epochs
 
 EPOCHS = 2  # of the run, unless the options name a number
 KILLS = 3

@@ -17,7 +17,7 @@ from cifar.runs.schemas import Epoch, Identity, Timing
 from cifar.training import loop
 from cifar.training.callback import Callback
 from cifar.verify import consistency
-from cifar.verify.result import (
+from cifar.verify.check_result import (
     CheckOptions,
     CheckResult,
     DifferenceError,

@@ -23,7 +23,7 @@ from cifar.errors import UsageError
 from cifar.formats import FORMATS, manifest
 from cifar.networks import builder
 from cifar.recipes import POLICIES, recipe
-from cifar.report import figures
+from cifar.report import figure_files
 from cifar.runs.run import Run, locked_run
 from cifar.runs.schemas import Identity
 from cifar.system import environment
@@ -116,7 +116,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, small: Dataset) -> Iterator[P
         patch.setattr(loop, "train", lambda *_: None)
         patch.setattr(export, "export_runs", lambda runs, *_, **__: manifest.read(runs[0].path / "exports"))
         patch.setattr(export, "load_keras", lambda _: networks.build("tinynet:build"))
-        patch.setattr(figures, "draw_all", lambda *_, **__: [Path("none")])
+        patch.setattr(figure_files, "draw_all", lambda *_, **__: [Path("none")])
         yield path
 
 

@@ -21,7 +21,7 @@ from cifar import export
 from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.formats import FORMATS, manifest, onnx
-from cifar.inference.prediction import InferenceError, predict_file, predict_in_subprocess
+from cifar.inference.isolated_prediction import InferenceError, predict_file, predict_in_subprocess
 from cifar.metrics.classification import CLASSES
 from cifar.recipes import recipe
 from cifar.runs.loading import load_keras

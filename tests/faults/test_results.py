@@ -20,7 +20,7 @@ from cifar.errors import UsageError
 from cifar.formats import manifest
 from cifar.metrics import classification
 from cifar.recipes import recipe
-from cifar.report import figures
+from cifar.report import figure_files
 from cifar.runs.run import Run
 from cifar.system import files
 from cifar.training import loop
@@ -265,7 +265,7 @@ def everything(folder: Path) -> dict[Path, int]:
 
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "draw_all", lambda *_, **__: [Path("none")])
+    monkeypatch.setattr(figure_files, "draw_all", lambda *_, **__: [Path("none")])
 
 
 @pytest.mark.usefixtures("without_figures")

@@ -10,9 +10,8 @@ from typing import Any
 
 from helpers.benchmark_results import benchmark_result, steady_row
 
-from cifar.compare import compare_results, results
+from cifar.compare import benchmark_results, compare_results
 from cifar.errors import CifarError
-from cifar.report import verdicts
 from faults.conftest import Count, Tally
 
 VALUES = (None, 0, -1, 1e308, math.nan, 10**400, "x", "", [], {}, [1], {"a": 1}, True, "9" * 50)
@@ -56,14 +55,14 @@ def damaged(sound: dict[str, Any], chance: random.Random) -> dict[str, Any]:
 def test_a_damaged_result_is_compared_or_refused_in_a_sentence(tmp_path: Path, count: Count, tally: Tally) -> None:
     sound = benchmark_result(*(steady_row(name, **COLUMNS) for name in ("a", "bb", "ccc")))
     (tmp_path / "sound.json").write_text(json.dumps(sound))
-    base = results.read(tmp_path / "sound.json")
+    base = benchmark_results.read(tmp_path / "sound.json")
     for seed in range(count(200, 2000)):
         (tmp_path / "damaged.json").write_text(json.dumps(damaged(sound, random.Random(seed))))
         try:
-            head = results.read(tmp_path / "damaged.json")
+            head = benchmark_results.read(tmp_path / "damaged.json")
             for pair in ((base, head), (head, base), (head, head)):
                 comparison = compare_results(*pair)
-                verdicts.markdown(comparison)
+                comparison.markdown(comparison)
                 json.dumps(comparison.facts())
             tally("damaged benchmark results compared")
         except CifarError:

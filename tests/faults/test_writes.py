@@ -27,10 +27,10 @@ from cifar.analysis import summary
 from cifar.data import dataset, download
 from cifar.data.dataset import Dataset
 from cifar.errors import CifarError, StorageError
-from cifar.inference import prediction
+from cifar.inference import isolated_prediction
 from cifar.metrics.classification import Probabilities
 from cifar.recipes import recipe
-from cifar.report import figures
+from cifar.report import figure_files
 from cifar.runs.run import Run
 from cifar.system import files
 from faults import whole
@@ -125,7 +125,7 @@ def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def ready_predictions(untouched: "Untouched") -> Iterator[None]:
     """Exports predict what they predicted before any write failed: running them takes seconds."""
-    with patch.object(prediction, "predict_in_subprocess", lambda name, *_: untouched.predictions[name]):
+    with patch.object(isolated_prediction, "predict_in_subprocess", lambda name, *_: untouched.predictions[name]):
         yield
 
 
@@ -141,7 +141,9 @@ def exports(runs: Path, data: Dataset) -> None:
 
 
 def report(runs: Path, data: Dataset) -> None:
-    figures.draw_all(summary.summarise([Run(runs / NAME)]), runs / "figures", "close", {data.sha256: data.x_test})
+    figure_files.draw_all(
+        summary.summarise([Run(runs / NAME)]), runs / "figures", "close", {data.sha256: data.x_test}
+    )
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class Untouched:
 def untouched(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Untouched:
     runs = tmp_path_factory.mktemp("untouched")
     writes, predictions = {}, {}
-    run = prediction.predict_in_subprocess
+    run = isolated_prediction.predict_in_subprocess
 
     def keeping(name: str, *arguments: Any) -> list[Probabilities | CifarError]:
         return predictions.setdefault(name, list(run(name, *arguments)))
@@ -166,7 +168,7 @@ def untouched(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Untouc
         counting = FailingOnce(0, "")
         with (
             patch.object(files, "atomic_replace", counting),
-            patch.object(prediction, "predict_in_subprocess", keeping),
+            patch.object(isolated_prediction, "predict_in_subprocess", keeping),
         ):
             work(runs, data)
         writes[work] = len(counting.targets)

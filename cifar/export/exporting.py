@@ -1,13 +1,11 @@
-"""From finished runs to model files: written to a scratch folder, checked in their runtimes, moved into place."""
+"""From finished runs to model files: written to a scratch folder, checked (`parity`), then moved into place."""
 
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +14,10 @@ from cifar import networks
 from cifar.data import augmentation
 from cifar.data.dataset import Dataset
 from cifar.errors import CifarError, StorageError, UsageError, first_line, last_line
+from cifar.export.parity import Draft, ParityError, Predictions, check_parity
 from cifar.formats import FLOAT32_FORMATS, FORMATS, INPUT, OUTPUT, Source, manifest
 from cifar.formats.manifest import ManifestEntry
-from cifar.inference import prediction
-from cifar.metrics import classification
+from cifar.inference import isolated_prediction
 from cifar.metrics.classification import Probabilities
 from cifar.runs.loading import load_keras
 from cifar.runs.run import Run
@@ -29,34 +27,6 @@ from cifar.system.child_process import run_in_subprocess
 CALIBRATION_IMAGES = 500  # training images from which int8 takes its ranges
 CALIBRATION_PURPOSE = 100  # of their random stream; epoch 0, which training does not have
 METADATA_VERSION = "1"  # of the keys that every file carries
-MIN_AGREEMENT = 0.9999  # of top-1 classes with the Keras model
-MAX_DIFFERENCE = 1e-4  # of any probability
-
-Predictions = Mapping[Path, Probabilities | CifarError]
-"""What each written file predicts for the test set, or why it predicts nothing."""
-
-
-class ParityError(CifarError):
-    """An exported file is not equivalent to the Keras model, or loses too much accuracy. Exit code 1."""
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A file that is written and not yet checked.
-
-    Attributes:
-        run: what it was exported from.
-        format: a key of FORMATS.
-        path: in the scratch folder.
-        multiply_adds: of the network, per image.
-        calibration: indices of the training images for int8; None for other precisions.
-    """
-
-    run: Run
-    format: str
-    path: Path
-    multiply_adds: int | None
-    calibration: list[int] | None
 
 
 def export_runs(
@@ -91,7 +61,7 @@ def export_runs(
     entries: list[ManifestEntry] = []
     refusals: list[str] = []
     with tempfile.TemporaryDirectory(prefix="cifar-export-") as name, files.folder_for(Path(name)) as scratch:
-        written: list[list[_Draft]] = []
+        written: list[list[Draft]] = []
         for run in runs:
             try:
                 written.append(list(_write_run(run, dataset, formats, scratch, advance)))
@@ -100,7 +70,7 @@ def export_runs(
         predictions = _predict(written, formats, dataset.x_test, threads, advance)
         for drafts in written:
             try:
-                checked = _check_drafts(drafts, predictions, max_drop)
+                checked = check_parity(drafts, predictions, max_drop)
             except ParityError as error:
                 refusals.append(str(error))
                 continue
@@ -165,18 +135,9 @@ def calibration_indices(seed: int, n: int) -> NDArray[np.int64]:
     return np.sort(drawn)
 
 
-def agreement_and_difference(expected: Probabilities, predicted: NDArray[np.float32]) -> tuple[float, float]:
-    """Return top-1 agreement and largest absolute difference of probabilities; NaN differs from everything."""
-    if expected.shape != predicted.shape:
-        return 0.0, float("inf")
-    same_class = expected.argmax(axis=1) == predicted.argmax(axis=1)
-    difference = np.abs(expected.astype(np.float64) - predicted).max()
-    return float(same_class.mean()), float(difference)
-
-
 def _write_run(
     run: Run, dataset: Dataset, formats: Sequence[str], scratch: Path, advance: Callable[[], None]
-) -> Iterator[_Draft]:
+) -> Iterator[Draft]:
     """Write a run's files, each into a folder of its own."""
     if run.identity.data_sha256 != dataset.sha256:
         raise UsageError(
@@ -193,7 +154,7 @@ def _write_run(
         _write_file(name, source, path, run)
         advance()
         calibration = indices.tolist() if format_.precision == "int8" else None
-        yield _Draft(run, name, path, multiply_adds, calibration)
+        yield Draft(run, name, path, multiply_adds, calibration)
 
 
 def _write_file(name: str, source: Source, path: Path, run: Run) -> None:
@@ -208,7 +169,7 @@ def _write_file(name: str, source: Source, path: Path, run: Run) -> None:
 
 
 def _predict(
-    written: Sequence[Sequence[_Draft]],
+    written: Sequence[Sequence[Draft]],
     formats: Sequence[str],
     images: NDArray[np.uint8],
     threads: int,
@@ -218,98 +179,14 @@ def _predict(
     predictions: dict[Path, Probabilities | CifarError] = {}
     for name in formats:
         paths = [draft.path for drafts in written for draft in drafts if draft.format == name]
-        results = prediction.predict_in_subprocess(name, paths, images, threads)
+        results = isolated_prediction.predict_in_subprocess(name, paths, images, threads)
         for path, result in zip(paths, results, strict=True):
             predictions[path] = result
             advance()
     return predictions
 
 
-def _check_drafts(
-    drafts: Sequence[_Draft], predictions: Predictions, max_drop: float | None
-) -> list[tuple[_Draft, ManifestEntry]]:
-    """Check all files of a run; return each with its entry for the manifest."""
-    checked = []
-    for draft in drafts:
-        result = predictions[draft.path]
-        if isinstance(result, CifarError):
-            raise ParityError(str(result))
-        checked.append((draft, _check_parity(draft, result, max_drop)))
-    return checked
-
-
-def _check_parity(draft: _Draft, predicted: Probabilities, max_drop: float | None) -> ManifestEntry:
-    """Compare a file's predictions with the Keras model's: equivalent, or, in a lower precision, accurate enough.
-
-    Raises:
-        ParityError: they are not.
-    """
-    expected, labels = draft.run.predictions()
-    agreement, difference = agreement_and_difference(expected, predicted)
-    accuracy = float((predicted.argmax(axis=1) == labels).mean())
-    limit = FORMATS[draft.format].max_drop
-    if limit is None:
-        reason = _reason_not_equivalent(agreement, difference)
-    elif not np.isfinite(predicted).all():
-        reason = "its outputs contain NaN or infinity."
-    else:
-        drop = 100 * (draft.run.metrics.accuracy - accuracy)
-        reason = _reason_too_inaccurate(drop, limit if max_drop is None else max_drop)
-    if reason:
-        raise ParityError(f"{draft.path.name}: refused: {reason}")
-    return _entry(
-        draft,
-        accuracy=accuracy,
-        n_test=len(labels),
-        agreement=agreement,
-        max_difference=difference,
-        outputs_sha256=classification.sha256(predicted),
-    )
-
-
-def _reason_not_equivalent(agreement: float, difference: float) -> str | None:
-    """Why a float32 file is refused; None if it is not."""
-    if agreement >= MIN_AGREEMENT and difference <= MAX_DIFFERENCE:
-        return None
-    return (
-        f"{agreement:.2%} of the classes agree with the Keras model (at least {MIN_AGREEMENT:.2%}), "
-        f"largest difference {difference:.1e} (at most {MAX_DIFFERENCE:.0e})."
-    )
-
-
-def _reason_too_inaccurate(drop: float, max_drop: float) -> str | None:
-    """Why a file of lower precision is refused; None if it is not. Both in points of accuracy."""
-    rounding = 1e-9
-    if drop <= max_drop + rounding:
-        return None
-    return f"it loses {drop:.2f} points of accuracy (at most {max_drop:g}; --max-drop)."
-
-
-def _entry(draft: _Draft, **scores: Any) -> ManifestEntry:
-    metrics, format_ = draft.run.metrics, FORMATS[draft.format]
-    return ManifestEntry(
-        file=draft.path.name,
-        format=draft.format,
-        precision=format_.precision,
-        bytes=files.size(draft.path),
-        sha256=files.sha256(draft.path),
-        network=metrics.network,
-        augment=metrics.augment,
-        seed=metrics.seed,
-        weights_sha256=metrics.weights_sha256,
-        dataset=metrics.dataset,
-        official=metrics.official,
-        parameters=metrics.parameters,
-        data_sha256=draft.run.identity.data_sha256,
-        multiply_adds=draft.multiply_adds,
-        calibration=draft.calibration,
-        runtime=format_.runtime,
-        runtime_version=metadata.version(format_.runtime),
-        **scores,
-    )
-
-
-def _install(checked: Sequence[tuple[_Draft, ManifestEntry]], folder: Path) -> None:
+def _install(checked: Sequence[tuple[Draft, ManifestEntry]], folder: Path) -> None:
     """Move files into place, each with its entry in the folder's manifest.
 
     The entry of an earlier file is removed before the file is replaced, and the new one is added after: whatever a

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Group
 
-from cifar.compare.results import split_row_name
+from cifar.compare.benchmark_results import split_row_name
 from cifar.compare.verdict import OUTCOMES, Comparison, Verdict
 from cifar.metrics.statistics import Noise
 from cifar.report import numbers

@@ -9,7 +9,7 @@ from cifar.benchmark.inference import InferenceBenchmark
 from cifar.benchmark.models import BenchmarkModel
 from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.tables import Measurements, Missing
-from cifar.compare.results import FORMAT_VERSION
+from cifar.compare.benchmark_results import FORMAT_VERSION
 from cifar.errors import CifarError
 from cifar.system import environment
 

@@ -7,7 +7,7 @@ from cifar.analysis.finished_run import LAST_EPOCHS, FinishedRun
 from cifar.analysis.gains import Gain
 from cifar.analysis.groups import Average
 from cifar.analysis.summary import BackendComparison, Summary
-from cifar.metrics.classification import PICKS
+from cifar.metrics.misclassified import PICKS
 from cifar.metrics.statistics import Mean
 from cifar.report import numbers, overview
 from cifar.report.table import Table

@@ -12,7 +12,7 @@ from cifar.data.dataset import Dataset
 from cifar.runs.run import Run
 from cifar.training.backends import jax as on_jax
 from cifar.training.backends.tensorflow import batches
-from cifar.verify.result import CheckOptions, CheckResult
+from cifar.verify.check_result import CheckOptions, CheckResult
 
 Images = NDArray[np.uint8]
 Augment = Callable[[NDArray[np.int64]], Images]

@@ -53,7 +53,7 @@ def draw_all(
     Args:
         summary: of the runs.
         folder: for the figures of the networks.
-        pick: a rule of classification.PICKS.
+        pick: a rule of misclassified.PICKS.
         images: test images by data digest; a run on other data gets no pictures.
         networks: False draws the figures of the runs only.
         console: shows the progress.

@@ -10,7 +10,7 @@ from cifar.formats.manifest import ManifestEntry
 from cifar.runs.run import Run
 from cifar.system import environment
 from cifar.system.child_process import run_in_subprocess
-from cifar.verify.result import CheckOptions, CheckResult
+from cifar.verify.check_result import CheckOptions, CheckResult
 
 MAX_DROP = 100.0  # points of accuracy: what int8 loses is not checked here
 
