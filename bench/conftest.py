@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.replay import ReplayTimer
 from cifar.analysis import summary
 from cifar.analysis.gains import Gain
 from cifar.analysis.groups import Group
@@ -34,21 +35,6 @@ GAINS = pytest.StashKey[list[tuple[Group, Gain]]]()
 NO_PAIRS = pytest.param(None, marks=pytest.mark.skip(reason="no plain and augmented runs of one network (--run)"))
 
 Measure = Callable[[], tuple[list[float], Row]]
-
-
-class ReplayTimer:
-    """A timer that hands samples taken elsewhere to pytest-benchmark: it reads 0, then the sample, and so on."""
-
-    def __init__(self) -> None:
-        self._readings: Iterator[float] = iter(())
-
-    def feed(self, seconds: Sequence[float]) -> None:
-        """Replay these samples from here on."""
-        self._readings = (reading for sample in seconds for reading in (0.0, sample))
-
-    def __call__(self) -> float:
-        """The next reading, in seconds."""
-        return next(self._readings)
 
 
 replay = ReplayTimer()

@@ -107,6 +107,7 @@ def test_its_exports_were_checked_and_it_is_scored_on_tensorflow(trained: Path) 
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_on_jax_is_verified_on_jax_killed_and_resumed(trained: Path) -> None:
     done = command(trained, "verify", RUN, "--check", "repeated,interrupted", "--check", "images", "--json")
     assert done.returncode == 0, done.stderr
@@ -131,7 +132,7 @@ def test_another_backend_is_another_run_and_the_report_compares_them(
     assert comparison.first.mean == pytest.approx(np.mean([run.metrics.accuracy for run in tensorflow_runs]))
     assert comparison.second.mean == on_jax_run.metrics.accuracy
     assert len({group.name for group in both.groups}) == len(both.groups) == 2
-    (table,) = [table for table in detail_tables.details(both, "first") if table.title == "Another backend"]
+    (table,) = [table for table in detail_tables.details(both) if table.title == "Another backend"]
     assert table.rows[0][2:4] == ("jax", "2, 1")
     assert summary.summarise(tensorflow_runs).between_backends() == []
 

@@ -17,7 +17,7 @@ from helpers.onnx_files import linear
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.conftest import ReplayTimer
+from bench.replay import ReplayTimer
 from cifar import export
 from cifar.benchmark import grid, jobs, models, report, tables, timing
 from cifar.benchmark.grid import Case, TrainingCase
@@ -38,7 +38,6 @@ from cifar.recipes import recipe
 from cifar.runs.run import Run
 from cifar.system import files
 
-pytestmark = pytest.mark.alone
 SEVEN = {"keras", *FORMATS}
 
 

@@ -49,7 +49,8 @@ def train_all(
         make_callback: returns the Callback for a recipe and its number, counted from 1.
         note: is called with a sentence about every run that is skipped, finished already, or diverged.
     """
-    architectures = {recipe.network: loop.architecture_hash(recipe) for recipe in recipes}
+    by_network = {recipe.network: recipe for recipe in recipes}
+    architectures = {network: loop.architecture_hash(recipe) for network, recipe in by_network.items()}
     results = []
     for number, recipe in enumerate(recipes, start=1):
         identity = Identity.of(recipe, dataset.sha256, architectures[recipe.network])
