@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,6 +88,7 @@ def verify(
 def _verify_run(
     path: Path, checks: list[str], epochs: int | None, threads: int | None, data_dir: DataDir, as_json: bool
 ) -> None:
+    from cifar.report import progress
     from cifar.runs.loading import load_data
     from cifar.runs.run import Run
     from cifar.system import environment
@@ -95,7 +97,8 @@ def _verify_run(
 
     run = Run(path)
     data = load_data(run, data_dir, note)
-    options = CheckOptions(threads or run.recipe.threads, _callback_factory(run, data), epochs)
+    show_progress = partial(progress.steps, stderr)
+    options = CheckOptions(threads or run.recipe.threads, _callback_factory(run, data), epochs, show_progress)
     with stderr.status("Starting TensorFlow"):
         environment.configure(options.threads, run.environment.get("device", "cpu"), run.recipe.backend)
     verifications = []

@@ -1,7 +1,7 @@
 """The options of a check, its result, and the comparison of two epochs."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +16,12 @@ class DifferenceError(Exception):
     """A repeated result differs from the recorded one; the message names the first difference."""
 
 
+@contextmanager
+def no_progress(description: str, steps: int) -> Iterator[Callable[[], None]]:  # noqa: ARG001
+    """Show nothing: yield a function that is called after each of some steps."""
+    yield lambda: None
+
+
 @dataclass(frozen=True)
 class CheckOptions:
     """How a check is run.
@@ -24,11 +30,14 @@ class CheckOptions:
         threads: of every operation; the caller has configured the backend with them.
         make_callback: returns the Callback for a recipe that is trained again.
         epochs: how many of the run's epochs, from the first; None for the check's default.
+        show_progress: shows a description and a number of steps while a block runs, and yields the function that the
+            block calls after each step.
     """
 
     threads: int
     make_callback: Callable[[Recipe], AbstractContextManager[Callback]]
     epochs: int | None = None
+    show_progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]] = no_progress
 
     def epochs_to_train(self, run: Run, default: int | None = None) -> int:
         """Return how many epochs of a run to train again.

@@ -19,9 +19,7 @@ from cifar.verify.check_result import CheckOptions, CheckResult, DifferenceError
 
 EPOCHS = 2  # of the run, unless the options name a number
 KILLS = 3
-MAX_DELAY = (
-    0.2  # seconds from the step that was drawn to the kill, so that it may hit anything, a checkpoint included
-)
+MAX_DELAY = 0.2  # seconds from the step that was drawn to the kill: it may hit anything, a checkpoint included
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,12 @@ def check(run: Run, data: Dataset, options: CheckOptions) -> CheckResult:
     with tempfile.TemporaryDirectory(prefix="cifar-verify-") as scratch:
         training = Training(Path(scratch), identity, data, run.environment.get("device", "cpu"))
         kills = []
-        for moment in draw_moments(epochs * training.images_per_epoch):
-            if train_and_kill(training, moment):
-                kills.append(moment)
-        run_in_subprocess(_train, training, None)
+        with options.show_progress("Training, killed on the way", KILLS + 1) as advance:
+            for moment in draw_moments(epochs * training.images_per_epoch):
+                if train_and_kill(training, moment):
+                    kills.append(moment)
+                advance()
+            run_in_subprocess(_train, training, None)
         (resumed,) = runs_in(training.folder)
         figures = {"moments": kills}
         try:

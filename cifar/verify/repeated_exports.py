@@ -1,6 +1,7 @@
 """The check `exports`: two exports in two processes have the same weights, predictions and bytes."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from cifar import export
@@ -9,7 +10,7 @@ from cifar.formats import FORMATS, manifest
 from cifar.formats.manifest import ManifestEntry
 from cifar.runs.run import Run
 from cifar.system import environment
-from cifar.system.child_process import run_in_subprocess
+from cifar.system.child_process import ChildProcess, exchange
 from cifar.verify.check_result import CheckOptions, CheckResult
 
 MAX_DROP = 100.0  # points of accuracy: what int8 loses is not checked here
@@ -26,8 +27,10 @@ def check(run: Run, data: Dataset, options: CheckOptions) -> CheckResult:
     with tempfile.TemporaryDirectory(prefix="cifar-verify-") as scratch:
         first = Path(scratch, "first")
         second = Path(scratch, "second")
-        for folder in (first, second):
-            run_in_subprocess(_export, run.path, data, folder, options.threads)
+        steps = 2 * 2 * len(FORMATS)  # each file is written, then checked, in both processes
+        with options.show_progress("Exporting twice", steps) as advance:
+            for folder in (first, second):
+                _export_in_subprocess(run, data, folder, options.threads, advance)
         for one, other in zip(manifest.read(first), manifest.read(second), strict=True):
             difference = _find_difference(one, other)
             if difference:
@@ -39,10 +42,19 @@ def check(run: Run, data: Dataset, options: CheckOptions) -> CheckResult:
     return CheckResult("equal", message)
 
 
+def _export_in_subprocess(run: Run, data: Dataset, folder: Path, threads: int, advance: Callable[[], None]) -> None:
+    with ChildProcess(_export, run.path, data, folder, threads) as child:
+        child.receive()
+        while not child.finished:
+            advance()
+            child.resume()
+            child.receive()
+
+
 def _export(path: Path, data: Dataset, folder: Path, threads: int) -> None:
     """Export a run in every format: the function of the child process."""
     environment.configure(threads)
-    export.export_runs([Run(path)], data, list(FORMATS), folder, threads, MAX_DROP)
+    export.export_runs([Run(path)], data, list(FORMATS), folder, threads, MAX_DROP, lambda: exchange("step"))
 
 
 def _find_difference(first: ManifestEntry, second: ManifestEntry) -> str | None:
