@@ -203,6 +203,7 @@ def test_the_report_fits_a_hundred_columns_and_is_written_too(measured: Session,
     assert (folder / "accuracy-latency.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_order_of_cases_follows_its_seed(measured: Session, run: Run, tmp_path: Path) -> None:
     def order(session: Session) -> list[int]:
         return [row["order"] for row in session.rows if row["kind"] == "inference" and "onnx" in row["format"]]
@@ -345,6 +346,7 @@ def test_a_released_model_predicts_through_keras_with_the_weights_of_its_saved_m
     np.testing.assert_allclose(np.load(predictions), pair[0].predictions()[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_jax_is_measured_and_shown_to_have_run(exported: Path) -> None:
     (model,) = models.released_models(exported)
     case, training = Case(model.name, "keras-jax", 1, 1, "cpu"), TrainingCase("second", "shift-flip", "jax")
@@ -379,6 +381,7 @@ def test_a_released_model_without_a_saved_model_is_measured_with_what_its_manife
     session.end(interrupted=True)
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_name_are_told_apart_and_left_as_they_are(run: Run, tmp_path: Path) -> None:
     for name in ("a", "b"):
         shutil.copytree(run.path, tmp_path / name / run.path.name)

@@ -131,9 +131,13 @@ def test_the_program_of_the_readme_classifies_a_picture(workspace: Path) -> None
     subprocess.run([sys.executable, "-c", program], cwd=workspace, check=True)
 
 
-@pytest.mark.parametrize(
-    "document", [path for path in (README, *DOCS) if command_lines(path)], ids=lambda path: path.stem
-)
+DOCUMENTS_WITH_COMMANDS = [README]
+for _path in DOCS:
+    if command_lines(_path):
+        DOCUMENTS_WITH_COMMANDS.append(pytest.param(_path, marks=pytest.mark.slow))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS_WITH_COMMANDS, ids=lambda path: path.stem)
 def test_the_commands_of_a_document_run_as_they_stand(
     document: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

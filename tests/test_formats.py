@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from cifar import cli, export, networks
 from cifar.data import dataset
 from cifar.data.dataset import Dataset
-from cifar.export import ParityError
+from cifar.export import ParityError, exporting
 from cifar.formats import FLOAT32_FORMATS, FORMATS, Source, graph, manifest
 from cifar.inference import isolated_prediction
 from cifar.inference.runtimes import load_session
@@ -441,7 +441,7 @@ def test_the_limit_of_a_drop(
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("name", FORMATS)
-def test_answers_that_are_no_numbers_are_refused_whatever_may_be_lost(
+def test_outputs_that_are_no_numbers_are_refused_whatever_may_be_lost(
     learned: Run, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
 ) -> None:
     predictions = worse_by(learned, 0)
@@ -461,7 +461,7 @@ def test_an_int8_file_whose_ranges_are_too_small_is_refused_and_the_earlier_one_
         return Source(model, metadata, calibration // 50)
 
     before = contents(lower)
-    monkeypatch.setattr(export, "Source", in_the_dark)
+    monkeypatch.setattr(exporting, "Source", in_the_dark)
     with pytest.raises(ParityError, match=r"it loses \d\d\.\d\d points of accuracy \(at most 1; --max-drop\)"):
         export.export_runs([learned], data, [name], lower)
     assert contents(lower) == before

@@ -345,6 +345,7 @@ def kill_after_second_line(home: Path, runs: str) -> None:
     assert not (history.parent / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed_by_the_same_command_to_the_bit(tmp_path: Path) -> None:
     kill_after_second_line(tmp_path, "killed")
     resumed = subprocess.run(
@@ -374,6 +375,7 @@ def test_ctrl_c_ends_within_two_seconds_and_says_how_to_continue(tmp_path: Path)
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_folder_train_every_run_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cifar", *TRAIN, "--json", "--runs", "runs"]
     both = [

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY, Command
+from conftest import ROOT, Command, train_here
 from helpers.in_process import run_cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cifar.data import augmentation
-from cifar.data.dataset import Dataset
+from cifar.data.dataset import Dataset, draw_synthetic
 from cifar.errors import UsageError
+from cifar.recipes import recipe
 from cifar.runs.run import Run, locked_run
 from cifar.runs.schemas import Epoch, Identity, Verification
 from cifar.system import environment
@@ -199,12 +200,10 @@ def test_augmented_images_are_equal_unless_they_depend_on_their_batch(
     assert "augmented in batches of 128, it differs from the one augmented alone" in verification.message
 
 
-def test_the_command_line(cifar: Command, tmp_path: Path) -> None:
-    (tmp_path / "tinynet.py").write_text(TINY)
-    trained = cifar(
-        "train", "--network", "tinynet:build", "--augment", "all", "--data", "synthetic", "--epochs", "2", "--json"
-    )
-    path = trained.json["runs"][0]["path"]
+def test_the_command_line(cifar: Command, tiny: Path, tmp_path: Path) -> None:
+    assert tiny == tmp_path
+    train_here([recipe("tinynet:build", "all", epochs=2, dataset="synthetic")], draw_synthetic(), tmp_path / "runs")
+    path = "runs/tinynet.build-all-s0"
     assert cifar("verify", path, "--check", "repeated,exports", "--epochs", "1").code == 0
     other = cifar("verify", path, "--threads", "1", "--json")
     assert other.code == 0
