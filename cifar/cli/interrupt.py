@@ -3,11 +3,13 @@
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cifar.cli.output import stderr
 
@@ -34,6 +36,12 @@ def resumable(runs: Path) -> Iterator[None]:
                     os.write(2, f"{message}\n".encode())
                 os._exit(EXIT_CODE)
 
+    def hide_interrupt(unraisable: Any) -> None:
+        """A callback of a library swallowed the KeyboardInterrupt: say nothing, the thread ends the process."""
+        if unraisable.exc_type is not KeyboardInterrupt:
+            previous_hook(unraisable)
+
+    previous_hook, sys.unraisablehook = sys.unraisablehook, hide_interrupt
     previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=end_process, daemon=True).start()
     try:
@@ -43,5 +51,6 @@ def resumable(runs: Path) -> Iterator[None]:
         stderr.print(message, highlight=False, soft_wrap=True)
         os._exit(EXIT_CODE)  # the frameworks take seconds to shut down
     finally:
+        sys.unraisablehook = previous_hook
         signal.set_wakeup_fd(previous)
         sender.close()
