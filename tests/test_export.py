@@ -125,8 +125,8 @@ def one_weight_moved(by: float) -> Iterator[None]:
         return honest(model, *dtype)
 
     with pytest.MonkeyPatch.context() as patch:
-        for room in ("saved_model", "onnx"):
-            patch.setattr(f"cifar.formats.{room}.serving", serving)
+        for format_name in ("saved_model", "onnx"):
+            patch.setattr(f"cifar.formats.{format_name}.serving", serving)
         yield
 
 

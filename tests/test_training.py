@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import tracemalloc
 import signal
 import subprocess
 import sys
@@ -168,6 +169,33 @@ def test_a_damaged_checkpoint_is_refused_and_kept(killed_after_one_epoch: Path, 
     with pytest.raises(UsageError, match=r"checkpoint\.npz: not readable"):
         train_here([small_recipe()], small, killed_after_one_epoch)
     assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("name", ["0000", "progress"])
+def test_a_checkpoint_that_would_fill_the_memory_is_refused(
+    name: str, killed_after_one_epoch: Path, small: Dataset
+) -> None:
+    (path,) = killed_after_one_epoch.glob("*/checkpoint.npz")
+    content = np.zeros(1 << 28, np.uint8) if name == "0000" else "x" * (1 << 26)  # 256 MB each, unpacked
+    with np.load(path) as arrays:
+        np.savez_compressed(path, **{**arrays, name: content})
+    assert path.stat().st_size < 16 << 20
+    message = r"checkpoint\.npz: not readable: .* bytes unpacked are too many\. Delete it"
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match=message):
+            train_here([small_recipe()], small, killed_after_one_epoch)
+        assert tracemalloc.get_traced_memory()[1] < 128 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_checkpoint_of_another_shape_is_refused(killed_after_one_epoch: Path, small: Dataset) -> None:
+    (path,) = killed_after_one_epoch.glob("*/checkpoint.npz")
+    with np.load(path) as arrays:
+        np.savez(path, **{**arrays, "0000": arrays["0000"][..., :-1]})
+    with pytest.raises(UsageError, match=r"checkpoint\.npz: not readable: .*shape"):
+        train_here([small_recipe()], small, killed_after_one_epoch)
 
 
 def test_a_run_that_was_started_in_another_environment_is_not_resumed(

@@ -20,8 +20,8 @@ loaded = tf.saved_model.load(model)
 classes = json.loads(json.loads(Path(model, "assets.extra", "cifar.json").read_text())["class_names"])
 
 image = np.asarray(Image.open(file).convert("RGB").resize((32, 32)))  # uint8, (32, 32, 3)
-answer = loaded.signatures["serving_default"](image=tf.constant(image[np.newaxis]))
-probabilities = answer["probabilities"].numpy()
+outputs = loaded.signatures["serving_default"](image=tf.constant(image[np.newaxis]))
+probabilities = outputs["probabilities"].numpy()
 
 for index in np.argsort(-probabilities[0])[:3]:
     print(f"{classes[index]:12} {probabilities[0, index]:.1%}")
