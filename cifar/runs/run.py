@@ -37,6 +37,7 @@ from cifar.runs.schemas import (
 from cifar.system import files
 from cifar.system.files import lock
 from cifar.system.json_files import check_version, parse, read_json, read_lines
+from cifar.system.npz_files import read_npz
 
 MAX_PREDICTIONS_BYTES = 64 << 20  # the predictions of 10,000 images are 400 thousand bytes
 
@@ -142,7 +143,7 @@ class Run:
             UsageError: the file is not readable, or holds anything else.
         """
         path = self.path / "predictions.npz"
-        probabilities, labels = _load_predictions(path)
+        probabilities, labels = read_npz(path, ["probabilities", "labels"], MAX_PREDICTIONS_BYTES)
         actual = f"{probabilities.dtype} {probabilities.shape} and {labels.dtype} {labels.shape}"
         n = labels.size
         if actual != f"float32 ({n}, {CLASSES}) and uint8 ({n},)" or n == 0:
@@ -159,20 +160,6 @@ class Run:
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Replace a JSON file."""
         files.write(self.path / name, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def _load_predictions(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Read both arrays of predictions.npz without unpickling, and not if they are too large."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            unpacked_bytes = sum(member.file_size for member in arrays.zip.infolist())
-            if unpacked_bytes > MAX_PREDICTIONS_BYTES:
-                raise ValueError(f"{unpacked_bytes:,} bytes unpacked are too many")
-            return arrays["probabilities"], arrays["labels"]
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # a damaged zip raises many kinds
-        raise UsageError(f"{path}: not readable: {error}") from error
 
 
 @contextlib.contextmanager

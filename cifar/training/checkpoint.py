@@ -1,9 +1,12 @@
 """The checkpoint of an unfinished run: everything that decides how its training continues, in one file."""
 
 import io
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from cifar.errors import UsageError, first_line
@@ -11,8 +14,12 @@ from cifar.runs.run import Run
 from cifar.runs.schemas import FORMAT_VERSION, Epoch, Timing
 from cifar.system import files
 from cifar.system.json_files import check_version
+from cifar.system.npz_files import read_npz
 
 NAME = "checkpoint.npz"
+MAX_PROGRESS_BYTES = 64 << 20  # 1,000 epochs have about 2 MB
+HEADER_BYTES = 256  # more than an array in a file has beside its values
+REMEDY = "Delete it to train this run from its start."
 
 
 class Progress(BaseModel):
@@ -46,8 +53,9 @@ def restore(run: Run, model: Any) -> Progress:
     """
     if not (run.path / NAME).exists():
         return Progress()
+    progress = _read_progress(run)
     variables = state(model)
-    values, progress = _read(run, len(variables))
+    values = _read_values(run, variables)
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
     _write_lines(run, progress)
@@ -62,8 +70,7 @@ def history(run: Run) -> list[Epoch]:
     """
     if not (run.path / NAME).exists():
         return []
-    _, progress = _read(run, variables=0)
-    return progress.history
+    return _read_progress(run).history
 
 
 def remove(run: Run) -> None:
@@ -71,21 +78,37 @@ def remove(run: Run) -> None:
     (run.path / NAME).unlink(missing_ok=True)
 
 
-def _read(run: Run, variables: int) -> tuple[list[Any], Progress]:
-    """Return the values of the first variables and the progress in a checkpoint."""
+def _read_progress(run: Run) -> Progress:
+    """Return the progress in a checkpoint, whose format version is checked first."""
     path = run.path / NAME
+    format_version, progress = _read_arrays(path, ["format_version", "progress"], MAX_PROGRESS_BYTES)
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            check_version({"format_version": int(arrays["format_version"])}, path, FORMAT_VERSION)
-            progress = Progress.model_validate_json(str(arrays["progress"]))
-            values = [arrays[_array_name(index)] for index in range(variables)]
-    except UsageError:
-        raise
-    except Exception as error:  # a damaged zip raises many kinds
-        raise UsageError(
-            f"{path}: not readable ({first_line(error)}). Delete it to train this run from its start."
-        ) from error
-    return values, progress
+        check_version({"format_version": int(format_version)}, path, FORMAT_VERSION)
+        return Progress.model_validate_json(str(progress))
+    except (TypeError, ValueError) as error:
+        raise _not_readable(path, first_line(error)) from error
+
+
+def _read_values(run: Run, variables: Sequence[Any]) -> list[NDArray[Any]]:
+    """Return the values of a model's variables in a checkpoint."""
+    path = run.path / NAME
+    max_bytes = sum(variable.numpy().nbytes + HEADER_BYTES for variable in variables)
+    values = _read_arrays(path, list(map(_array_name, range(len(variables)))), max_bytes)
+    for variable, value in zip(variables, values, strict=True):
+        if value.shape != tuple(variable.shape):
+            raise _not_readable(path, f"an array of shape {value.shape}, expected {tuple(variable.shape)}")
+    return values
+
+
+def _read_arrays(path: Path, names: Sequence[str], max_bytes: int) -> list[NDArray[Any]]:
+    try:
+        return read_npz(path, names, max_bytes)
+    except UsageError as error:
+        raise UsageError(f"{error}. {REMEDY}") from error
+
+
+def _not_readable(path: Path, reason: str) -> UsageError:
+    return UsageError(f"{path}: not readable: {reason}. {REMEDY}")
 
 
 def _array_name(index: int) -> str:
