@@ -22,7 +22,7 @@ LAST_EPOCHS = 5  # in a mean over the last epochs
 
 
 class FinishedRun:
-    """A finished run with its predictions and scores.
+    """A finished run with its predictions and scores: all its files are read and checked here, and none later.
 
     Attributes:
         run: the run folder.
@@ -32,6 +32,7 @@ class FinishedRun:
         scores: computed from the predictions.
         history: its epochs.
         verifications: the latest result of each check of `cifar verify`.
+        exports: the entries of its manifest for files with its weights, whether the files still exist or not.
 
     Raises:
         UsageError: a file is damaged, or metrics.json was written beside another history or other predictions.
@@ -47,6 +48,7 @@ class FinishedRun:
         for verification in run.verifications:
             latest[verification.check] = verification
         self.verifications = list(latest.values())
+        self.exports: list[ManifestEntry] = manifest.of_weights(run.path / "exports", self.metrics.weights_sha256)
         self._check_predictions()
         self._check_history()
 
@@ -109,11 +111,6 @@ class FinishedRun:
         if own is None or len(own) != self.scores.n:
             return None
         return own
-
-    @cached_property
-    def exports(self) -> list[ManifestEntry]:
-        """The entries of its manifest for files with its weights, whether the files still exist or not."""
-        return manifest.of_weights(self.run.path / "exports", self.metrics.weights_sha256)
 
     @cached_property
     def correct_mask(self) -> NDArray[np.bool_]:

@@ -301,6 +301,28 @@ def test_a_damaged_run_gives_a_result_or_one_sentence(
         shutil.copytree(tmp_path / "kept" / run.name, run)
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("run_name", NAMES)
+@pytest.mark.usefixtures("with_pictures")
+def test_a_truncated_manifest_is_refused_before_anything_is_printed_or_drawn(
+    command: list[str], run_name: str, damaged: Path, tmp_path: Path, ended: Callable[[list[str]], int]
+) -> None:
+    """Where pictures are shown, they are printed first."""
+    path = damaged / f"tinynet.build-{run_name}" / "exports" / "manifest.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"format_version": 2, "models": [{"file": "tinynet')
+    before = everything(tmp_path)
+    assert ended([*command, "runs"]) == (0 if command[0] == "runs" else 2)
+    assert everything(tmp_path) == before
+
+
+@pytest.fixture
+def with_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report in a large terminal with colours."""
+    monkeypatch.setattr("cifar.report.terminal._has_colours", lambda _: True)
+    monkeypatch.setenv("LINES", "60")
+
+
 def read_or_refused(read: Callable[[], object]) -> None:
     with contextlib.suppress(UsageError):
         read()

@@ -12,6 +12,7 @@ from helpers.benchmark_results import benchmark_result, steady_row
 
 from cifar.compare import benchmark_results, compare_results
 from cifar.errors import CifarError
+from cifar.report import comparison_tables
 from faults.conftest import Count, Tally
 
 VALUES = (None, 0, -1, 1e308, math.nan, 10**400, "x", "", [], {}, [1], {"a": 1}, True, "9" * 50)
@@ -62,7 +63,7 @@ def test_a_damaged_result_is_compared_or_refused_in_a_sentence(tmp_path: Path, c
             head = benchmark_results.read(tmp_path / "damaged.json")
             for pair in ((base, head), (head, base), (head, head)):
                 comparison = compare_results(*pair)
-                comparison.markdown(comparison)
+                comparison_tables.markdown(comparison)
                 json.dumps(comparison.facts())
             tally("damaged benchmark results compared")
         except CifarError:
