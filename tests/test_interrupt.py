@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
+from rich.console import Console
+
+from cifar.cli.output import stderr, stdout
 
 PROGRAM = """
 import os, signal, time
@@ -26,3 +30,25 @@ def test_an_interrupt_that_a_callback_swallows_ends_the_process_without_a_traceb
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
     assert "the same command continues from there" in done.stderr
+
+
+INTERRUPTED = """
+from pathlib import Path
+from cifar.cli.interrupt import resumable
+
+with resumable(Path("runs[/x]:smile:[bold]\\x1b[2J")):
+    raise KeyboardInterrupt
+"""
+
+
+def test_a_folder_whose_name_looks_like_markup_is_named_as_it_is() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, cwd=ROOT, timeout=50)
+    assert done.returncode == 130, done.stderr
+    assert "are kept in runs[/x]:smile:[bold]?[2J;" in done.stderr
+
+
+@pytest.mark.parametrize("console", [stdout, stderr])
+def test_the_consoles_interpret_no_markup(console: Console) -> None:
+    with console.capture() as capture:
+        console.print("runs[/x]:smile:[bold]", soft_wrap=True)
+    assert capture.get() == "runs[/x]:smile:[bold]\n"

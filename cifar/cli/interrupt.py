@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar.cli.output import stderr
+from cifar.errors import printable
 
 MAX_WAIT = 1.5  # seconds for Python to handle Ctrl-C itself; then the process is ended
 EXIT_CODE = 130
@@ -23,7 +24,7 @@ def resumable(runs: Path) -> Iterator[None]:
 
     Python handles a signal only between two bytecodes, so a thread waits for it, too, and ends the process.
     """
-    message = f"\nInterrupted. Finished epochs are kept in {runs}; the same command continues from there."
+    message = f"\nInterrupted. Finished epochs are kept in {printable(str(runs))}; the same command continues from there."
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     announced = threading.Event()

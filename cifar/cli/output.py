@@ -8,13 +8,14 @@ from rich.console import Console
 
 from cifar.errors import printable
 
-stderr = Console(stderr=True)
-stdout = Console()
+# Paths and names are printed as they are: they may look like markup.
+stderr = Console(stderr=True, markup=False, emoji=False)
+stdout = Console(markup=False, emoji=False)
 
 
 def note(text: str) -> None:
     """Print a note on stderr."""
-    stderr.print(f"note: {printable(text)}", highlight=False, markup=False, soft_wrap=True)
+    stderr.print(f"note: {printable(text)}", highlight=False, soft_wrap=True)
 
 
 def write_json(content: Any) -> None:

@@ -74,7 +74,7 @@ def _report_trend(folder: Path, as_json: bool) -> None:
     for table in trend.tables(releases):
         stdout.print(render(table), "")
     for line in trend.notes(releases):
-        stdout.print(line, highlight=False, markup=False)
+        stdout.print(line, highlight=False)
     note(f"Figure: {picture}")
 
 
