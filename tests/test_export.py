@@ -1,5 +1,6 @@
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -166,6 +167,33 @@ def test_runs_share_a_folder_and_its_manifest(pair: list[Run], small: Dataset, t
     for run in (*pair, pair[0]):
         export.export_runs([run], small, ["onnx"], to=tmp_path)
     assert [line.file for line in manifest.read(tmp_path)] == [f"{run.path.name}.onnx" for run in pair]
+
+
+def test_another_run_of_the_same_name_is_not_overwritten(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
+    name, to = pair[0].path.name, tmp_path / "models"
+    first = Run(shutil.copytree(pair[0].path, tmp_path / "a" / name))
+    second = Run(shutil.copytree(pair[1].path, tmp_path / "b" / name))
+    export.export_runs([first], small, ["onnx"], to=to)
+    before = {path.name: path.read_bytes() for path in to.iterdir()}
+    for format_name in ("onnx", "tflite"):  # another format would be taken for the same model
+        with pytest.raises(UsageError, match=f"models/{name}.onnx is of other weights than .*: delete it or choose"):
+            export.export_runs([second], small, [format_name], to=to)
+    with pytest.raises(UsageError, match=f"two runs of the name {name}"):
+        export.export_runs([first, second], small, ["onnx"], to=tmp_path / "others")
+    assert {path.name: path.read_bytes() for path in to.iterdir()} == before
+    assert not (tmp_path / "others").exists()
+
+
+def test_a_deleted_file_and_one_of_the_same_weights_are_replaced(
+    pair: list[Run], small: Dataset, tmp_path: Path
+) -> None:
+    name, to = pair[0].path.name, tmp_path / "models"
+    other = Run(shutil.copytree(pair[1].path, tmp_path / "b" / name))
+    for _ in range(2):
+        export.export_runs(pair[:1], small, ["onnx"], to=to)
+    (to / f"{name}.onnx").unlink()
+    export.export_runs([other], small, ["onnx"], to=to)
+    assert [line.weights_sha256 for line in manifest.read(to)] == [pair[1].metrics.weights_sha256]
 
 
 @pytest.mark.parametrize(

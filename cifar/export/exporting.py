@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -55,11 +55,14 @@ def export_runs(
     Raises:
         ParityError: a file cannot be written, gives no predictions or differs; no file of its run has been moved,
             other runs' files have.
-        UsageError: a run is not finished, or was trained on other data.
+        UsageError: a run is not finished, or was trained on other data; or `to` has files of another run of the
+            same name.
         StorageError: something could not be written.
     """
     entries: list[ManifestEntry] = []
     refusals: list[str] = []
+    if to is not None:
+        _check_names(runs, to)
     with tempfile.TemporaryDirectory(prefix="cifar-export-") as name, files.folder_for(Path(name)) as scratch:
         written: list[list[Draft]] = []
         for run in runs:
@@ -74,7 +77,7 @@ def export_runs(
             except ParityError as error:
                 refusals.append(str(error))
                 continue
-            _install(checked, to or drafts[0].run.path / "exports")
+            _install(checked, to)
             entries += [entry for _, entry in checked]
     if refusals:
         raise ParityError(" ".join(refusals))
@@ -186,14 +189,36 @@ def _predict(
     return predictions
 
 
-def _install(checked: Sequence[tuple[Draft, ManifestEntry]], folder: Path) -> None:
-    """Move files into place, each with its entry in the folder's manifest.
+def _check_names(runs: Sequence[Run], to: Path) -> None:
+    """Raise UsageError where a folder has files of another run of the same name, or would get them."""
+    weights_by_name: dict[str, str] = {}
+    for run in runs:
+        weights = run.metrics.weights_sha256
+        if weights_by_name.setdefault(run.path.name, weights) != weights:
+            raise UsageError(f"There are two runs of the name {run.path.name}: export them to different folders.")
+        _check_weights(run, to, manifest.read_if_present(to))
+
+
+def _check_weights(run: Run, to: Path, entries: Iterable[ManifestEntry]) -> None:
+    """Raise UsageError if a folder has a file of a run's name, in any format, of other weights."""
+    names = {f"{run.path.name}{format_.suffix}" for format_ in FORMATS.values()}
+    for entry in entries:
+        path = to / entry.file
+        if entry.file in names and entry.weights_sha256 != run.metrics.weights_sha256 and path.exists():
+            raise UsageError(f"{path} is of other weights than {run.path}: delete it or choose another folder.")
+
+
+def _install(checked: Sequence[tuple[Draft, ManifestEntry]], to: Path | None) -> None:
+    """Move a run's files into place, each with its entry in the folder's manifest: to its own exports/, or `to`.
 
     The entry of an earlier file is removed before the file is replaced, and the new one is added after: whatever a
     kill leaves, no entry describes another file than the one it was written for.
     """
     for draft, entry in checked:
+        folder = to or draft.run.path / "exports"
         with manifest.locked_entries(folder) as entries:
+            if to is not None:  # another process may have written there meanwhile
+                _check_weights(draft.run, to, entries.values())
             entries.pop(entry.file, None)
             manifest.save(folder, entries)
             with files.atomic_replace(folder / entry.file) as path:
