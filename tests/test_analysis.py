@@ -11,7 +11,7 @@ import pytest
 from conftest import train_here
 
 from cifar import export
-from cifar.analysis.claims import judge_claims
+from cifar.analysis.claims import Claim, judge_claims
 from cifar.analysis.gains import Pair
 from cifar.analysis.summary import summarise
 from cifar.data.dataset import Dataset
@@ -103,24 +103,30 @@ def test_below_twenty_epochs_no_claim_is_judged(pair: list[Run]) -> None:
     assert [claim.verdict for claim in group.claims()] == ["too short to judge"] * 5
 
 
-def verdicts(pair: list[Run], plain: dict[str, float], augmented: dict[str, float]) -> list[str]:
-    """Return the verdicts if both runs had 20 such epochs; accuracies and predictions stay those of the runs."""
+def claims_with(pair: list[Run], plain: dict[str, float], augmented: dict[str, float]) -> list[Claim]:
+    """Return the claims if both runs had 20 such epochs; accuracies and predictions stay those of the runs."""
     summary = summarise([Run(run.path) for run in pair])
     for result, line in zip(summary.results, (plain, augmented), strict=True):
         result.history = [Epoch(epoch=epoch, weights_sha256="", **line) for epoch in range(1, 21)]
         longer = result.run.recipe.model_copy(update={"epochs": 20})
         result.run.identity = result.run.identity.model_copy(update={"recipe": longer})
         result.metrics = result.metrics.model_copy(update={"train_accuracy_clean": line["accuracy"] + 0.2})
-    return [claim.verdict for claim in summary.groups[0].claims()]
+    return summary.groups[0].claims()
 
 
-def test_the_claims_follow_the_figures(pair: list[Run]) -> None:
+def test_one_seed_gives_the_figures_of_its_two_runs_and_no_verdict(pair: list[Run]) -> None:
     overfit = {"loss": 0.2, "accuracy": 0.9, "test_loss": 0.9, "test_accuracy": 0.8}
     narrow = {"loss": 0.6, "accuracy": 0.7, "test_loss": 0.5, "test_accuracy": 0.75}
-    assert verdicts(pair, overfit, narrow)[:2] == ["yes", "yes"]
-    assert verdicts(pair, narrow, overfit)[:2] == ["no", "no"]
-    assert verdicts(pair, overfit, narrow)[3:] == ["yes", "no"]
-    assert verdicts(pair, overfit, overfit)[3] == "no"
+    for plain, augmented in ((overfit, narrow), (narrow, overfit), (overfit, overfit)):
+        claims = claims_with(pair, plain, augmented)
+        assert [claim.verdict for claim in claims] == ["one seed: cannot tell"] * 5
+        assert [claim.p_value for claim in claims] == [None] * 5
+    claims = claims_with(pair, overfit, narrow)
+    assert "+0.700 to -0.100, narrower by +0.800 (one seed)" in claims[1].figures
+    assert "75.0% against 70.0%" in claims[3].figures
+    plain_accuracy, augmented_accuracy = (f"{run.metrics.accuracy:.1%}" for run in pair)
+    assert claims[2].figures.startswith(f"{plain_accuracy} to {augmented_accuracy} after the last epoch")
+    assert claims[2].figures.endswith("(test images, one seed)")  # what the interval is of
 
 
 def run_with(loss_gap: float, accuracy: float, clean: float = 0.5) -> Any:
@@ -139,21 +145,44 @@ def run_with(loss_gap: float, accuracy: float, clean: float = 0.5) -> Any:
 @pytest.mark.parametrize(
     ("gaps", "narrowed", "accuracies", "expected"),
     [
-        ((0.10, 0.11, 0.12), (0.0, 0.0, 0.0), (0.60, 0.61, 0.62), ["yes", "yes", "yes"]),
-        ((0.12, -0.02, 0.13), (0.14, 0.05, 0.0), (0.58, 0.52, 0.53), ["cannot tell", "cannot tell", "cannot tell"]),
-        ((-0.10, -0.11, -0.12), (0.0, 0.0, 0.0), (0.40, 0.41, 0.42), ["no", "no", "no"]),
+        ((0.10, 0.11, 0.12), (0.0, 0.0, 0.0), (0.60, 0.61, 0.62), ["yes"] * 5),
+        ((0.12, -0.02, 0.13), (0.14, 0.05, 0.0), (0.58, 0.48, 0.49), ["cannot tell"] * 5),
+        ((-0.10, -0.11, -0.12), (0.0, 0.0, 0.0), (0.40, 0.41, 0.42), ["no"] * 5),
     ],
 )
-def test_of_several_seeds_the_interval_decides_every_claim(
+def test_of_several_seeds_the_interval_decides_every_exploratory_claim(
     gaps: tuple[float, ...], narrowed: tuple[float, ...], accuracies: tuple[float, ...], expected: list[str]
 ) -> None:
     pairs = []
     for gap, narrowed_gap, accuracy in zip(gaps, narrowed, accuracies, strict=True):
         pairs.append(Pair(run_with(gap, 0.55), run_with(narrowed_gap, accuracy)))
     claims = judge_claims("first", "flip", pairs)
-    assert [claim.verdict for claim in claims[:3]] == expected
+    assert [claim.verdict for claim in claims] == expected
+    assert not any(claim.primary or claim.adjusted_p_value for claim in claims)
     low, high = statistics.mean([a - b for a, b in zip(gaps, narrowed, strict=True)]).interval or (0, 0)
     assert f"95 % {low:+.3f} to {high:+.3f} (3 seeds)" in claims[1].figures
+
+
+def primary_claims(gaps: tuple[float, ...], network: str = "first") -> list[Claim]:
+    """Return the claims on three seeds whose plain runs have these gaps."""
+    pairs = [Pair(run_with(gap, 0.55), run_with(0.0, accuracy)) for gap, accuracy in zip(gaps, SPREAD, strict=True)]
+    return judge_claims(network, "shift-flip", pairs)
+
+
+SPREAD = (0.58, 0.48, 0.49)  # accuracies of three seeds that differ so much that nothing can be told of them
+
+
+def test_the_primary_family_is_corrected_for_its_number() -> None:
+    gaps = (0.09, 0.12, 0.16)  # p = 0.026
+    claims, exploratory = primary_claims(gaps), primary_claims(gaps, "third")
+    assert all(claim.primary for claim in claims)
+    assert [claim.p_value for claim in claims] == [claim.p_value for claim in exploratory]
+    p_values = [claim.p_value for claim in claims if claim.p_value is not None]
+    assert [claim.adjusted_p_value for claim in claims] == statistics.holm(p_values)
+    assert (claims[0].p_value, claims[0].adjusted_p_value) == pytest.approx((0.0260, 0.1299), abs=1e-4)
+    assert (claims[0].verdict, exploratory[0].verdict) == ("cannot tell", "yes")
+    assert claims[0].figures == exploratory[0].figures  # the intervals are not corrected
+    assert primary_claims((0.120, 0.121, 0.122))[0].verdict == "yes"
 
 
 def test_of_several_policies_the_published_one_is_judged(policy_runs: PolicyRuns) -> None:

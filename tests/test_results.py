@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy
 from conftest import ROOT
 from numpy.typing import NDArray
 from PIL import Image
@@ -132,15 +133,19 @@ def test_the_picture_of_the_curves_is_drawn_from_these_histories() -> None:
 def test_the_explanations_say_what_why_json_and_the_histories_hold() -> None:
     """bench/baselines/README.md: its tables whole, and the figures of its sentences, to the digit shown."""
     text = (BASELINES / "README.md").read_text()
-    shifted, epochs = ({row["run"].strip("`"): [*row.values()][1:] for row in table} for table in tables_in(text))
-    assert epochs.keys() == WHY.keys() > shifted.keys()
+    shifted, further = ({row["run"].strip("`"): [*row.values()][1:] for row in table} for table in tables_in(text))
+    assert further.keys() == WHY.keys() > shifted.keys()
     for name, shown in shifted.items():
         assert shown == [_percent(accuracy) for accuracy in WHY[name]["shifted"].values()]
-    for name, shown in epochs.items():
+    for name, shown in further.items():
         last = RUNS[name].history[-1]
-        third = [continued[-1] for continued in WHY[name]["continued"].values()]
-        losses = [f"{loss:.3f}" for loss in (last.loss, *(end["loss"] for end in third))]
-        assert shown == [*losses, *map(_percent, (last.test_accuracy, *(end["test_accuracy"] for end in third)))]
+        continued = list(WHY[name]["continued"].values())
+        losses = [f"{loss:.3f}" for loss in (last.loss, *(epochs[-1]["loss"] for epochs in continued))]
+        accuracies = []
+        for epochs in continued:
+            accuracies.append(", ".join(f"{100 * epoch['test_accuracy']:.1f}" for epoch in epochs) + " %")
+        assert shown == [*losses, _percent(last.test_accuracy), *accuracies]
+        assert all(epoch["test_accuracy"] > last.test_accuracy for epoch in continued[1])  # a tenth of the rate
     prose = " ".join(text.split())
     assert [phrase for phrase in _explained() if phrase not in prose] == []
 
@@ -153,6 +158,7 @@ def _explained() -> list[str]:
     """The phrases with figures in those sentences."""
     shifted = WHY["first-shift-flip-s0"]["shifted"]
     dead = [f"{count} of the {of}" for count, of in WHY["second-shift-flip-s0"]["dead_channels"].values() if count]
+    draws = [100 * epoch["test_accuracy"] for epoch in WHY["second-shift-flip-s0"]["continued"]["same rate"]]
     lowest_two = [WHY[f"second-{policy}-s2"]["continued"] for policy in ("none", "shift-flip")]
     plain, augmented = (continued["same rate"][0] for continued in lowest_two)
     slower = [100 * (f["a tenth"][-1]["test_accuracy"] - f["same rate"][-1]["test_accuracy"]) for f in lowest_two]
@@ -170,6 +176,7 @@ def _explained() -> list[str]:
     ]
     return [
         f"{100 * (max(shifted.values()) - shifted['0']):.1f} points better than on sharp ones",
+        f"`second-shift-flip-s0` lie {np.ptp(draws):.0f} points apart",
         f"lowest between epochs {min(lowest)} and {max(lowest)} and rises from there,"
         f" by {min(rises):.2f} to {max(rises):.2f}",
         " channels of one layer and ".join(dead) + " of another are silent on 2,000 test images",
@@ -180,6 +187,30 @@ def _explained() -> list[str]:
         f"the next one has {_percent(augmented['test_accuracy'])}",
         f"three epochs of it end {min(slower):.0f} to {max(slower):.0f} points above three at the same rate",
     ]
+
+
+def test_a_difference_that_two_single_runs_may_show_by_chance_is_welchs() -> None:
+    """docs/results.md: 95 % of the differences of single runs with the deviations of three seeds lie below it."""
+    deviations = []
+    for policy in ("none", "shift-flip"):
+        accuracies = [100 * RUNS[f"first-{policy}-s{seed}"].metrics.accuracy for seed in range(3)]
+        deviations.append(np.std(accuracies, ddof=1))
+    plain, augmented = np.square(deviations)
+    df = (plain + augmented) ** 2 / (plain**2 / 2 + augmented**2 / 2)
+    limit = scipy.stats.t.ppf(0.975, df) * np.sqrt(plain + augmented)
+    prose = " ".join(RESULTS.read_text().split())
+    assert f"{deviations[0]:.1f} points (no augmentation) to {deviations[1]:.1f} (`shift-flip`)" in prose
+    assert (
+        f"Welch's {df:.1f} degrees of freedom a difference between two single runs below {limit:.1f} points" in prose
+    )
+    singles = [row for row in marked_tables()["single"] if row["seeds"] == "1"]
+    assert [row["augment"] for row in singles if abs(float(row["gain"])) > limit] == ["vertical-flip", "all"]
+
+
+def test_no_claim_beyond_the_primary_family_is_corrected() -> None:
+    shown = marked_tables()["claims"]
+    assert [row["network"] for row in shown if row["Holm"] != "-"] == ["first"] * 5
+    assert len(shown) == 5 * len(NETWORKS)
 
 
 def test_the_released_models_are_the_augmented_ones_of_seed_0() -> None:

@@ -155,6 +155,14 @@ def test_a_single_value_has_a_mean_but_neither_deviation_nor_interval():
     assert (of_one.n, of_one.mean, of_one.deviation, of_one.interval) == (1, 0.7, None, None)
 
 
+def test_a_mean_differs_from_0_at_5_percent_where_its_interval_excludes_0() -> None:
+    assert statistics.t_test([0.70, 0.72, 0.74]) == pytest.approx(stats.ttest_1samp([0.70, 0.72, 0.74], 0).pvalue)
+    for values in ([0.1, 0.11, 0.12], [0.1, 0.2, 0.4], [-0.1, 0.2, 0.4], [-3.0, -2.0]):
+        low, high = mean(values).interval
+        assert (statistics.t_test(values) < 0.05) == (low > 0 or high < 0)
+    assert [statistics.t_test(values) for values in ([0.7], [0.0, 0.0], [0.5, 0.5])] == [None, 1.0, 0.0]
+
+
 def test_equal_values_have_an_interval_of_no_width():
     of_equal = mean([0.5, 0.5, 0.5, 0.5])
     assert (of_equal.deviation, of_equal.interval) == (0.0, (0.5, 0.5))

@@ -1,6 +1,9 @@
-"""The claims of the published text as data, and their verdicts on the figures of runs."""
+"""The claims of the published text as data, and their verdicts on the figures of runs.
 
-from collections.abc import Callable, Sequence
+The text, its facts and what it leaves open: docs/published-text.md.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cifar.analysis.gains import (
@@ -16,19 +19,37 @@ from cifar.metrics import statistics
 from cifar.metrics.statistics import Interval
 
 PUBLISHED_POLICY = "shift-flip"  # the policy that the published text is about
+PRIMARY_FAMILY = (
+    "first",
+    PUBLISHED_POLICY,
+)  # network and policy, fixed before any run to come; all else is exploratory
+SIGNIFICANCE = 0.05
+TOO_SHORT = "too short to judge"
+ONE_SEED = "one seed: cannot tell"
 
 
 @dataclass(frozen=True)
 class Claim:
     """A claim of the published text and its verdict on one network.
 
-    The verdict is one of: yes, no, cannot tell, too short to judge.
+    Attributes:
+        network: its name.
+        claim: the claim.
+        verdict: yes, no, cannot tell, ONE_SEED or TOO_SHORT.
+        figures: of the runs, in words.
+        primary: whether it belongs to the primary family, whose verdicts are corrected for their number; all other
+            claims are exploratory.
+        p_value: of no difference, Student's over seeds; None for one seed.
+        adjusted_p_value: Holm's over the claims of the primary family; None for exploratory claims and for one seed.
     """
 
     network: str
     claim: str
     verdict: str
     figures: str
+    primary: bool
+    p_value: float | None
+    adjusted_p_value: float | None
 
 
 @dataclass(frozen=True)
@@ -70,7 +91,7 @@ class Statement:
         figures: its figures; {difference} with its interval, other names as in `_mean_figures`.
         difference: of the runs of one seed.
         unit: of the difference.
-        compares_test_images: whether the gain's interval over test images holds for a single seed.
+        compares_test_images: whether the gain's interval over test images belongs to the figures of a single seed.
     """
 
     text: str
@@ -95,7 +116,7 @@ STATEMENTS = (
     ),
     Statement(
         text="{augment} raises test accuracy",
-        figures="after the last epoch by {difference}",
+        figures="{plain_test:.1%} to {test:.1%} after the last epoch, by {difference}",
         difference=lambda pair: accuracy(pair.augmented) - accuracy(pair.plain),
         unit=POINTS,
         compares_test_images=True,
@@ -120,26 +141,54 @@ STATEMENTS = (
 def judge_claims(network: str, augment: str, pairs: Sequence[Pair]) -> list[Claim]:
     """Return the published claims with their verdicts, for any policy in place of the published one.
 
-    Over several seeds the 95 % interval of the difference decides (Student). One seed tells of its own runs only: of
-    accuracy by the interval over test images, of all else by the sign.
+    Student's test over seeds decides. In the primary family its p-values are adjusted for the number of claims; the
+    verdicts on all other claims are exploratory, each by its own p-value. One seed tells of its own runs only and
+    decides nothing.
     """
     gain = augmentation_gain(network, augment, pairs)
-    figures = _mean_figures(pairs)
+    mean_figures = _mean_figures(pairs)
+    differences = [list(map(statement.difference, pairs)) for statement in STATEMENTS]
+    p_values = list(map(statistics.t_test, differences))
+    primary = (network, augment) == PRIMARY_FAMILY
+    adjusted_p_values: Sequence[float | None] = [None] * len(p_values)
+    deciding_p_values: Sequence[float | None] = p_values
+    if primary:
+        adjusted_p_values = deciding_p_values = _adjust(p_values)
     claims = []
-    for statement in STATEMENTS:
-        difference = statistics.mean([statement.difference(pair) for pair in pairs])
-        interval = difference.interval
-        if interval is None and statement.compares_test_images:
-            interval = gain.interval
-        described = statement.unit.describe(difference.mean, interval)
+    for index, statement in enumerate(STATEMENTS):
         claim = Claim(
             network=network,
             claim=statement.text.format(augment=augment),
-            verdict=_verdict(difference.mean, interval, gain.epochs),
-            figures=f"{statement.figures.format(difference=described, **figures)} ({_basis(gain, interval)})",
+            verdict=_verdict(differences[index], deciding_p_values[index], gain.epochs),
+            figures=_figures(statement, differences[index], mean_figures, gain),
+            primary=primary,
+            p_value=p_values[index],
+            adjusted_p_value=adjusted_p_values[index],
         )
         claims.append(claim)
     return claims
+
+
+def _adjust(p_values: Sequence[float | None]) -> Sequence[float | None]:
+    """Return p-values adjusted for their number (Holm); as they are if one seed has none."""
+    tested = [p_value for p_value in p_values if p_value is not None]
+    if len(tested) < len(p_values):
+        return p_values
+    return statistics.holm(tested)
+
+
+def _figures(
+    statement: Statement, differences: Sequence[float], mean_figures: Mapping[str, float], gain: Gain
+) -> str:
+    """Return the figures of a claim, with the 95 % interval of the difference and what that covers."""
+    mean = statistics.mean(differences)
+    interval, basis = mean.interval, gain.basis
+    if interval is None and statement.compares_test_images:
+        interval = gain.interval
+    elif interval is None:
+        basis = "one seed"
+    difference = statement.unit.describe(mean.mean, interval)
+    return f"{statement.figures.format(difference=difference, **mean_figures)} ({basis})"
 
 
 def _mean_figures(pairs: Sequence[Pair]) -> dict[str, float]:
@@ -150,25 +199,20 @@ def _mean_figures(pairs: Sequence[Pair]) -> dict[str, float]:
         "augmented_gap": mean_over(augmented, lambda run: run.loss_gap),
         "curve_test": mean_over(augmented, lambda run: run.mean_last_epochs("test_accuracy")),
         "curve_training": mean_over(augmented, lambda run: run.mean_last_epochs("accuracy")),
+        "plain_test": mean_over(plain, accuracy),
         "test": mean_over(augmented, accuracy),
         "clean": mean_over(augmented, clean_training_accuracy),
     }
 
 
-def _verdict(difference: float, interval: Interval | None, epochs: int) -> str:
-    """Return whether a difference is positive."""
+def _verdict(differences: Sequence[float], p_value: float | None, epochs: int) -> str:
+    """Return whether the mean of the seeds' differences is positive, by the p-value of none; None for one seed."""
     if is_too_short(epochs):
-        return "too short to judge"
-    low, high = interval or (difference, difference)
-    if low > 0:
+        return TOO_SHORT
+    if p_value is None:
+        return ONE_SEED
+    if p_value > SIGNIFICANCE:
+        return "cannot tell"
+    if sum(differences) > 0:
         return "yes"
-    if high < 0 or interval is None:
-        return "no"
-    return "cannot tell"
-
-
-def _basis(gain: Gain, interval: Interval | None) -> str:
-    """Return what a figure is based on."""
-    if interval is None:
-        return "one seed"
-    return gain.basis
+    return "no"

@@ -111,6 +111,15 @@ def mean(values: Sequence[float], confidence: float = 0.95) -> Mean:
     return Mean(n, center, deviation, (float(interval.low), float(interval.high)))
 
 
+def t_test(values: Sequence[float]) -> float | None:
+    """P-value of Student's two-sided test that the mean of independent values is 0; None for a single value."""
+    if len(values) < 2:
+        return None
+    if np.ptp(values) == 0:
+        return float(values[0] == 0)
+    return float(scipy.stats.ttest_1samp(values, 0.0).pvalue)
+
+
 def difference_of_means(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Interval | None:
     """Interval of the second mean minus the first, of independent values (Welch 1947); None for a single value."""
     if len(first) < 2 or len(second) < 2:

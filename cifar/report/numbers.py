@@ -36,3 +36,10 @@ def plus_minus(center: str, interval: Interval | None) -> str:
         return center
     low, high = interval
     return f"{center} ± {(high - low) / 2 * 100:.1f}"
+
+
+def p_value(value: float | None, digits: int = 1) -> str:
+    """Return a p-value, if there is one, with so many significant digits: `0.03`."""
+    if value is None:
+        return NONE
+    return f"{value:.{digits}g}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from cifar.analysis.claims import ONE_SEED, Claim
 from cifar.analysis.gains import MIN_EPOCHS, Gain, is_too_short
 from cifar.analysis.groups import Average, Group
 from cifar.analysis.summary import Summary
@@ -57,22 +58,41 @@ def _gain(gain: Gain | None) -> str:
 
 
 def claims(groups: Sequence[Group]) -> Table:
-    """Return a table of the published claims, a row per claim, a verdict per network that trained long enough."""
+    """Return a table of the published claims, a row per claim, a verdict per network that can be judged."""
     names: list[str] = []
     verdicts: dict[str, dict[str, str]] = {}
+    exploratory = []
     for group in groups:
-        if not group.pairs or is_too_short(group.epochs):
+        claims = _judged_claims(group)
+        if not claims:
             continue
         names.append(group.name)
-        for claim in group.claims():
+        if not claims[0].primary:
+            exploratory.append(group.name)
+        for claim in claims:
             verdicts.setdefault(claim.claim, {})[group.name] = claim.verdict
     rows = []
     for text, by_network in verdicts.items():
         rows.append((text, *[by_network.get(name, numbers.NONE) for name in names]))
-    return Table("Claims of the published text", ("claim", *names), rows)
+    notes = []
+    if exploratory:
+        notes.append(f"Exploratory, not corrected for the number of claims: {', '.join(exploratory)}.")
+    return Table("Claims of the published text (docs/published-text.md)", ("claim", *names), rows, notes)
 
 
-def too_short_sentences(groups: Sequence[Group]) -> list[str]:
+def _judged_claims(group: Group) -> list[Claim]:
+    """Return the claims on a network's runs that have a verdict: those over several seeds, trained long enough."""
+    if is_too_short(group.epochs):
+        return []
+    return [claim for claim in group.claims() if claim.verdict != ONE_SEED]
+
+
+def sentences_without_verdicts(groups: Sequence[Group]) -> list[str]:
+    """Return why networks have no verdicts on claims: too few epochs, or a single seed."""
+    return [*_too_short_sentences(groups), *_one_seed_sentences(groups)]
+
+
+def _too_short_sentences(groups: Sequence[Group]) -> list[str]:
     """Return a sentence on the networks that trained too short to show a gain, for each number of epochs."""
     names: dict[int, list[str]] = {}
     for group in groups:
@@ -86,3 +106,14 @@ def too_short_sentences(groups: Sequence[Group]) -> list[str]:
             f"no gains and no verdicts on claims for {', '.join(networks)}."
         )
     return sentences
+
+
+def _one_seed_sentences(groups: Sequence[Group]) -> list[str]:
+    """Return a sentence on the networks that trained long enough, but with one seed; none if there are none."""
+    names = []
+    for group in groups:
+        if group.pairs and not is_too_short(group.epochs) and not _judged_claims(group):
+            names.append(group.name)
+    if not names:
+        return []
+    return [f"One seed cannot tell: no verdicts on claims for {', '.join(names)}."]

@@ -56,7 +56,7 @@ def show(
     console.print()
     if claims.rows:
         console.print(render(claims), "")
-    for sentence in overview.too_short_sentences(summary.groups):
+    for sentence in overview.sentences_without_verdicts(summary.groups):
         console.print(Text(printable(sentence)))
     for run in summary.unfinished:
         _print_line(console, f"Not in the report: {run.path} is {run.status}.")
