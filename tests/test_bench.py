@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, Command, isolated, train_here
+from helpers import training_stub
 from helpers.onnx_files import linear
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ from cifar.benchmark.inference import InferenceBenchmark
 from cifar.benchmark.session import NotAvailableError, Peak
 from cifar.benchmark.session import Session as BenchSession
 from cifar.benchmark.tables import Measurements, Missing, pareto_front
-from cifar.benchmark.training import TrainingBenchmark
+from cifar.benchmark.training import STEPS, TrainingBenchmark
 from cifar.benchmark.worker import run_worker
 from cifar.compare import benchmark_results, compare_results
 from cifar.data import dataset
@@ -320,6 +321,24 @@ def test_training_steps_and_the_time_to_the_first_are_measured(tmp_path: Path) -
     assert 300 << 20 < steps["memory_bytes"] < 1500 << 20
     assert 0 < first["import_seconds"] < min(first["data"])
     assert "best step" in output.out
+
+
+def test_a_peers_memory_is_that_of_one_batch_size_without_keras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer is a stub in place of PyTorch, so that this needs no PyTorch."""
+    for name in ("training", "try_batch_sizes"):
+        monkeypatch.setattr(jobs, name, getattr(training_stub, name))
+    monkeypatch.setattr("cifar.benchmark.training.is_installed", lambda _: True)
+    case = TrainingCase("second", "none", "pytorch")
+    session = BenchSession(replace(grid.DEFAULT, rounds=2), {}, 0, training=[case])
+    session.peaks = {grid.ALL_THREADS: Peak("not measured", [1e12])}
+    _, row = TrainingBenchmark(session).steps(case)
+    assert row["batch"] == 128
+    assert row["tried"]["128"] > row["tried"]["256"]
+    assert row["memory_bytes"] < training_stub.BALLAST
+    assert row["flop_per_image"] > 6 * 6e6
+    assert row["rounds"] == [STEPS] * 2
+    assert "repeats" not in row  # they are rounds of one process, not repeated processes
+    session.end(interrupted=True)
 
 
 def test_the_memory_of_a_worker_does_not_begin_with_its_parents() -> None:

@@ -217,7 +217,7 @@ def matrix_peak(threads: int) -> dict[str, Any]:
         before = time.perf_counter()
         tf.matmul(left, right).numpy()
         seconds.append(time.perf_counter() - before)
-    return {"flops": 2 * PEAK_SIZE**3 / min(seconds), "library": f"tensorflow {tf.__version__} matmul, oneDNN"}
+    return {"flops": 2 * PEAK_SIZE**3 / min(seconds), "library": f"tensorflow {tf.__version__} matmul"}
 
 
 def augmentation(policy: str, budget: float, processes: int) -> dict[str, Any]:
@@ -232,11 +232,26 @@ def augmentation(policy: str, budget: float, processes: int) -> dict[str, Any]:
     return {"batch": len(images), "seconds": samples.seconds, "cores_busy": samples.cores_busy}
 
 
-def training(job: "TrainingJob") -> None:
-    """Time training steps, in rounds: see cifar.benchmark.training_methods."""
+def try_batch_sizes(job: "TrainingJob", batch_sizes: Sequence[int]) -> dict[int, float]:
+    """Return the images/s of a training method at each batch size."""
     from cifar.benchmark import training_methods
 
-    training_methods.measure(job, exchange)
+    return training_methods.try_batch_sizes(job, batch_sizes)
+
+
+def training(job: "TrainingJob", batch_size: int) -> None:
+    """Time training steps at a batch size, in rounds: see cifar.benchmark.training_methods."""
+    from cifar.benchmark import training_methods
+
+    training_methods.measure(job, batch_size, exchange)
+
+
+def training_flop(network: str) -> int | None:
+    """Return the floating-point operations of a training step for one image; None where they cannot be counted."""
+    from cifar import networks
+
+    environment.configure(threads=1)
+    return networks.training_flop(networks.build(network))
 
 
 def first_step(folder: Path, network: str, spawned: float) -> dict[str, float]:

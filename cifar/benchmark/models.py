@@ -12,7 +12,7 @@ from cifar.benchmark.worker import run_worker
 from cifar.data import dataset
 from cifar.data.dataset import Dataset
 from cifar.errors import CifarError, DataError, NotFoundError, UsageError
-from cifar.formats import FORMATS, manifest
+from cifar.formats import FORMATS, manifest, origin
 from cifar.formats.manifest import ManifestEntry
 from cifar.inference import scoring
 from cifar.inference.external import format_of
@@ -192,6 +192,23 @@ def find_models(runs: Sequence[Path], released: Path | None = None) -> list[Benc
         run.require_finished()
         models.append(BenchmarkModel(name, f"run {run.path}", run))
     return models
+
+
+def unknown_programs(model_files: Sequence[Path], runs: Sequence[Path]) -> list[Path]:
+    """Return the SavedModels of unknown origin among model files and among the exports of runs.
+
+    Args:
+        model_files: ours and external ones.
+        runs: run folders, or folders of them.
+    """
+    programs = [path for path in model_files if format_of(path) == origin.PROGRAM]
+    for folder in runs:
+        for run in runs_in(folder):
+            exports = run.path / "exports"
+            for entry in manifest.read_if_present(exports):
+                if entry.format == origin.PROGRAM and (exports / entry.file).exists():
+                    programs.append(exports / entry.file)
+    return [path for path in programs if not origin.is_own(path)]
 
 
 def external_models(paths: Sequence[Path], options: ExternalModelOptions) -> list[BenchmarkModel]:

@@ -3,6 +3,7 @@
 import random
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,11 +23,26 @@ FIRST_STEP_REPEATS = 2  # processes that are started for their first step
 STEPS = 15  # of training, timed, before it is another method's turn
 
 
+@dataclass(frozen=True)
+class BatchSize:
+    """The batch size that a training method is timed at.
+
+    Attributes:
+        images: per step.
+        tried: images/s of each batch size that was tried, by its number as a text; empty for that of our recipe.
+    """
+
+    images: int
+    tried: dict[str, float]
+
+
 class TrainingBenchmark:
     """Runs the workers of all training methods of a network in turn: a disturbance of the machine hits all alike."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._flop: dict[str, int | None] = {}
+        self._batch_sizes: dict[TrainingCase, BatchSize] = {}
         self._rounds: dict[TrainingCase, list[Row]] = {}
         self._failures: dict[TrainingCase, CifarError] = {}
 
@@ -45,10 +61,11 @@ class TrainingBenchmark:
             self._run_all(case.network)
         if case in self._failures:
             raise self._failures[case]
-        return _steps_row(case, self._rounds[case])
+        return _steps_row(case, self._batch_sizes[case], self._rounds[case], self._flop[case.network])
 
     def _run_all(self, network: str) -> None:
         """Start all selected training methods of a network, one by one; then time some steps of each, in turn."""
+        self._flop[network] = run_worker(jobs.training_flop, ALL_THREADS, network=network)
         cases = []
         for case in self._session.training:
             if case.network == network and is_installed(TRAINING_METHODS[case.method].package):
@@ -57,7 +74,12 @@ class TrainingBenchmark:
         with ExitStack() as stack:
             children: dict[TrainingCase, ChildProcess] = {}
             for case in shuffle.sample(cases, len(cases)):
-                children[case] = stack.enter_context(_start(case))
+                try:
+                    self._batch_sizes[case] = _choose_batch_size(case)
+                except CifarError as error:
+                    self._failures[case] = error
+                    continue
+                children[case] = stack.enter_context(_start(case, self._batch_sizes[case]))
                 self._receive(case, children[case])
             for _ in range(self._session.grid.rounds - 1):
                 for case in shuffle.sample(cases, len(cases)):
@@ -75,13 +97,27 @@ class TrainingBenchmark:
             self._rounds.setdefault(case, []).append(result)
 
 
-def _start(case: TrainingCase) -> ChildProcess:
-    batch_sizes = TRAINING_METHODS[case.method].batch_sizes or (TRAINING[case.network].batch_size,)
-    job = TrainingJob(case.method, case.network, case.policy, batch_sizes, ALL_THREADS, STEPS)
-    return ChildProcess(jobs.training, job, variables=thread_variables(ALL_THREADS))
+def _choose_batch_size(case: TrainingCase) -> BatchSize:
+    """The fastest of a method's batch sizes, tried in a process of their own; without any, that of our recipe."""
+    batch_sizes = TRAINING_METHODS[case.method].batch_sizes
+    if not batch_sizes:
+        return BatchSize(TRAINING[case.network].batch_size, {})
+    tried = run_worker(jobs.try_batch_sizes, ALL_THREADS, job=_job(case), batch_sizes=batch_sizes)
+    return BatchSize(int(max(tried, key=tried.__getitem__)), tried)
 
 
-def _steps_row(case: TrainingCase, rounds: list[Row]) -> tuple[list[float], Row]:
+def _start(case: TrainingCase, batch_size: BatchSize) -> ChildProcess:
+    return ChildProcess(jobs.training, _job(case), batch_size.images, variables=thread_variables(ALL_THREADS))
+
+
+def _job(case: TrainingCase) -> TrainingJob:
+    return TrainingJob(case.method, case.network, case.policy, ALL_THREADS, STEPS)
+
+
+def _steps_row(
+    case: TrainingCase, batch_size: BatchSize, rounds: list[Row], flop: int | None
+) -> tuple[list[float], Row]:
+    """The seconds of each step in all rounds, and the row."""
     seconds: list[float] = []
     for result in rounds:
         seconds += result["seconds"]
@@ -96,15 +132,15 @@ def _steps_row(case: TrainingCase, rounds: list[Row]) -> tuple[list[float], Row]
         "threads": ALL_THREADS,
         "dataset": "synthetic",
         "device": last["device"],
-        "batch": last["batch"],
-        "tried": last["tried"],
+        "batch": batch_size.images,
+        "tried": batch_size.tried,
         "memory_bytes": last["memory_bytes"],
-        "flop_per_image": last["flop_per_image"] if on_cpu else None,  # the matrix peak is the CPU's
+        "flop_per_image": flop if on_cpu else None,  # the matrix peak is the CPU's
         "images_per_second": last["images"] / median,
         "images_per_second_best": last["images"] / min(seconds),
         "images_per_second_mean": last["images"] / float(np.mean(seconds)),
         "slowest_over_median": max(seconds) / median,
-        "repeats": [len(result["seconds"]) for result in rounds],  # rounds of one process
+        "rounds": [len(result["seconds"]) for result in rounds],  # steps of each round of one process
     }
 
 

@@ -7,7 +7,7 @@ trains until that function raises.
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
@@ -288,7 +288,6 @@ class TrainingJob:
     Attributes:
         method: a key of TRAINING_METHODS.
         network, policy: by name.
-        batch_sizes: to choose the fastest of.
         threads: of the arithmetic.
         steps: timed in a round.
     """
@@ -296,45 +295,50 @@ class TrainingJob:
     method: str
     network: str
     policy: str
-    batch_sizes: tuple[int, ...]
     threads: int
     steps: int
 
 
-def measure(job: TrainingJob, exchange: Callable[[Any], None]) -> None:
-    """Time a method's training steps, at the fastest of some batch sizes, in rounds for as long as they are wanted.
+def try_batch_sizes(job: TrainingJob, batch_sizes: Sequence[int]) -> dict[int, float]:
+    """Return the images/s of a few steps at each batch size."""
+    train = _training_function(job)
+    return {batch_size: _trial_speed(train, batch_size) for batch_size in batch_sizes}
+
+
+def measure(job: TrainingJob, batch_size: int, exchange: Callable[[Any], None]) -> None:
+    """Time a method's training steps at one batch size, in rounds for as long as they are wanted.
+
+    Nothing but the method is loaded or built in this process, whose peak memory is a column.
 
     Args:
         job: what is timed.
-        exchange: is given a dict: `batch`; the `seconds` of a round's ticks and the `images` of each; the `device`;
-            `tried`, the images/s of each batch size; `memory_bytes`, the peak of the process so far; `flop_per_image`
-            of a training step.
+        batch_size: images per step.
+        exchange: is given a dict: `memory_bytes`, the peak of the process so far; the `seconds` of a round's ticks
+            and the `images` of each; the `device`.
     """
+
+    def report(seconds: list[float]) -> None:
+        memory = hardware.peak_memory()
+        device = "gpu" if job.method == JAX and hardware.gpu() else "cpu"
+        exchange({"memory_bytes": memory, "seconds": seconds, "images": stopwatch.images, "device": device})
+
+    stopwatch = Stopwatch(batch_size, job.steps, report)
+    _training_function(job)(batch_size, stopwatch)
+
+
+def _training_function(job: TrainingJob) -> Callable[[int, Tick], None]:
+    """Return a function that trains at a batch size, until its tick raises."""
     if job.method != JAX:
         os.environ.update(environment.BACKENDS["tensorflow"].settings)
     drawn = dataset.draw_synthetic()
     images = np.resize(drawn.x_train, (N_IMAGES, *drawn.x_train.shape[1:]))
     labels = np.resize(drawn.y_train, N_IMAGES)
-    method = TRAINING_METHODS[job.method]
 
     def train(batch_size: int, tick: Tick) -> None:
-        method.run(Workload(job.network, POLICIES[job.policy], batch_size, job.threads, images, labels), tick)
+        work = Workload(job.network, POLICIES[job.policy], batch_size, job.threads, images, labels)
+        TRAINING_METHODS[job.method].run(work, tick)
 
-    tried: dict[int, float] = {}
-    best = job.batch_sizes[0]
-    if len(job.batch_sizes) > 1:
-        for batch_size in job.batch_sizes:
-            tried[batch_size] = _trial_speed(train, batch_size)
-        best = max(tried, key=tried.__getitem__)
-
-    def report(seconds: list[float]) -> None:
-        device = "gpu" if job.method == JAX and hardware.gpu() else "cpu"
-        flop = networks.training_flop(networks.build(job.network))
-        facts = {"batch": best, "tried": tried, "flop_per_image": flop, "memory_bytes": hardware.peak_memory()}
-        exchange({**facts, "seconds": seconds, "images": stopwatch.images, "device": device})
-
-    stopwatch = Stopwatch(best, job.steps, report)
-    train(best, stopwatch)
+    return train
 
 
 def _trial_speed(train: Callable[[int, Tick], None], batch_size: int) -> float:
