@@ -4,6 +4,7 @@ The measuring is in cifar.benchmark.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,8 @@ from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.tables import Measurements, Missing
 from cifar.benchmark.training import TrainingBenchmark
 from cifar.data import dataset
-from cifar.errors import CifarError, one_of
+from cifar.errors import CifarError, one_of, printable
+from cifar.formats import origin
 from cifar.inference import scoring
 from cifar.inference.preprocessing import parse_preprocessing
 from cifar.recipes import POLICIES
@@ -63,9 +65,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     device = config.getoption("device", None)
     folders = list(map(Path, config.getoption("run", [])))
+    model_files = list(map(Path, config.getoption("model", [])))
     try:
         if device is not None:
             one_of("device for --device", device, DEVICES)
+        for path in models.unknown_programs(model_files, folders):
+            print(f"note: {printable(str(path))} is {origin.NOTE}", file=sys.stderr)
         chosen = _external_models(config) or models.find_models(folders, RELEASED)
         runs = [model.run for model in chosen if model.run]
         groups = summary.summarise(runs).groups

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -162,6 +162,14 @@ def _tensorflow() -> None:
     environment.configure(threads=2)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is exported here is remembered here, and not in the user's data folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data-home")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def small() -> Dataset:
     """300 training and 100 test pictures."""
@@ -260,6 +268,7 @@ def isolated(home: Path, **variables: str) -> dict[str, str]:
         **kept,
         "HOME": str(home),
         "XDG_CACHE_HOME": str(home / "cache"),
+        "XDG_DATA_HOME": str(home / "data"),
         "KERAS_HOME": str(home / "keras"),
         "HTTPS_PROXY": nowhere,
         "https_proxy": nowhere,

@@ -103,12 +103,15 @@ def _find_models(
 ) -> "list[BenchmarkModel]":
     """The models that the user names: runs in all formats, files of a manifest, external files; else a stand-in."""
     from cifar.benchmark import models
+    from cifar.formats import origin
     from cifar.inference.scoring import parse_class_order
 
     runs, listed, external = _sort_paths(paths, described=bool(preprocessing or labels))
     if not paths:
         note("No model is named: a small stand-in is trained on synthetic data first.")
         return models.find_models([])
+    for path in models.unknown_programs([*external, *[path for path, _ in listed]], runs):
+        note(f"{path} is {origin.NOTE}")
     class_order = tuple(parse_class_order(labels)) if labels else None
     options = models.ExternalModelOptions(preprocessing, class_order, data)
     chosen = models.find_models(runs) if runs else []

@@ -83,10 +83,12 @@ def data_set_of(data: str | None, entry: "ManifestEntry | None") -> str:
     return one_of("data set", data or recorded, dataset.NAMES)
 
 
-def warn_of_program(path: Path, format_name: str, entry: "ManifestEntry | None") -> None:
-    """Say that a SavedModel without a manifest entry is a program of unknown origin."""
-    if entry is None and format_name == "saved-model":
-        note(f"{path} is a TensorFlow program without a checksum in a manifest: it can run any TensorFlow operation.")
+def warn_of_program(path: Path, format_name: str) -> None:
+    """Say that a SavedModel is a program, unless it is the user's own; a manifest beside it may be forged."""
+    from cifar.formats import origin
+
+    if format_name == origin.PROGRAM and not origin.is_own(path):
+        note(f"{path} is {origin.NOTE}")
 
 
 def _evaluate_run(path: Path, data_dir: Path | None) -> Evaluation:
@@ -142,7 +144,7 @@ def _evaluate_file(
     format_name = format_of(path)
     entry = manifest.verify_checksum(path)
     name = data_set_of(data_name, entry)
-    warn_of_program(path, format_name, entry)
+    warn_of_program(path, format_name)
     if name == "synthetic" and data_dir is not None:
         raise UsageError(dataset.NOT_OF_SYNTHETIC)
     data = dataset.by_name(name, data_dir, note, download=False)

@@ -55,7 +55,7 @@ def predict(
     entry = manifest.verify_checksum(path)
     class_names = _class_names(labels, data_set_of(data, entry))
     loaded = list(map(load_picture, pictures))
-    warn_of_program(path, format_name, entry)
+    warn_of_program(path, format_name)
     with stderr.status("Classifying"):
         probabilities = _predict(path, format_name, loaded, preprocessing, threads or 2)
     if as_json:

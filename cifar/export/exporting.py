@@ -15,7 +15,7 @@ from cifar.data import augmentation
 from cifar.data.dataset import Dataset
 from cifar.errors import CifarError, StorageError, UsageError, first_line, last_line
 from cifar.export.parity import Draft, ParityError, Predictions, check_parity
-from cifar.formats import FLOAT32_FORMATS, FORMATS, INPUT, OUTPUT, Source, manifest
+from cifar.formats import FLOAT32_FORMATS, FORMATS, INPUT, OUTPUT, Source, manifest, origin
 from cifar.formats.manifest import ManifestEntry
 from cifar.inference import isolated_prediction
 from cifar.metrics.classification import Probabilities
@@ -224,6 +224,8 @@ def _install(checked: Sequence[tuple[Draft, ManifestEntry]], to: Path | None) ->
             with files.atomic_replace(folder / entry.file) as path:
                 shutil.move(draft.path, path)
             entries[entry.file] = entry
+        if entry.format == origin.PROGRAM:
+            origin.remember(entry.sha256)
 
 
 def _export_on_tensorflow(paths: Sequence[Path], dataset: Dataset, threads: int) -> None:
