@@ -1,11 +1,16 @@
 """Where CIFAR-10 is looked for, and what a data set reports about itself."""
 
 import hashlib
+import importlib.util
+import io
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +26,15 @@ from helpers.cifar10_copies import (
     warnings_of,
 )
 from helpers.download_site import Site, _frozen_garbage, sends, site
+from helpers.in_process import run_cli
+from PIL import Image
 
-from cifar.data import archive, dataset, download
+from cifar.data import archive, copies, dataset, download, hugging_face, sources
 from cifar.data.dataset import Dataset
 from cifar.errors import DataError, NotFoundError, UsageError
 
 __all__ = ["_frozen_garbage", "isolated", "site"]  # fixtures
+PYARROW = importlib.util.find_spec("pyarrow") is not None
 REAL = os.environ.get("CIFAR10_DIR")
 SUGGESTIONS = ("--data-dir", "CIFAR10_DIR", "CIFAR10_URL", "--data synthetic", archive.FOLDER, archive.ARCHIVE)
 
@@ -44,7 +52,7 @@ def is_of(data: Dataset, seed: int) -> bool:
 
 def test_a_named_folder_is_itself(tmp_path: Path) -> None:
     folder = unpacked(tmp_path / "any-name")
-    assert dataset.named_copy(folder) == folder
+    assert copies.named_copy(folder) == folder
 
 
 def test_a_named_folder_lacking_files_is_itself_so_that_the_missing_one_is_named(tmp_path: Path) -> None:
@@ -56,29 +64,29 @@ def test_a_named_folder_lacking_files_is_itself_so_that_the_missing_one_is_named
 
 def test_a_named_archive_is_itself(tmp_path: Path) -> None:
     path = packed(tmp_path / "copy.tgz")
-    assert dataset.named_copy(path) == path
+    assert copies.named_copy(path) == path
 
 
 def test_the_parent_of_the_folder_may_be_named(tmp_path: Path) -> None:
     folder = unpacked(tmp_path / archive.FOLDER)
-    assert dataset.named_copy(tmp_path) == folder
+    assert copies.named_copy(tmp_path) == folder
 
 
 def test_the_parent_of_the_archive_may_be_named(tmp_path: Path) -> None:
     path = packed(tmp_path / archive.ARCHIVE)
-    assert dataset.named_copy(tmp_path) == path
+    assert copies.named_copy(tmp_path) == path
 
 
 def test_the_folder_goes_before_the_archive_beside_it(tmp_path: Path) -> None:
     packed(tmp_path / archive.ARCHIVE)
     folder = unpacked(tmp_path / archive.FOLDER)
-    assert dataset.named_copy(tmp_path) == folder
+    assert copies.named_copy(tmp_path) == folder
 
 
 @pytest.mark.parametrize("name", ["nowhere", "x" * 300, "nul\0byte"])
 def test_a_named_place_that_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        dataset.named_copy(tmp_path / name)
+        copies.named_copy(tmp_path / name)
     assert caught.value.exit_code == 3
     assert str(tmp_path / name) in str(caught.value)
     assert archive.FOLDER in str(caught.value)
@@ -87,9 +95,9 @@ def test_a_named_place_that_is_not_there_is_refused(name: str, tmp_path: Path) -
 
 def test_a_missing_place_and_one_without_the_data_are_distinguished(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="found no such folder"):
-        dataset.named_copy(tmp_path / "nowhere")
+        copies.named_copy(tmp_path / "nowhere")
     with pytest.raises(DataError, match="found neither"):
-        dataset.named_copy(tmp_path)
+        copies.named_copy(tmp_path)
 
 
 @pytest.mark.parametrize("choice", ["cifar10", "auto"])
@@ -167,6 +175,8 @@ def test_a_copy_of_another_size_is_refused(tmp_path: Path, monkeypatch: pytest.M
         (unpacked, f"keras/datasets/{archive.FOLDER}"),
         (unpacked, f"keras/datasets/cifar-10-batches-py-target/{archive.FOLDER}"),
         (packed, f"keras/datasets/{archive.FOLDER}.tar.gz"),
+        (unpacked, f"data/{archive.FOLDER}"),
+        (packed, f"data/{archive.ARCHIVE}"),
     ],
 )
 def test_a_cached_copy_is_found(
@@ -181,13 +191,13 @@ def test_a_cached_copy_is_found(
 def test_keras_keeps_its_copies_at_home_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KERAS_HOME")
     folder = unpacked(tmp_path / "home" / ".keras" / "datasets" / archive.FOLDER)
-    assert list(dataset.cached_copies()) == [folder]
+    assert list(copies.cached_copies()) == [folder]
 
 
 def test_the_own_cache_goes_before_that_of_keras(tmp_path: Path) -> None:
     keras = unpacked(tmp_path / "keras" / "datasets" / archive.FOLDER)
     own = packed(download.cache() / archive.ARCHIVE)
-    assert list(dataset.cached_copies()) == [own, keras]
+    assert list(copies.cached_copies()) == [own, keras]
 
 
 def test_a_cached_copy_that_is_not_the_published_one_is_skipped(
@@ -232,6 +242,134 @@ def test_without_a_copy_and_without_download_nothing_is_fetched(site: "Site") ->
     assert site.visits == []
 
 
+# A copy in the cache of Hugging Face.
+
+PIXELS = np.random.default_rng(5).integers(0, 256, (120, 32, 32, 3), np.uint8)
+LABELS = np.arange(120) % 10
+SNAPSHOT = "datasets--uoft-cs--cifar10/snapshots/0b2714987fa478483af9968de7c934580d0bb9a2/plain_text"
+
+
+def png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a parquet file if pyarrow is installed, else one that the stand-in below reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if PYARROW:
+        table = importlib.import_module("pyarrow").Table.from_pylist(rows)
+        importlib.import_module("pyarrow.parquet").write_table(table, path)
+    else:
+        path.write_bytes(pickle.dumps(rows))
+
+
+class ParquetFile:
+    """What is used of pyarrow.parquet.ParquetFile."""
+
+    def __init__(self, path: Path) -> None:
+        self.rows = pickle.loads(path.read_bytes())
+        group = SimpleNamespace(total_byte_size=path.stat().st_size)
+        self.metadata = SimpleNamespace(num_rows=len(self.rows), num_row_groups=1, row_group=lambda _: group)
+
+    def read(self, columns: list[str]) -> "ParquetFile":
+        self.rows = [{name: row[name] for name in columns} for row in self.rows]
+        return self
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        return self.rows
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of parquet files in a cache of Hugging Face with 100 training and 20 test images."""
+    monkeypatch.setattr(hugging_face, "SPLITS", {"train": 100, "test": 20})
+    if not PYARROW:
+        monkeypatch.setitem(sys.modules, "pyarrow.parquet", SimpleNamespace(ParquetFile=ParquetFile))
+        monkeypatch.setattr(hugging_face, "is_readable", lambda: True)
+    folder = tmp_path / "cache" / "huggingface" / "hub" / SNAPSHOT
+    rows = [
+        {"img": {"bytes": png(pixels), "path": None}, "label": int(label)}
+        for pixels, label in zip(PIXELS, LABELS, strict=True)
+    ]
+    write_parquet(folder / "train-00000-of-00002.parquet", rows[:60])
+    write_parquet(folder / "train-00001-of-00002.parquet", rows[60:100])
+    write_parquet(folder / "test-00000-of-00001.parquet", rows[100:])
+    return folder
+
+
+@pytest.mark.parametrize("parents", [0, 1, 3])
+def test_a_named_copy_of_hugging_face_is_read_and_is_not_official(parents: int, hub: Path) -> None:
+    """The folder of the files, its snapshot, or the repository is named."""
+    notes: list[str] = []
+    place = [hub, *hub.parents][parents]
+    data = dataset.load("cifar10", place, notes.append)
+    assert data.official is False
+    assert np.array_equal(np.concatenate([data.x_train, data.x_test]), PIXELS)
+    assert np.array_equal(np.concatenate([data.y_train, data.y_test]), LABELS)
+    assert f"{place} is not the published CIFAR-10" in notes[1]
+
+
+def test_a_copy_of_hugging_face_that_is_not_named_is_announced_and_skipped(hub: Path) -> None:
+    notes: list[str] = []
+    with pytest.raises(NotFoundError):
+        dataset.load_cifar10(None, notes.append, download=False)
+    (note,) = notes
+    assert str(hub) in note
+    assert "--data-dir" in note
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME"])
+def test_the_variables_of_hugging_face_are_followed(
+    variable: str, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hugging_face.cached_copies() == [hub]
+    monkeypatch.setenv(variable, str(tmp_path / "elsewhere"))
+    assert hugging_face.cached_copies() == []
+    home = tmp_path / "elsewhere" if variable == "HF_HUB_CACHE" else tmp_path / "elsewhere" / "hub"
+    shutil.copytree(hub, home / SNAPSHOT)
+    assert hugging_face.cached_copies() == [home / SNAPSHOT]
+
+
+def test_without_pyarrow_the_remedy_is_named(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hugging_face, "is_readable", lambda: False)
+    with pytest.raises(DataError, match="pip install pyarrow"):
+        dataset.load_cifar10(hub, only_reading)
+    assert "install pyarrow" in run_cli(["data", "info", "--json"]).out
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"img": {"bytes": b"no picture", "path": None}, "label": 1}, "expected PNG images"),
+        ({"img": {"bytes": png(np.zeros((33, 32, 3), np.uint8)), "path": None}, "label": 1}, "expected PNG images"),
+        ({"img": {"bytes": png(np.zeros((32, 32), np.uint8)), "path": None}, "label": 1}, "expected PNG images"),
+        ({"img": {"bytes": png(PIXELS[0]), "path": None}, "label": 10}, "expected labels from 0 to 9"),
+        ({"image": 1, "label": 1}, "not readable|expected"),
+    ],
+)
+def test_a_damaged_copy_of_hugging_face_is_refused(row: dict[str, Any], reason: str, hub: Path) -> None:
+    write_parquet(hub / "test-00000-of-00001.parquet", [row])
+    with pytest.raises(DataError, match=reason):
+        dataset.load_cifar10(hub, only_reading)
+
+
+def test_a_parquet_file_with_too_many_rows_or_too_few_is_refused(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hugging_face, "SPLITS", {"train": 50, "test": 20})
+    with pytest.raises(DataError, match=r"60 rows of .* bytes are too many"):
+        dataset.load_cifar10(hub, only_reading)
+    monkeypatch.setattr(hugging_face, "SPLITS", {"train": 101, "test": 20})
+    with pytest.raises(DataError, match="expected 101 train images, found 100"):
+        dataset.load_cifar10(hub, only_reading)
+
+
+def test_a_damaged_parquet_file_is_refused(hub: Path) -> None:
+    (hub / "train-00000-of-00002.parquet").write_bytes(b"PAR1 damaged")
+    with pytest.raises(DataError, match="not readable"):
+        dataset.load_cifar10(hub, only_reading)
+
+
 # Without a network.
 
 
@@ -240,10 +378,10 @@ def test_cifar10_without_a_copy_and_a_network_is_an_error_that_suggests_what_to_
     with pytest.raises(NotFoundError) as caught:
         dataset.load("cifar10", None, notes.append)
     assert caught.value.exit_code == 3
-    assert f"{download.PUBLISHED_URL}: no connection" in str(caught.value)
+    assert f"{sources.PUBLISHED_URL}: no connection" in str(caught.value)
     for suggestion in SUGGESTIONS:
         assert suggestion in str(caught.value)
-    assert notes == [f"Fetching {download.PUBLISHED_URL}"]
+    assert notes == [f"Fetching {sources.PUBLISHED_URL}"]
 
 
 def test_auto_without_a_copy_and_a_network_draws_images_and_says_so() -> None:

@@ -1,13 +1,14 @@
 """`cifar data`: find, download and check CIFAR-10."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cifar.cli.options import DataDir, Json
-from cifar.cli.output import note, stdout, write_json
+from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import UsageError
 
 app = typer.Typer(help="Find, download and check CIFAR-10.", no_args_is_help=True, rich_markup_mode=None)
@@ -19,47 +20,91 @@ def info(as_json: Json = False) -> None:
 
     Example: cifar data info
     """
-    from cifar.data import dataset, download
+    from cifar.data import download, sources
     from cifar.report.table import Table, render
 
-    copies = []
-    if os.environ.get("CIFAR10_DIR"):
-        path = Path(os.environ["CIFAR10_DIR"])
-        copies.append({"place": "CIFAR10_DIR", "path": str(path), "exists": path.exists()})
-    for path in dataset.cached_copies():
-        copies.append({"place": "cache", "path": str(path), "exists": True})
+    copies = _copies()
     facts = {
         "copies": copies,
         "cache": str(download.cache()),
-        "published_url": download.PUBLISHED_URL,
+        "published_url": sources.PUBLISHED_URL,
         "own_url": os.environ.get("CIFAR10_URL"),
+        "sources": sources.addresses(),
     }
     if as_json:
         write_json(facts)
         return
     rows = []
     for copy in copies:
-        status = "found" if copy["exists"] else "missing"
-        rows.append((str(copy["place"]), status, str(copy["path"])))
+        rows.append((copy["place"], copy["status"], copy["path"]))
     stdout.print(render(Table("Copies of CIFAR-10", ("source", "status", "path"), rows or [("-", "none", "-")])))
-    note(f"Downloads go to {download.cache()}, from {download.PUBLISHED_URL}, then from CIFAR10_URL if that is set.")
+    note(f"Downloads go to {download.cache()}. Their sources, and which of them respond: cifar data fetch --list")
+
+
+def _copies() -> list[dict[str, Any]]:
+    """The copies on this machine: place, path, exists, status."""
+    from cifar.data import download, hugging_face
+    from cifar.data.copies import cached_copies
+
+    copies = []
+    if os.environ.get("CIFAR10_DIR"):
+        path = Path(os.environ["CIFAR10_DIR"])
+        status = "found" if path.exists() else "missing"
+        copies.append({"place": "CIFAR10_DIR", "path": str(path), "exists": path.exists(), "status": status})
+    for path in cached_copies():
+        copies.append({"place": "cache", "path": str(path), "exists": True, "status": "found"})
+    for path in hugging_face.cached_copies():
+        status = "found; cannot be checked, so name it with --data-dir"
+        if not hugging_face.is_readable():
+            status += " and install pyarrow"
+        copies.append({"place": "Hugging Face", "path": str(path), "exists": True, "status": status})
+    partial = download.partial_file()
+    if partial.exists():
+        status = f"interrupted at {partial.stat().st_size / 1e6:.1f} MB"
+        copies.append({"place": "download", "path": str(partial), "exists": True, "status": status})
+    return copies
 
 
 @app.command()
-def fetch(as_json: Json = False) -> None:
+def fetch(
+    list_sources: Annotated[
+        bool, typer.Option("--list", help="Show the sources and which of them respond; download nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Download CIFAR-10 into the cache.
 
-    The file is kept only if its SHA-256 is the published one.
+    The sources are tried in turn: CIFAR10_URL, the mirrors, the published address.
+    The file is kept only if its SHA-256 is the published one. An interrupted download continues where it stopped.
 
     Example: cifar data fetch
     """
     from cifar.data import download
 
+    if list_sources:
+        _list_sources(as_json)
+        return
     path = download.fetch(note)
     if as_json:
         write_json({"path": str(path)})
     else:
         typer.echo(path)
+
+
+def _list_sources(as_json: bool) -> None:
+    from cifar.data import sources
+    from cifar.report.table import Table, render
+
+    with stderr.status("Asking the sources"):
+        probes = sources.probe_all(sources.addresses())
+    if as_json:
+        write_json({"sources": list(map(asdict, probes))})
+        return
+    rows = []
+    for probe in probes:
+        status = "responds" if probe.responds else "fails"
+        rows.append((probe.url, status, probe.message))
+    stdout.print(render(Table("Sources of CIFAR-10, in the order of trial", ("address", "status", ""), rows)))
 
 
 @app.command()

@@ -24,7 +24,8 @@ def resumable(runs: Path) -> Iterator[None]:
 
     Python handles a signal only between two bytecodes, so a thread waits for it, too, and ends the process.
     """
-    message = f"\nInterrupted. Finished epochs are kept in {printable(str(runs))}; the same command continues from there."
+    folder = printable(str(runs))
+    message = f"\nInterrupted. Finished epochs are kept in {folder}; the same command continues from there."
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     announced = threading.Event()

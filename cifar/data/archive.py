@@ -22,6 +22,7 @@ from cifar.errors import DataError, printable
 
 ARCHIVE = "cifar-10-python.tar.gz"
 FOLDER = "cifar-10-batches-py"
+ARCHIVE_BYTES = 170_498_071
 ARCHIVE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 FILES_MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar.data import archive, synthetic
-from cifar.data.download import Note, cache, fetch
+from cifar.data import archive, hugging_face, synthetic
+from cifar.data.copies import cached_copies, named_copy
+from cifar.data.download import Note, fetch
 from cifar.errors import DataError, NotFoundError, UsageError
 
 TRAIN, TEST = 50_000, 10_000  # images of cifar10
@@ -106,7 +106,7 @@ def by_name(name: str, data_dir: Path | None, note: Note, download: bool = True)
 
 
 def load_cifar10(data_dir: Path | None, note: Note, download: bool = True) -> Dataset:
-    """Read cifar10 from data_dir, else CIFAR10_DIR, else the project's cache, else Keras's cache, else the network.
+    """Read cifar10 from data_dir, else CIFAR10_DIR, else a cached copy (cifar.data.copies), else the network.
 
     A copy that is not the published one is used only if the user names it, and a note says so.
 
@@ -132,6 +132,8 @@ def load_cifar10(data_dir: Path | None, note: Note, download: bool = True) -> Da
         if dataset.official:
             return dataset
         note(f"{path} is not the published CIFAR-10 and was skipped; name it with --data-dir to use it.")
+    for path in hugging_face.cached_copies():
+        note(f"{path} cannot be checked and was skipped; name it with --data-dir to use it (needs pyarrow).")
     if not download:
         raise NotFoundError("cifar10 is not on this machine; --data-dir or CIFAR10_DIR say where a copy is.")
     return _read(fetch(note), note)
@@ -148,42 +150,6 @@ def _load_named(data_dir: Path, note: Note) -> Dataset:
     return dataset
 
 
-def named_copy(place: Path) -> Path:
-    """Return the path of the copy at a place that the user names: a folder or archive of cifar10, or its parent.
-
-    Raises:
-        DataError: there is no such place, or no copy in it.
-    """
-    problem = "neither"
-    try:
-        if place.is_file():
-            return place
-        for path in (place / archive.FOLDER, place / archive.ARCHIVE):
-            if path.exists():
-                return path
-        for name in archive.FILES_MD5:
-            if (place / name).exists():
-                return place
-        if not place.exists():
-            problem = "no such folder"
-    except OSError as error:  # a place without permission to read
-        problem = error.strerror or str(error)
-    raise DataError(f"{place}: expected {archive.FOLDER}/ or {archive.ARCHIVE} there, found {problem}.")
-
-
-def cached_copies() -> Iterator[Path]:
-    """The paths of the copies in caches: the project's, then Keras's."""
-    keras_home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets"
-    for path in (
-        cache() / archive.ARCHIVE,
-        keras_home / archive.FOLDER,
-        keras_home / "cifar-10-batches-py-target" / archive.FOLDER,
-        keras_home / f"{archive.FOLDER}.tar.gz",
-    ):
-        if path.exists():
-            yield path
-
-
 def _read(path: Path, note: Note) -> Dataset:
     """Read and check a copy of cifar10. Takes seconds: every byte is checked.
 
@@ -191,7 +157,12 @@ def _read(path: Path, note: Note) -> Dataset:
         DataError: it is damaged or incomplete.
     """
     note(f"Reading {path}")
-    (x_train, y_train), (x_test, y_test), official = archive.read(path)
+    if hugging_face.is_copy(path):
+        train, test = hugging_face.read(path)
+        official = False
+    else:
+        train, test, official = archive.read(path)
+    (x_train, y_train), (x_test, y_test) = train, test
     if (len(x_train), len(x_test)) != (TRAIN, TEST):
         raise DataError(f"{path}: expected {TRAIN}/{TEST} images, found {len(x_train)}/{len(x_test)}.")
     return Dataset("cifar10", official, archive.CLASS_NAMES, x_train, y_train, x_test, y_test)

@@ -14,6 +14,7 @@ from helpers.download_site import (
     Site,
     _frozen_garbage,
     cached,
+    continues,
     fails,
     points_to,
     sends,
@@ -22,7 +23,7 @@ from helpers.download_site import (
     stalls,
 )
 
-from cifar.data import archive, download
+from cifar.data import archive, download, sources, transfer
 from cifar.errors import NotFoundError
 from faults.conftest import Count, Tally
 
@@ -144,8 +145,8 @@ def replies(chance: random.Random) -> dict[str, Reply]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "SLOW_SECONDS", TIMEOUT)
     monkeypatch.setattr(download, "READ_TIMEOUT", TIMEOUT)
-    monkeypatch.setattr(download, "ARCHIVE_BYTES", len(tar()))
 
 
 def fetched(site: Site, reply: Reply) -> tuple[str, float]:
@@ -176,7 +177,7 @@ def test_a_bad_server_gives_a_verified_file_or_a_refusal_in_time(
             assert kind.endswith("may") or kind == "a length too long", "a file from nowhere"
         else:
             assert not kind.startswith("an honest")
-            assert outcome.startswith(f"{download.PUBLISHED_URL}: ")
+            assert outcome.startswith(f"{sources.PUBLISHED_URL}: ")
             assert outcome.isprintable()
             assert len(outcome) < 1000
         tally("downloads from a bad server")
@@ -186,6 +187,29 @@ def test_a_bad_server_gives_a_verified_file_or_a_refusal_in_time(
         if thread.ident not in before:
             thread.join(5)
             assert not thread.is_alive(), thread
+
+
+def interrupted(chance: random.Random) -> Reply:
+    """A server that knows ranges, with the published file or another; it breaks off, stalls, or does neither."""
+    content = chance.choice([tar(), tar(), wrong(tar(), chance), tar()[:5000] + bytes(len(tar()) - 5000)])
+    stop = chance.choice([None, chance.randrange(len(content))])
+    return continues(content, stop, chance.choice([None, None, 60]))
+
+
+def test_after_any_sources_an_honest_one_gives_the_published_file(
+    site: Site, monkeypatch: pytest.MonkeyPatch, count: Count, tally: Tally
+) -> None:
+    publish(monkeypatch, tar())
+    monkeypatch.setattr(transfer, "CHUNK_BYTES", 1000)
+    site.published(continues(tar()))
+    for seed in range(count(15, 300)):
+        chance = random.Random(seed)
+        bad = list(replies(chance).values())
+        site.mirrors(*(chance.choice([interrupted(chance), chance.choice(bad)]) for _ in range(3)))
+        assert download.fetch(lambda _: None).read_bytes() == tar(), f"seed {seed}"
+        assert [path.name for path in download.cache().iterdir() if path.name != ".lock"] == [archive.ARCHIVE]
+        (download.cache() / archive.ARCHIVE).unlink()
+        tally("downloads from bad servers, then an honest one")
 
 
 def test_a_slow_server_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from cifar.data import archive, download
+from cifar.data import archive, download, sources
 from faults import whole
 from faults.conftest import Count, Tally
 from faults.forked import PATIENCE, Forked, cifar
@@ -159,12 +159,12 @@ def test_a_killed_export_leaves_a_correct_manifest_and_can_be_repeated(
 
 # Downloads, from a server on this machine.
 
-ARCHIVE = random.Random(SEED).randbytes(2_000_000)
+ARCHIVE = b"\x1f\x8b" + random.Random(SEED).randbytes(2_000_000)
 
 
 def fetch_archive(url: str) -> None:
-    download.PUBLISHED_URL = url
-    archive.ARCHIVE_SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
+    sources.PUBLISHED_URL, sources.MIRRORS = url, ()
+    archive.ARCHIVE_SHA256, archive.ARCHIVE_BYTES = hashlib.sha256(ARCHIVE).hexdigest(), len(ARCHIVE)
     print(download.fetch(lambda _: None))
 
 
@@ -222,7 +222,11 @@ def test_a_killed_download_leaves_nothing_that_looks_like_the_archive(
         time.sleep(draw.uniform(0, 1.8))
         kill(process)
         assert not list(tmp_path.glob(f"cache/*/{archive.ARCHIVE}")), f"seed {SEED}"
-        assert len(list(tmp_path.glob("cache/*/.*.part"))) == 1, "unfinished files pile up"
+        unfinished = [path for path in tmp_path.glob("cache/*/*") if path.name != ".lock"]
+        assert len(unfinished) <= 1, "unfinished files pile up"
+        for path in unfinished:
+            assert path.name == f"{archive.ARCHIVE}.partial"
+            assert ARCHIVE.startswith(path.read_bytes())
         tally("killed while downloading")
     site.pause = 0.0
     process = fetch(tmp_path, site)

@@ -12,24 +12,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar.data import archive, dataset, download
+from cifar.data import archive, dataset, download, sources
 
 SMALL = 20  # images in each file of the small copies
 
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small batches, no copy on this machine, and a published address without a server."""
+    """Small batches, no copy on this machine, and one source: a published address without a server."""
     monkeypatch.setattr(archive, "BATCH", SMALL)
     monkeypatch.setattr(dataset, "TRAIN", 5 * SMALL)
     monkeypatch.setattr(dataset, "TEST", SMALL)
-    monkeypatch.setattr(download, "PUBLISHED_URL", closed_address())
+    monkeypatch.setattr(sources, "PUBLISHED_URL", closed_address())
+    monkeypatch.setattr(sources, "MIRRORS", ())
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.delenv("CIFAR10_DIR", raising=False)
     monkeypatch.delenv("CIFAR10_URL", raising=False)
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.chdir(tmp_path)
     assert tmp_path in download.cache().parents
 
 
@@ -82,6 +86,7 @@ def tar(seed: int = 0) -> bytes:
 def publish(monkeypatch: pytest.MonkeyPatch, content: bytes, seed: int = 0) -> None:
     """Let this archive, with the files of this seed, be the published one."""
     monkeypatch.setattr(archive, "ARCHIVE_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(archive, "ARCHIVE_BYTES", len(content))
     for name, file in small_files(seed).items():
         monkeypatch.setitem(archive.FILES_MD5, name, hashlib.md5(file).hexdigest())
 

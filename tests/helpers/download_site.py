@@ -1,5 +1,6 @@
 """A server on this machine that sends the archive, errors, or nothing at all."""
 
+import contextlib
 import gc
 import threading
 from collections.abc import Callable, Iterator
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cifar.data import download
+from cifar.data import download, sources
+from cifar.data.download import partial_file
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
 
@@ -19,6 +21,7 @@ class Site(ThreadingHTTPServer):
     Attributes:
         replies: by path.
         visits: the paths requested so far.
+        ranges: the Range header of each visit, None where there was none.
         closing: set when the test ends.
     """
 
@@ -29,18 +32,25 @@ class Site(ThreadingHTTPServer):
         self.monkeypatch = monkeypatch
         self.replies: dict[str, Reply] = {}
         self.visits: list[str] = []
+        self.ranges: list[str | None] = []
         self.closing = threading.Event()
 
     def published(self, reply: Reply) -> str:
         """Let this site be the published source, with this reply, and return its URL."""
-        self.monkeypatch.setattr(download, "PUBLISHED_URL", self.at("/published", reply))
-        return download.PUBLISHED_URL
+        self.monkeypatch.setattr(sources, "PUBLISHED_URL", self.at("/published", reply))
+        return sources.PUBLISHED_URL
 
-    def mirror(self, reply: Reply) -> str:
-        """Let this site be the user's mirror, with this reply, and return its URL."""
-        url = self.at("/mirror", reply)
+    def own(self, reply: Reply) -> str:
+        """Let this site be the address of the user's own, with this reply, and return its URL."""
+        url = self.at("/own", reply)
         self.monkeypatch.setenv("CIFAR10_URL", url)
         return url
+
+    def mirrors(self, *replies: Reply) -> list[str]:
+        """Let this site be the mirrors /0, /1 and so on, with these replies, and return their URLs."""
+        urls = [self.at(f"/{number}", reply) for number, reply in enumerate(replies)]
+        self.monkeypatch.setattr(sources, "MIRRORS", tuple(urls))
+        return urls
 
     def at(self, path: str, reply: Reply) -> str:
         """Reply so to a path, and return its URL."""
@@ -53,6 +63,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.visits.append(self.path)
+        self.server.ranges.append(self.headers.get("Range"))
         self.server.replies[self.path](self)
 
     def log_message(self, *_: object) -> None:
@@ -99,6 +110,48 @@ def sends_without_length(content: bytes) -> Reply:
     return reply
 
 
+def continues(content: bytes, stop: int | None = None, pause: float | None = None) -> Reply:
+    """Send the bytes from the requested one on, as a server that knows ranges.
+
+    Args:
+        content: the file.
+        stop: the index of the byte before which the connection breaks off; None for none.
+        pause: seconds to wait there instead, with the connection open, or until the test ends.
+    """
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        start = 0
+        if "Range" in handler.headers:
+            start = int(handler.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            handler.send_response(206)
+            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        else:
+            handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content) - start))
+        handler.end_headers()
+        with contextlib.suppress(OSError):  # hung up
+            handler.wfile.write(content[start:stop])
+            handler.wfile.flush()
+            if pause is not None:
+                handler.server.closing.wait(pause)  # type: ignore[attr-defined]
+
+    return reply
+
+
+def drips(content: bytes, piece: int, pause: float) -> Reply:
+    """Send the bytes from the requested one on, a piece after each pause, until the client hangs up."""
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        continues(content, stop=0)(handler)
+        start = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        with contextlib.suppress(OSError):
+            while start < len(content) and not handler.server.closing.wait(pause):  # type: ignore[attr-defined]
+                handler.wfile.write(content[start : start + piece])
+                start += piece
+
+    return reply
+
+
 def fails(code: int) -> Reply:
     return lambda handler: handler.send_error(code)
 
@@ -126,5 +179,5 @@ def stalls(content: bytes | None) -> Reply:
 
 
 def cached() -> list[Path]:
-    """The files in the cache, except for its lock."""
-    return [path for path in download.cache().iterdir() if path.name != ".lock"]
+    """The files in the cache, except for its lock and the part of an interrupted download."""
+    return [path for path in download.cache().iterdir() if path not in (download.cache() / ".lock", partial_file())]
