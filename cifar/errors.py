@@ -44,6 +44,12 @@ class BusyError(CifarError):
     exit_code = 5
 
 
+class NotComparableError(CifarError):
+    """Results of different environments, which need not be equal: the message states the distance. Exit code 6."""
+
+    exit_code = 6
+
+
 def printable(text: str, limit: int = 2000) -> str:
     """Untrusted text as one line: control characters become `?`, and it is cut off after `limit` characters."""
     line = ""

@@ -5,18 +5,21 @@ import shutil
 import subprocess
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from conftest import ROOT, Command, train_here
 from helpers.in_process import run_cli
+from helpers.sabotage import sabotage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cifar.cli import verify as cli_verify
 from cifar.data import augmentation
 from cifar.data.dataset import Dataset, draw_synthetic
-from cifar.errors import UsageError
+from cifar.errors import CifarError, NotComparableError, UsageError
 from cifar.recipes import recipe
 from cifar.runs.run import Run, locked_run
 from cifar.runs.schemas import Epoch, Identity, Verification
@@ -206,8 +209,10 @@ def test_the_command_line(cifar: Command, tiny: Path, tmp_path: Path) -> None:
     path = "runs/tinynet.build-all-s0"
     assert cifar("verify", path, "--check", "repeated,exports", "--epochs", "1").code == 0
     other = cifar("verify", path, "--threads", "1", "--json")
-    assert other.code == 0
+    assert other.code == 6
+    assert (other.json["outcome"], other.json["equal"]) == ("not comparable", False)
     assert "threads was 2, is 1" in other.json["checks"][0]["message"]
+    assert "not comparable: The environment differs (threads was 2, is 1)" in other.err
     report = cifar("report", "runs", "--details")
     assert "exports" in report.out
     assert "6 formats, exported in two processes" in " ".join(report.out.split())
@@ -215,7 +220,7 @@ def test_the_command_line(cifar: Command, tiny: Path, tmp_path: Path) -> None:
     change(tmp_path / path / "history.jsonl", 0, "loss", 2.5)
     changed = cifar("verify", path, "--epochs", "1", "--json")
     assert changed.code == 1
-    assert changed.json["equal"] is False
+    assert (changed.json["outcome"], changed.json["equal"]) == ("different", False)
     assert "epoch 1: loss is 2.5 in history.jsonl" in changed.err
 
 
@@ -236,31 +241,105 @@ def test_an_invalid_request_has_exit_code_2(arguments: tuple[str, ...], message:
     assert message in result.err
 
 
-def test_the_golden_runs_are_what_they_were(cifar: Command) -> None:
-    result = cifar("verify", "--golden", "--json", CI="")
+def test_the_golden_runs_are_what_they_were(cifar: Command, tmp_path: Path) -> None:
+    result = cifar("verify", "--golden", "--save", "table.json", "--json", CI="true")
     assert result.code == 0, result.err
-    if result.json["golden"] == "skipped":
-        pytest.skip("the table has no golden runs for this machine's reproducibility key")
-    assert result.json["golden"] == "equal"
+    known = not result.json["key_differences"]
+    assert result.json["golden"] == ("equal" if known else "within tolerance")
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert table["entries"][-1]["reproducibility_key"] == result.json["reproducibility_key"]
 
 
-def test_a_reproducibility_key_without_golden_runs_is_skipped_with_a_note_and_fails_in_ci(cifar: Command) -> None:
-    alone = cifar("verify", "--golden", "--threads", "7", CI="")
-    assert (alone.code, alone.out.strip()) == (0, "Golden runs: skipped.")
-    assert "7 threads: skipped" in alone.err
-    in_ci = cifar("verify", "--golden", "--threads", "7", CI="true")
-    assert in_ci.code == 1
-    assert "add them with" in in_ci.err
-    assert cifar("verify", "--golden", "--threads", "7", "--update", CI="true").code == 2
+UNKNOWN_CPU = """
+from cifar.system import hardware
+facts = {**hardware.cpu(), "model": "another cpu"}
+hardware.cpu = lambda: facts
+"""
+FASTER = """
+from cifar import recipes
+correct = recipes.recipe
+recipes.recipe = lambda *a, **b: correct(*a, **b).model_copy(update={"learning_rate": 0.003})
+"""
+
+
+@pytest.mark.slow
+def test_golden_runs_under_an_unknown_key_pass_within_the_tolerance_and_fail_beyond_it(
+    cifar: Command, tmp_path: Path
+) -> None:
+    sound = cifar("verify", "--golden", CI="true", **sabotage(tmp_path / "sound", UNKNOWN_CPU))
+    assert (sound.code, sound.out.strip()) == (0, "Golden runs: within tolerance."), sound.err
+    assert "is another cpu" in sound.err
+    assert "--save FILE" in sound.err
+    changed = cifar("verify", "--golden", CI="true", **sabotage(tmp_path / "changed", UNKNOWN_CPU + FASTER))
+    assert (changed.code, changed.out.strip()) == (1, "Golden runs: different.")
+    assert "Training has changed: first-none-s0, epoch 1: loss is" in changed.err
+
+
+@pytest.mark.parametrize("table", [("--golden",), ("--gate", "gate.json")])
+def test_committed_results_are_not_updated_in_ci(table: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    result = run_cli(["verify", *table, "--update"])
+    assert result.code == 2
+    assert "refused in CI" in result.err
+
+
+def test_the_outcome_is_the_worst_of_the_checks_and_has_its_exit_code(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    results: list[tuple[Literal["equal", "distance", "different"], str, type[CifarError] | None]] = [
+        ("equal", "equal", None),
+        ("distance", "not comparable", NotComparableError),
+        ("different", "different", CifarError),
+    ]
+    verifications = []
+    for result, outcome, error in results:
+        verifications.append(
+            Verification(
+                check="repeated", result=result, message=result, figures={}, epochs=1, verified="", commit=None
+            )
+        )
+        context = pytest.raises(error) if error else nullcontext()
+        with context as raised:
+            cli_verify._print_verifications(tmp_path, verifications, as_json=True)
+        assert json.loads(capsys.readouterr().out)["outcome"] == outcome
+        if error:
+            assert raised is not None
+            assert type(raised.value) is error
+            assert result in str(raised.value)
+    assert (NotComparableError.exit_code, CifarError.exit_code) == (6, 1)
+
+
+@pytest.mark.parametrize(("exit_code", "was_killed"), [(-9, True), (1, True), (0, False)])
+def test_a_killed_process_is_told_from_a_finished_one_on_every_system(
+    monkeypatch: pytest.MonkeyPatch, exit_code: int, was_killed: bool
+) -> None:
+    """Windows has no SIGKILL: a process that is killed there ends with code 1."""
+
+    class Child:
+        finished = False
+
+        def __init__(self, *_: object) -> None: ...
+        def __enter__(self) -> "Child":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def receive(self) -> None: ...
+        def resume(self) -> None: ...
+        def kill(self) -> int:
+            return exit_code
+
+    monkeypatch.setattr(interrupted, "ChildProcess", Child)
+    monkeypatch.setattr(interrupted, "MAX_DELAY", 0)
+    monkeypatch.delattr("signal.SIGKILL")
+    assert interrupted.train_and_kill(None, 0) == was_killed  # type: ignore[arg-type]
 
 
 LINE = Epoch(epoch=1, loss=2.0, accuracy=0.1, test_loss=2.0, test_accuracy=0.1, weights_sha256="a" * 64)
 
 
-def entry(step: int = 2, threads: int = 2, lines: tuple[Epoch, ...] = (LINE,)) -> golden.Entry:
-    return golden.Entry(
-        reproducibility_key={"training_step": step, "threads": threads}, cpu="a cpu", runs={"run": list(lines)}
-    )
+def entry(step: int = 2, threads: int = 2, lines: tuple[Epoch, ...] = (LINE,), cpu: str = "a cpu") -> golden.Entry:
+    key = {"training_step": step, "threads": threads, "cpu": cpu}
+    return golden.Entry(reproducibility_key=key, cpu=cpu, runs={"run": list(lines)})
 
 
 def test_a_golden_difference_is_named() -> None:
@@ -269,6 +348,29 @@ def test_a_golden_difference_is_named() -> None:
     assert changed
     assert changed.startswith("run, epoch 1: weights_sha256")
     assert "1 epochs are golden, 0" in (golden.find_difference(entry(), entry(lines=())) or "")
+
+
+def test_under_another_key_only_a_distance_beyond_the_tolerance_is_a_difference() -> None:
+    other_bits = LINE.model_copy(update={"weights_sha256": "b" * 64, "loss": 2.001})
+    near = golden.compare(entry(), entry(lines=(other_bits,), cpu="another cpu"))
+    assert (near.outcome, near.key_differences) == ("within tolerance", ["cpu was a cpu, is another cpu"])
+    assert golden.compare(entry(), entry(lines=(other_bits,))).outcome == "different"
+    for changes in ({"loss": 2.5}, {"loss": None}, {"test_accuracy": 0.9}):
+        far = golden.compare(entry(), entry(lines=(LINE.model_copy(update=changes),), cpu="another cpu"))
+        assert far.outcome == "different"
+        assert f"run, epoch 1: {next(iter(changes))} is" in far.differences[0]
+    assert golden.compare(entry(), entry(lines=(), cpu="another cpu")).outcome == "different"
+
+
+def test_entries_without_the_facts_that_the_key_has_gained_are_still_compared_bit_by_bit() -> None:
+    key = golden.reproducibility_key(2)
+    names = ("system", "cpu", "cpu signature", "cpu caches", *environment.DECISIVE_VARIABLES)
+    earlier = {name: value for name, value in key.items() if name not in names}
+    recorded = golden.Entry(reproducibility_key=earlier, cpu=key["cpu"], runs={})
+    assert recorded.key_differences({**key, "system": "Linux"}) == []
+    assert recorded.key_differences({**key, "system": "Linux", "cpu": "another"}) == [
+        f"cpu was {key['cpu']}, is another"
+    ]
 
 
 def test_a_new_key_is_added_and_those_of_an_earlier_step_go(tmp_path: Path) -> None:
@@ -285,7 +387,7 @@ def test_a_table_of_format_version_1_is_refused_in_one_sentence(tmp_path: Path) 
     table = tmp_path / "golden.json"
     table.write_text('{"format_version": 1, "entries": [{"key": {}, "cpu": "a cpu", "runs": {}}]}')
     with pytest.raises(UsageError) as error:
-        golden.find_entry(2, table)
+        golden.find_closest_entry(2, table)
     assert str(error.value) == f"{table}: format_version is 1, this program reads 2."
 
 

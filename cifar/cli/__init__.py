@@ -22,7 +22,7 @@ app = typer.Typer(
     name="cifar",
     help="Train small CNNs on CIFAR-10 reproducibly; evaluate, export and benchmark them.",
     epilog="Exit codes: 0 success, 1 a bad result, 2 a wrong request, 3 data missing or damaged, 4 a file cannot be "
-    "written, 5 a run is locked by another process.",
+    "written, 5 a run is locked by another process, 6 results of different environments, which need not be equal.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

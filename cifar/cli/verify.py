@@ -12,17 +12,19 @@ import typer
 from cifar.cli.list_options import name_list
 from cifar.cli.options import DataDir, Json
 from cifar.cli.output import note, stderr, stdout, write_json
-from cifar.errors import CifarError, UsageError
+from cifar.errors import CifarError, NotComparableError, UsageError
 
 if TYPE_CHECKING:
     from cifar.data.dataset import Dataset
     from cifar.recipes import Recipe
     from cifar.runs.run import Run
     from cifar.runs.schemas import Verification
+    from cifar.verify.check_result import BaselineResult
 
 CHECK_NAMES = ("repeated", "interrupted", "images", "exports")  # the keys of cifar.verify.CHECKS
 DEFAULT_CHECKS = ["repeated"]
-DEFAULT_THREADS = 2  # of the golden runs
+DEFAULT_THREADS = 2  # of the golden runs and the quality gate
+RELEASED = Path("../../exports")  # the released files, from the folder of the gate's baseline
 
 OptionalRun = Annotated[Path | None, typer.Argument(help="A run folder.", metavar="RUN", show_default=False)]
 Epochs = Annotated[
@@ -52,7 +54,15 @@ OtherThreads = Annotated[
 Golden = Annotated[
     bool, typer.Option("--golden", help="Train the golden runs and compare them with the committed table.")
 ]
-Update = Annotated[bool, typer.Option("--update", help="With --golden: add the results of this machine.")]
+Gate = Annotated[
+    Path | None,
+    typer.Option(help="Train, export and score a small model and compare with this baseline.", metavar="FILE"),
+]
+Update = Annotated[bool, typer.Option("--update", help="With --golden or --gate: add the results of this machine.")]
+Save = Annotated[
+    Path | None,
+    typer.Option(help="With --golden or --gate: write the table that --update would write here.", metavar="FILE"),
+]
 
 
 def verify(
@@ -61,28 +71,38 @@ def verify(
     check: Checks = None,
     threads: OtherThreads = None,
     golden: Golden = False,
+    gate: Gate = None,
     update: Update = False,
+    save: Save = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Repeat a run in a new process and compare the results.
 
-    Weights, history and predictions are compared epoch by epoch, bit for bit. Exit code 1 names the first
-    difference. With other versions, instruction sets or threads the distance is measured instead. The result is
-    added to the run's verify.jsonl.
+    Weights, history and predictions are compared epoch by epoch, bit for bit. Exit code 0: equal; 1: different, and
+    the first difference is named; 6: not comparable (other versions, processor or threads), and the distance is
+    stated. The result is added to the run's verify.jsonl.
 
     Example: cifar verify runs/first-none-s0 --epochs 1
     """
-    if golden == (path is not None):
-        raise UsageError("cifar verify takes either a run folder or --golden.")
-    if update and not golden:
-        raise UsageError("--update goes with --golden.")
+    if (path is not None) + golden + (gate is not None) != 1:
+        raise UsageError("cifar verify takes either a run folder or --golden or --gate.")
+    if path is not None and (update or save):
+        raise UsageError("--update and --save go with --golden or --gate.")
+    if path is None and (check or epochs):
+        raise UsageError("--check and --epochs are for a run folder; --golden and --gate have none.")
+    if update and _in_ci():
+        raise UsageError("--update changes what is compared with; it is refused in CI (the variable CI is set).")
     if path is not None:
         _verify_run(path, check or DEFAULT_CHECKS, epochs, threads, data_dir, as_json)
-    elif check or epochs:
-        raise UsageError("--check and --epochs are for a run folder; --golden has none.")
+    elif gate is not None:
+        _verify_gate(gate, threads or DEFAULT_THREADS, update, save, as_json)
     else:
-        _verify_golden(threads or DEFAULT_THREADS, update, as_json)
+        _verify_golden(threads or DEFAULT_THREADS, update, save, as_json)
+
+
+def _in_ci() -> bool:
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
 def _verify_run(
@@ -109,22 +129,28 @@ def _verify_run(
 
 
 def _print_verifications(path: Path, verifications: "list[Verification]", as_json: bool) -> None:
-    """Print the results of the checks; raise a CifarError that names the first difference."""
+    """Print the results of the checks; raise the error of the worst of them, with its message."""
     from cifar.report import detail_tables
     from cifar.report.table import render
 
-    first_difference = None
-    for verification in reversed(verifications):
-        if verification.result == "different":
-            first_difference = verification.message
+    first_messages: dict[str, str] = {}
+    for verification in verifications:
+        first_messages.setdefault(verification.result, verification.message)
+    outcome = "equal"
+    if "different" in first_messages:
+        outcome = "different"
+    elif "distance" in first_messages:
+        outcome = "not comparable"
     if as_json:
         checks = [verification.model_dump() for verification in verifications]
-        write_json({"path": str(path), "equal": first_difference is None, "checks": checks})
+        write_json({"path": str(path), "outcome": outcome, "equal": outcome == "equal", "checks": checks})
     else:
         rows = [(path.name, verification) for verification in verifications]
         stdout.print(render(detail_tables.verifications(rows)))
-    if first_difference:
-        raise CifarError(f"{path}: {first_difference}.")
+    if outcome == "different":
+        raise CifarError(f"{path}: {first_messages['different']}.")
+    if outcome == "not comparable":
+        raise NotComparableError(f"{path}: not comparable: {first_messages['distance']}.")
 
 
 def _callback_factory(run: "Run", data: "Dataset") -> Any:
@@ -134,42 +160,59 @@ def _callback_factory(run: "Run", data: "Dataset") -> Any:
     return lambda recipe: progress.ProgressCallback(stderr, recipe, images, 1, 1)
 
 
-def _verify_golden(threads: int, update: bool, as_json: bool) -> None:
+def _verify_golden(threads: int, update: bool, save: Path | None, as_json: bool) -> None:
     from cifar.system import environment
     from cifar.verify import golden
+    from cifar.verify.check_result import BaselineResult
 
-    in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
-    if update and in_ci:
-        raise UsageError("--update changes the golden results; it is refused in CI (the variable CI is set).")
-    expected = golden.find_entry(threads)
-    if expected is None and not update:
-        _skip_golden(threads, in_ci, as_json)
-        return
+    table = golden.TABLE if update else save
+    closest = golden.find_closest_entry(threads)
+    if closest is None and table is None:
+        raise CifarError(
+            "No golden runs of this training step: `cifar verify --golden --update` adds this machine's."
+        )
     with stderr.status("Starting TensorFlow"):
         environment.configure(threads)
     trained = golden.train(threads, _golden_callback)
-    if expected is None:
-        golden.add_entry(trained)
-        note(f"Added to {golden.TABLE}.")
-        _print_golden("added", trained.reproducibility_key, as_json)
-        return
-    difference = golden.find_difference(expected, trained)
-    if difference:
+    result, outcome = BaselineResult([], []), "added"
+    if closest is not None:
+        result = golden.compare(closest, trained)
+        outcome = result.outcome
+    if table and (result.key_differences or not result.differences):
+        golden.add_entry(trained, to=table)
+        note(f"Written: {table}.")
+    _print_result("golden", "Golden runs", outcome, result, trained.reproducibility_key, as_json)
+    if result.differences:
         raise CifarError(
-            f"Training has changed: {difference}. If this is intended, increase TRAINING_STEP in environment.py."
+            f"Training has changed: {result.differences[0]}. "
+            "If this is intended, increase TRAINING_STEP in environment.py."
         )
-    _print_golden("equal", trained.reproducibility_key, as_json)
 
 
-def _skip_golden(threads: int, in_ci: bool, as_json: bool) -> None:
-    """Say that there is nothing to compare with; in CI that is a CifarError."""
-    from cifar.verify import golden
+def _verify_gate(path: Path, threads: int, update: bool, save: Path | None, as_json: bool) -> None:
+    from cifar.system import environment
+    from cifar.verify import gate_baseline, quality_gate
+    from cifar.verify.check_result import BaselineResult
 
-    reason = f"No golden runs for this machine's versions, instruction sets and {threads} threads"
-    if in_ci:
-        raise CifarError(f"{reason}: add them with `cifar verify --golden --update` on such a machine.")
-    note(f"{reason}: skipped. `cifar verify --golden --update` adds them.")
-    _print_golden("skipped", golden.reproducibility_key(threads), as_json)
+    baseline = None
+    if path.exists() or not update:
+        baseline = gate_baseline.read(path)
+    with stderr.status("Starting TensorFlow"):
+        environment.configure(threads)
+    with stderr.status("Training, exporting and scoring a small model"):
+        measured = quality_gate.measure(threads, path.parent / RELEASED)
+    result, outcome = BaselineResult([], []), "added"
+    if baseline is not None:
+        result = gate_baseline.compare(baseline, measured)
+        outcome = result.outcome
+    table = path if update else save
+    if table:
+        gate_baseline.write(table, measured, baseline)
+        note(f"Written: {table}.")
+    key = measured.measurement.reproducibility_key
+    _print_result("gate", "Quality gate", outcome, result, key, as_json)
+    if result.differences:
+        raise CifarError(f"Quality has changed: {'; '.join(result.differences)}.")
 
 
 @contextmanager
@@ -182,8 +225,23 @@ def _golden_callback(recipe: "Recipe", number: int) -> Iterator[Any]:
         yield callback
 
 
-def _print_golden(outcome: str, reproducibility_key: dict[str, Any], as_json: bool) -> None:
+def _print_result(
+    name: str, title: str, outcome: str, result: "BaselineResult", key: dict[str, Any], as_json: bool
+) -> None:
+    """Print the outcome of a comparison with committed results, and what they do not know of this machine."""
+    if result.key_differences:
+        note(
+            f"No results of such a machine are committed ({'; '.join(result.key_differences)}): compared within "
+            "tolerances instead of bit by bit. `--save FILE` writes the table with this machine's added."
+        )
     if as_json:
-        write_json({"golden": outcome, "reproducibility_key": reproducibility_key})
+        write_json(
+            {
+                name: outcome,
+                "differences": result.differences,
+                "reproducibility_key": key,
+                "key_differences": result.key_differences,
+            }
+        )
     else:
-        stdout.print(f"Golden runs: {outcome}.", highlight=False)
+        stdout.print(f"{title}: {outcome}.", highlight=False)

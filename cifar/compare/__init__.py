@@ -11,6 +11,7 @@ from cifar.compare import quality, times
 from cifar.compare.benchmark_results import BenchmarkResult
 from cifar.compare.limits import Limits
 from cifar.compare.verdict import OUTCOMES, Comparison
+from cifar.system import environment
 
 
 def compare_results(base: BenchmarkResult, head: BenchmarkResult, limits: Limits | None = None) -> Comparison:
@@ -32,7 +33,7 @@ def compare_results(base: BenchmarkResult, head: BenchmarkResult, limits: Limits
 
     conditions = times.measuring_conditions(base, head, pairs)
     verdicts = times.compare_times(pairs, conditions, limits)
-    same_key = base.reproducibility_key == head.reproducibility_key
+    same_key = not environment.key_differences(base.reproducibility_key, head.reproducibility_key)
     for base_row, head_row in pairs:
         row_limits = limits.for_row(head_row.name)
         verdicts += quality.compare_quality(base_row, head_row, same_key, row_limits, len(pairs))

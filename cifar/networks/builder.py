@@ -11,6 +11,7 @@ from cifar.errors import UsageError, first_line
 from cifar.metrics.classification import Predictor
 from cifar.networks.catalog import NETWORKS, check_name
 from cifar.networks.digests import architecture_sha256
+from cifar.system import environment
 
 INPUT_SHAPE = (None, 32, 32, 3)
 OUTPUT_SHAPE = (None, 10)
@@ -37,7 +38,9 @@ def build(name: str) -> Any:
     Raises:
         UsageError: the name is unknown, or the function's result does not keep this contract.
     """
-    if ":" not in check_name(name):
+    check_name(name)
+    environment.set_keras_defaults()
+    if ":" not in name:
         return _build_reference(name)
     function = _import_function(name)
     try:

@@ -17,6 +17,17 @@ from cifar.system import hardware
 BackendName = Literal["tensorflow", "jax"]
 FORMAT_VERSION = 1
 PACKAGES = ("tensorflow", "keras", "numpy", "onnx", "tf2onnx", "onnxruntime", "ai-edge-litert")
+DECISIVE_VARIABLES = (
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "TF_SET_ONEDNN_FPMATH_MODE",
+    "TF_XLA_FLAGS",
+)
+"""Environment variables of the user's that change the arithmetic: recorded, and part of the reproducibility key."""
+LATER_FACTS = ("cpu signature", "cpu caches")
+"""Facts of the key that earlier versions did not record: compared where both sides have them."""
 TRAINING_STEP = 2  # increment it when a step's arithmetic changes, and with it the weights
 
 
@@ -187,9 +198,8 @@ def facts(threads: int, backend: BackendName = "tensorflow") -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in packages},
         "cpu": {
-            "model": hardware.cpu()["model"],
+            **hardware.cpu(),
             "architecture": platform.machine(),
-            "instruction_sets": hardware.cpu()["instruction_sets"],
             "cores": psutil.cpu_count(logical=False),
             "logical_cores": psutil.cpu_count(),
             "memory_bytes": psutil.virtual_memory().total,
@@ -198,7 +208,17 @@ def facts(threads: int, backend: BackendName = "tensorflow") -> dict[str, Any]:
         "device": device,
         "threads": threads,
         "settings": {**chosen.on(device), **chosen.facts},
+        "variables": _variables(),
     }
+
+
+def _variables() -> dict[str, str]:
+    """Return the DECISIVE_VARIABLES that are set, and OpenMP's, which change no bits."""
+    variables = {}
+    for name, value in sorted(os.environ.items()):
+        if name in DECISIVE_VARIABLES or name.startswith("OMP_"):
+            variables[name] = value
+    return variables
 
 
 def _version(package: str) -> str | None:
@@ -221,17 +241,56 @@ def describe(threads: int, backend: BackendName) -> str:
 def reproducibility_key(environment: dict[str, Any]) -> dict[str, Any]:
     """Return the part of `facts` that a run's bits depend on, beside its recipe and its data.
 
-    A fact that the environment does not name is None.
+    A fact that the environment does not name is None; a variable that it does not name was not set.
     """
     settings = environment["settings"]
     backend = BACKENDS[settings.get("KERAS_BACKEND", "tensorflow")]
     key: dict[str, Any] = {name: environment["packages"].get(name) for name in backend.packages}
     key["instruction sets"] = environment["cpu"].get("instruction_sets")
+    key["architecture"] = environment["cpu"].get("architecture")
+    key["system"] = str(environment.get("platform")).partition("-")[0]
     if environment.get("device") == "gpu":
         gpu = environment["gpu"] or {}
         key["gpu"] = gpu.get("model")
+    else:
+        key["cpu"] = environment["cpu"].get("model")
+        key["cpu signature"] = environment["cpu"].get("signature")
+        key["cpu caches"] = environment["cpu"].get("caches")
     key.update(settings)
+    variables = environment.get("variables") or {}
+    for name in DECISIVE_VARIABLES:
+        key[name] = variables.get(name, "")
     return key
+
+
+def key_differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """Return a phrase for everything that differs between two reproducibility keys.
+
+    LATER_FACTS that one of them lacks are no difference: no bits that were recorded without them become useless.
+    """
+    differences = []
+    for name, value in current.items():
+        recorded_value = recorded.get(name, "not recorded")
+        if name in LATER_FACTS and None in (value, recorded.get(name)):
+            continue
+        if value != recorded_value:
+            differences.append(f"{name} was {_phrase(recorded_value)}, is {_phrase(value)}")
+    return differences
+
+
+def _phrase(value: Any) -> Any:
+    if value == "":
+        return "not set"
+    return value
+
+
+def set_keras_defaults() -> None:
+    """Undo what the user's keras.json changes in the arithmetic: epsilon, precision and layout of images."""
+    import keras
+
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")
 
 
 @cache

@@ -93,12 +93,7 @@ def environment_mismatches(run: Run, threads: int) -> list[str]:
     recorded = {**recorded_key, "threads": run.recipe.threads}
     current_key = environment.reproducibility_key(environment.facts(threads, run.recipe.backend))
     current = {**current_key, "threads": threads}
-    mismatches = []
-    for name, value in current.items():
-        recorded_value = recorded.get(name, "not recorded")
-        if value != recorded_value:
-            mismatches.append(f"{name} was {recorded_value}, is {value}")
-    return mismatches
+    return environment.key_differences(recorded, current)
 
 
 def _record_environment(run: Run, dataset: Dataset) -> None:

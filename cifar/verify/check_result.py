@@ -73,6 +73,30 @@ class CheckResult:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class BaselineResult:
+    """The comparison of results with committed ones, by reproducibility key.
+
+    Attributes:
+        differences: a phrase for everything that differs: under a known key from the same bits, else by more than
+            another machine explains.
+        key_differences: how this machine's key differs from the closest of those that are committed; none if it is
+            known.
+    """
+
+    differences: list[str]
+    key_differences: list[str]
+
+    @property
+    def outcome(self) -> Literal["equal", "within tolerance", "different"]:
+        """What was concluded; only a known key can give `equal`."""
+        if self.differences:
+            return "different"
+        if self.key_differences:
+            return "within tolerance"
+        return "equal"
+
+
 def compare_epochs(recorded: Epoch, repeated: Epoch) -> None:
     """Compare two lines of history, field by field.
 

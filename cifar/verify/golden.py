@@ -1,7 +1,8 @@
 """Golden runs: short trainings whose results are committed, so that no change alters training unnoticed.
 
-A run's bits depend on versions, instruction sets, settings and threads. golden.json has an entry for each such
-reproducibility key under which the golden runs were trained.
+A run's bits depend on versions, processor, settings and threads. golden.json has an entry for each such
+reproducibility key under which the golden runs were trained: under it, every bit must be the same. Under another key
+the loss and the accuracy must be near those of the closest entry.
 """
 
 import json
@@ -21,11 +22,16 @@ from cifar.system import environment, files, hardware
 from cifar.system.json_files import check_version, parse, read_json
 from cifar.training import sweep
 from cifar.training.callback import Callback
-from cifar.verify.check_result import DifferenceError, compare_histories
+from cifar.verify.check_result import BaselineResult, DifferenceError, compare_histories
 
 FORMAT_VERSION = 2
 TABLE = Path(__file__).with_name("golden.json")
 EPOCHS = 2
+TOLERANCE = {1: {"loss": 0.03, "test_accuracy": 0.2}, 2: {"loss": 0.3, "test_accuracy": 0.3}}
+"""By epoch, how far a correct training may end from an entry with another key: about twice the largest differences
+that were measured with one thread, with oneDNN held to older instruction sets, and without oneDNN."""
+EARLIER_FACTS = {"system": "Linux", **dict.fromkeys(environment.DECISIVE_VARIABLES, "")}
+"""What was true of all entries before the reproducibility key named it."""
 RUNS = (("first", "none"), ("first", "all"), ("second", "shift-flip"), ("third", "shift-flip"))
 
 
@@ -33,8 +39,8 @@ class Entry(BaseModel):
     """The golden runs under one reproducibility key.
 
     Attributes:
-        reproducibility_key: versions, instruction sets, settings, threads.
-        cpu: the model on which they were trained; as far as we know, no bit depends on it.
+        reproducibility_key: versions, processor, settings, threads.
+        cpu: the model on which they were trained.
         runs: the epochs of each, by the run's name.
     """
 
@@ -43,6 +49,11 @@ class Entry(BaseModel):
     reproducibility_key: dict[str, Any]
     cpu: str
     runs: dict[str, list[Epoch]]
+
+    def key_differences(self, key: dict[str, Any]) -> list[str]:
+        """Return a phrase for everything that differs in another reproducibility key."""
+        recorded = {**EARLIER_FACTS, "cpu": self.cpu, **self.reproducibility_key}
+        return environment.key_differences(recorded, key)
 
 
 class Table(BaseModel):
@@ -56,22 +67,21 @@ class Table(BaseModel):
 
 def reproducibility_key(threads: int) -> dict[str, Any]:
     """Return all that the bits of a training in this process depend on, beside its recipe and its data."""
-    facts = environment.facts(threads)
-    key = environment.reproducibility_key(facts)
-    return {**key, "architecture": facts["cpu"]["architecture"], "threads": threads}
+    return {**environment.reproducibility_key(environment.facts(threads)), "threads": threads}
 
 
-def find_entry(threads: int, table: Path = TABLE) -> Entry | None:
-    """Return the entry for this machine; None if there is none.
+def find_closest_entry(threads: int, table: Path = TABLE) -> Entry | None:
+    """Return the entry of this training step whose reproducibility key differs least from this machine's, if any.
 
     Raises:
         UsageError: the table cannot be read.
     """
     key = reproducibility_key(threads)
+    entries = []
     for entry in _read_table(table).entries:
-        if entry.reproducibility_key == key:
-            return entry
-    return None
+        if entry.reproducibility_key.get("training_step") == key["training_step"]:
+            entries.append(entry)
+    return min(entries, key=lambda entry: len(entry.key_differences(key)), default=None)
 
 
 def train(threads: int, make_callback: Callable[[Recipe, int], AbstractContextManager[Callback]]) -> Entry:
@@ -93,6 +103,15 @@ def train(threads: int, make_callback: Callable[[Recipe, int], AbstractContextMa
     return Entry(reproducibility_key=reproducibility_key(threads), cpu=hardware.cpu()["model"], runs=histories)
 
 
+def compare(golden: Entry, trained: Entry) -> BaselineResult:
+    """Compare what was trained here with an entry: the bits under the same key, else losses and accuracies."""
+    key_differences = golden.key_differences(trained.reproducibility_key)
+    difference = find_difference(golden, trained)
+    if key_differences:
+        difference = find_distance(golden, trained)
+    return BaselineResult([difference] if difference else [], key_differences)
+
+
 def find_difference(golden: Entry, trained: Entry) -> str | None:
     """Return a sentence about the first difference of two entries with the same key; None if there is none."""
     for name, recorded in golden.runs.items():
@@ -106,8 +125,29 @@ def find_difference(golden: Entry, trained: Entry) -> str | None:
     return None
 
 
-def add_entry(entry: Entry, table: Path = TABLE) -> None:
+def find_distance(golden: Entry, trained: Entry) -> str | None:
+    """Return a sentence about the first epoch that is further from a golden one with another key than TOLERANCE."""
+    for name, recorded in golden.runs.items():
+        repeated = {epoch.epoch: epoch for epoch in trained.runs.get(name, [])}
+        for epoch in recorded:
+            for quantity, tolerance in TOLERANCE[epoch.epoch].items():
+                expected = getattr(epoch, quantity)
+                value = getattr(repeated.get(epoch.epoch), quantity, None)
+                if value is None or abs(value - expected) > tolerance:
+                    return (
+                        f"{name}, epoch {epoch.epoch}: {quantity} is {value}, {expected:.4g} on {golden.cpu}; "
+                        f"other hardware changes it by no more than {tolerance}"
+                    )
+    return None
+
+
+def add_entry(entry: Entry, table: Path = TABLE, to: Path | None = None) -> None:
     """Add an entry to the table, and remove those of an earlier training step.
+
+    Args:
+        entry: takes the place of one with the same key.
+        table: is read.
+        to: is written; None for the same file.
 
     Raises:
         UsageError: the table cannot be read.
@@ -116,10 +156,10 @@ def add_entry(entry: Entry, table: Path = TABLE) -> None:
     entries = []
     for existing in _read_table(table).entries:
         same_step = existing.reproducibility_key.get("training_step") == entry.reproducibility_key["training_step"]
-        if same_step and existing.reproducibility_key != entry.reproducibility_key:
+        if same_step and existing.key_differences(entry.reproducibility_key):
             entries.append(existing)
     content = Table(format_version=FORMAT_VERSION, entries=[*entries, entry]).model_dump()
-    files.write(table, json.dumps(content, indent=1) + "\n")
+    files.write(to or table, json.dumps(content, indent=1) + "\n")
 
 
 def _read_table(table: Path) -> Table:
