@@ -103,8 +103,9 @@ def _list_sources(as_json: bool) -> None:
     rows = []
     for probe in probes:
         status = "responds" if probe.responds else "fails"
-        rows.append((probe.url, status, probe.message))
-    stdout.print(render(Table("Sources of CIFAR-10, in the order of trial", ("address", "status", ""), rows)))
+        rows.append((sources.host(probe.url), status, probe.message))
+    title = "Sources of CIFAR-10, in the order in which they are tried"
+    stdout.print(render(Table(title, ("server", "status", ""), rows)))
 
 
 @app.command()

@@ -99,11 +99,17 @@ def _fetch_from_any(urls: list[str], note: Note) -> None:
 
 
 def _reasons(failures: dict[str, DownloadError]) -> str:
-    """Why sources failed, those with the same reason together."""
+    """Why sources failed, those with the same reason together, then by the names of their servers."""
     urls_by_reason: dict[str, list[str]] = {}
     for url, error in failures.items():
         urls_by_reason.setdefault(str(error), []).append(url)
-    return "; ".join(f"{', '.join(urls)}: {reason}" for reason, urls in urls_by_reason.items())
+    reasons = []
+    for reason, urls in urls_by_reason.items():
+        names = urls
+        if len(urls) > 1:
+            names = list(map(sources.host, urls))
+        reasons.append(f"{', '.join(names)}: {reason}")
+    return "; ".join(reasons)
 
 
 def _fetch(url: str, limit: Limit, note: Note) -> None:
