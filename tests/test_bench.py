@@ -1,11 +1,15 @@
 """The benchmark harness: run as its users run it, on one small run; and its parts."""
 
+import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,13 +35,14 @@ from cifar.benchmark.worker import run_worker
 from cifar.compare import benchmark_results, compare_results
 from cifar.data import dataset
 from cifar.data.dataset import Dataset
+from cifar.errors import CifarError
 from cifar.formats import FORMATS, manifest
 from cifar.inference import scoring
 from cifar.inference.preprocessing import Preprocessing
 from cifar.metrics.classification import unpack_mask
 from cifar.recipes import recipe
 from cifar.runs.run import Run
-from cifar.system import files
+from cifar.system import files, hardware
 
 SEVEN = {"keras", *FORMATS}
 
@@ -118,6 +123,16 @@ def test_a_result_compares_with_itself_and_with_its_report(measured: Session, tm
     found = compare_results(report, mine)
     assert {verdict.outcome for verdict in found.verdicts} == {"unchanged"}
     assert {verdict.quantity for verdict in found.verdicts} >= {"accuracy", "agreement", "file_bytes", "parameters"}
+
+
+def test_the_share_of_delegated_operations_is_in_the_row_and_the_table(measured: Session) -> None:
+    """XNNPACK runs no conversion of bytes, and of int8 no softmax here: their file has 14 and 15 operations."""
+    for row in measured.rows:
+        if row["kind"] == "inference":
+            wanted = {"tflite": 13 / 14, "tflite-int8": 13 / 15, "tflite-float16": 29 / 30}.get(row["format"])
+            assert row["delegated_share"] == (pytest.approx(wanted) if wanted else None)
+    assert "XNNPACK 92%" in measured.out
+    assert "XNNPACK 86%" in measured.out
 
 
 def test_an_external_file_is_measured(tmp_path: Path) -> None:
@@ -284,6 +299,27 @@ def test_what_ran_otherwise_than_wanted_is_a_failed_row_and_never_a_number(run: 
     name = f"test_latency[{run.path.name}"
     assert "wanted XNNPACK, but built-in kernels ran" in output.reason(f"{name}-tflite-int8")
     assert "wanted 1 threads, but 3 ran" in output.reason(f"{name}-onnx-int8")
+
+
+def test_a_row_of_two_threads_that_used_one_fails_where_its_work_is_enough_for_two() -> None:
+    """TensorFlow's and JAX's numbers of threads are settings that are read back: they show nothing."""
+    model = next(model for model in models.released_models(ROOT / "exports") if model.name.startswith("first"))
+    session = BenchSession(grid.DEFAULT, {model.name: model}, 0)
+    benchmark = InferenceBenchmark(session)
+    for batch, busy, fails in ((32, 1, True), (32, 2, False), (32, 0, False), (1, 1, False)):
+        case = Case(model.name, "saved-model", batch, 2, "cpu")
+        result = {"provider_actual": "CPU", "threads_actual": 2, "cores_busy": 1.0, "threads_busy": busy}
+        with pytest.raises(CifarError, match="wanted 2 threads, but one did") if fails else nullcontext():
+            benchmark._check_what_ran(case, result)
+    session.end(interrupted=True)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_that_compute_are_told_from_those_that_wait(threads: int) -> None:
+    content = bytes(4 << 20)
+    with ThreadPoolExecutor(threads) as pool:
+        samples = timing.sample(lambda: list(pool.map(hashlib.sha256, [content] * threads)), budget=0.2)
+    assert samples.threads_busy == threads
 
 
 def test_a_runtime_that_is_not_installed_is_skipped_with_its_reason(run: Run, tmp_path: Path) -> None:
@@ -455,8 +491,21 @@ def test_replayed_samples_come_back_as_they_were(seconds: list[float]) -> None:
 
 @given(st.integers(0, 800), st.sampled_from([50, 90, 99]))
 def test_a_percentile_needs_its_samples(n: int, percent: int) -> None:
-    told = timing.percentile([1.0] * n, percent)
+    told = timing.sample_percentile([1.0] * n, percent)
     assert told == (1.0 if n >= {50: 64, 90: 130, 99: 662}[percent] else None)
+
+
+def test_the_documents_say_how_often_a_sample_percentile_reaches_the_true_one() -> None:
+    random, shape = np.random.default_rng(0), (20_000, timing.MIN_SAMPLES[99])
+    for samples, true in (
+        (random.random(shape), 0.99),
+        (random.exponential(size=shape), math.log(100)),
+        (random.standard_normal(shape), 2.3263),
+    ):
+        assert float((np.percentile(samples, 99, axis=1) >= true).mean()) == pytest.approx(0.4, abs=0.02)
+    said = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+    assert "the p99 of 662 samples reaches the true one 40 times in 100" in said
+    assert "sample percentiles" in tables.INFERENCE_LEGEND
 
 
 class Clock:
@@ -502,6 +551,13 @@ def test_sampling_of_times_that_never_settle_begins_after_two_seconds(monkeypatc
     assert not samples.steady
     assert sum(0.001 * number for number in range(1, samples.warm_up + 1)) > 2
     assert len(samples.seconds) == 64
+
+
+def test_busy_threads_are_counted_by_their_processor_time() -> None:
+    assert timing._count_busy({1: 5.0, 2: 5.0}, {1: 6.0, 2: 5.05, 3: 0.5}) == 2
+    assert timing._count_busy({1: 5.0}, {1: 5.01, 2: 0.01}) == 0  # too short to tell
+    before = hardware.thread_seconds()
+    assert set(before) <= set(hardware.thread_seconds())
 
 
 points = st.lists(

@@ -17,7 +17,7 @@ from cifar.benchmark.grid import Case
 from cifar.benchmark.jobs import IMPORTS, FileJob
 from cifar.benchmark.models import KERAS, KERAS_JAX, BenchmarkModel
 from cifar.benchmark.session import NotAvailableError, Row, Session
-from cifar.benchmark.timing import MIN_SAMPLES, percentile
+from cifar.benchmark.timing import MIN_SAMPLES, sample_percentile
 from cifar.benchmark.worker import run_worker
 from cifar.data import dataset
 from cifar.errors import CifarError
@@ -34,7 +34,8 @@ KERAS_FORMATS = {
     KERAS: FORMATS["saved-model"],
     KERAS_JAX: Format("", "", "jax", {"cpu": "JAX CPU", "gpu": "JAX GPU"}),
 }
-MEASURED = ("provider_actual", "threads_actual", "warm_up", "order")
+PARALLEL_WORK = 100e6  # multiply-adds of a batch from which every runtime uses all its threads
+MEASURED = ("provider_actual", "delegated_share", "threads_actual", "warm_up", "order")
 
 
 class InferenceBenchmark:
@@ -148,9 +149,16 @@ class InferenceBenchmark:
             raise CifarError(f"wanted {provider}, but {result['provider_actual']} ran")
         if result["threads_actual"] != case.threads:
             raise CifarError(f"wanted {case.threads} threads, but {result['threads_actual']} ran")
+        if self._must_use_threads(case) and result.get("threads_busy") == 1:
+            raise CifarError(f"wanted {case.threads} threads, but one did the work")
         extra_cores = JAX_EXTRA_CORES if case.format == KERAS_JAX else EXTRA_CORES
         if result.get("cores_busy", 0) > case.threads + extra_cores:
             raise CifarError(f"wanted {case.threads} threads, but {result['cores_busy']:.1f} cores were busy")
+
+    def _must_use_threads(self, case: Case) -> bool:
+        """Whether a case is enough work for several threads, on the CPU."""
+        multiply_adds = self._session.model(case.model).multiply_adds or 0
+        return case.threads > 1 and case.device == "cpu" and case.batch * multiply_adds >= PARALLEL_WORK
 
     def _is_available(self, case: Case) -> bool:
         try:
@@ -211,13 +219,14 @@ class InferenceBenchmark:
         row = self._file(case)
         row.update({name: first[name] for name in MEASURED})
         row["cores_busy"] = max(_column(results, "cores_busy"))
+        row["threads_busy"] = min(_column(results, "threads_busy"))
         row["steady"] = all(_column(results, "steady"))
         row["repeats"] = list(map(len, _column(results, "seconds")))
         row["kind"] = "inference"
         row["batch"] = case.batch
         row["samples"] = len(seconds)
         for percent in MIN_SAMPLES:
-            value = percentile(seconds, percent)
+            value = sample_percentile(seconds, percent)
             row[f"p{percent}_ms"] = None if value is None else 1000 * value
         row["images_per_second"] = case.batch / float(np.median(seconds))
         row["flop_per_image"] = None

@@ -65,6 +65,8 @@ class FileJob:
 class KerasSession:
     """A Keras model through `predict_on_batch`: a run's own, or one filled with the weights of a SavedModel."""
 
+    delegated_share: float | None = None
+
     def __init__(self, job: FileJob) -> None:
         backend = KERAS_BACKENDS[job.format]
         environment.configure(job.threads, job.device, backend)
@@ -152,7 +154,9 @@ def _time(session: Any, job: FileJob, budget: float, processes: int) -> dict[str
         "warm_up": samples.warm_up,
         "steady": samples.steady,
         "cores_busy": samples.cores_busy,
+        "threads_busy": samples.threads_busy,
         "provider_actual": session.provider,
+        "delegated_share": session.delegated_share,
         "threads_actual": session.threads,
     }
 

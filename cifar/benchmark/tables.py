@@ -94,9 +94,10 @@ INFERENCE = (
     Column("ran on", "ran_on"),
 )
 INFERENCE_LEGEND = (
-    f"b: batch size, {BEST} the best for it. agree: % with the Keras model's class, rounded down. p50, p90, p99 "
-    "(from 64, 130, 662 samples on) and load: ms. peak: share of a float32 matrix product at these threads. cold: "
-    "s from process start to the first prediction. MiB: peak memory of a process that loads the file and predicts."
+    f"b: batch size, {BEST} the best for it. agree: % with the Keras model's class, rounded down. p50, p90, p99: "
+    "sample percentiles (from 64, 130, 662 samples on), ms. load: ms. peak: share of a float32 matrix product at these "
+    "threads. cold: s from process start to the first prediction. MiB: peak memory of a process that loads the file "
+    "and predicts. ran on: with the share of the file's operations, where a delegate runs some of them."
 )
 TRAINING = (
     Column("network", "model"),
@@ -160,7 +161,7 @@ def inference_rows(measurements: Measurements) -> list[Row]:
             "accuracy_percent": _percent(row["accuracy"]),
             "agreement_percent": _percent(row["agreement"]),
             "file_kb": row["file_bytes"] / 1000 if row["file_bytes"] else None,
-            "ran_on": PROVIDERS.get(row["provider_actual"], row["provider_actual"]),
+            "ran_on": _ran_on(row),
         }
         cold_start = cold_starts.get(_file_key(row))
         if cold_start:
@@ -171,6 +172,15 @@ def inference_rows(measurements: Measurements) -> list[Row]:
         rows.append(extended)
     rows.sort(key=lambda row: (-(row["accuracy"] or 0), row["batch"] / row["images_per_second"]))
     return rows
+
+
+def _ran_on(row: Row) -> str:
+    """The provider; of a delegate that runs some of the operations, its share of them too."""
+    provider: str = row["provider_actual"]
+    name, share = PROVIDERS.get(provider, provider), row.get("delegated_share")
+    if not share or share == 1:
+        return name
+    return f"{name} {math.floor(100 * share)}%"
 
 
 def training_rows(measurements: Measurements) -> list[Row]:

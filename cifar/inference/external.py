@@ -46,6 +46,11 @@ class ExternalModel:
         """What computes, read back from the runtime."""
         return self._session.provider
 
+    @property
+    def delegated_share(self) -> float | None:
+        """The share of the operations that a delegate runs; None in a runtime without delegates."""
+        return self._session.delegated_share
+
     def __call__(self, images: NDArray[np.uint8]) -> Probabilities:
         """Return the raw outputs, float32 (N, 10), of bytes (N, 32, 32, 3)."""
         size = self._fixed_batch_size or len(images)

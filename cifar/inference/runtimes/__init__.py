@@ -87,10 +87,15 @@ class RuntimeSession(Protocol):
     Attributes:
         input, output: the input, and the output of ten numbers.
         provider: what computes, read back from the runtime: a provider, a delegate or a device.
-        threads: how many threads compute, read back.
+        threads: how many threads compute, read back: counted in LiteRT and ONNX Runtime, its setting in TensorFlow.
+        delegated_share: the share of the operations that the delegate in `provider` runs; None without delegates.
     """
 
     threads: int
+
+    @property
+    def delegated_share(self) -> float | None:
+        """The share of the operations that the delegate runs; None in a runtime without delegates."""
 
     @property
     def input(self) -> Tensor:

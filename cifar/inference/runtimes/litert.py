@@ -1,5 +1,6 @@
 """TFLite files in LiteRT."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from cifar.inference.runtimes import Tensor, class_output, single
 from cifar.system import hardware
+
+DELEGATE = "DELEGATE"  # LiteRT's name of an operation that stands for those that a delegate runs
 
 
 class Session:
@@ -31,6 +34,11 @@ class Session:
         self._output_index = outputs[names.index(self.output.name)]["index"]
         self._batch_size = int(image["shape"][0])
 
+    @property
+    def delegated_share(self) -> float:
+        """The share of the file's operations that the delegate runs."""
+        return delegated_share(self._interpreter._get_ops_details(), self._output_index)
+
     def __call__(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Return the output, in host memory, for a batch of the input's dtype and layout."""
         if len(batch) != self._batch_size:
@@ -46,9 +54,30 @@ class Session:
 def _provider(interpreter: Any) -> str:
     """XNNPACK if it runs any of the operations; LiteRT has no public function that tells."""
     for operation in interpreter._get_ops_details():
-        if operation["op_name"] == "DELEGATE":
+        if operation["op_name"] == DELEGATE:
             return "XNNPACK"
     return "built-in kernels"
+
+
+def delegated_share(operations: Sequence[Mapping[str, Any]], output: int) -> float:
+    """Return the share of operations that delegates run.
+
+    LiteRT lists delegates behind the operations that they replace, which stay in the list. What runs is found from
+    the output backwards: of two operations that write a tensor, the delegate.
+
+    Args:
+        operations: as LiteRT lists them: of each `op_name`, and the tensors `inputs` and `outputs`.
+        output: the tensor that the model is run for.
+    """
+    writers = {int(tensor): operation for operation in operations for tensor in operation["outputs"]}
+    tensors, running = [output], set()
+    while tensors:
+        writer = writers.get(tensors.pop())
+        if writer is not None and writer["index"] not in running:
+            running.add(writer["index"])
+            tensors += map(int, writer["inputs"])
+    own = [operation["index"] for operation in operations if operation["op_name"] != DELEGATE]
+    return 1 - len(running.intersection(own)) / len(own)
 
 
 def _tensor(detail: dict[str, Any]) -> Tensor:

@@ -13,6 +13,8 @@ from cifar.system import environment
 class Session:
     """A SavedModel's serving signature."""
 
+    delegated_share: float | None = None
+
     def __init__(self, path: Path, threads: int, device: str) -> None:
         environment.configure(threads, device)
         import tensorflow as tf
