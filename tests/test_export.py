@@ -22,7 +22,7 @@ from cifar.inference.runtimes import load_session
 from cifar.recipes import recipe
 from cifar.report import card
 from cifar.runs.run import Run
-from cifar.system import files
+from cifar.system import files, hardware
 
 KEYS = {
     "format_version", "class_names", "input", "output", "network", "augment", "seed", "recipe", "weights_sha256",
@@ -45,9 +45,25 @@ def test_every_format_is_in_place_with_its_line(exported: Path, pair: list[Run])
         assert line.multiply_adds == 6_499_840
         assert line.weights_sha256 == pair[0].metrics.weights_sha256
         assert line.n_test == 100
+        assert line.instruction_sets == hardware.cpu()["instruction_sets"]
         if line.precision == "float32":
             assert (line.agreement, line.accuracy) == (1.0, pair[0].metrics.accuracy)
             assert 0 <= line.max_difference <= 1e-5
+
+
+def test_a_manifest_from_before_the_instruction_sets_is_read(exported: Path, tmp_path: Path) -> None:
+    content = json.loads((exported / "manifest.json").read_text())
+    for entry in content["models"]:
+        del entry["instruction_sets"]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert {line.instruction_sets for line in manifest.read(tmp_path)} == {None}
+
+
+def test_onnx_runtime_is_told_to_multiply_8_bit_integers_without_saturation(exported: Path, pair: list[Run]) -> None:
+    """Without VNNI its default sums pairs of products in 16 bits, which overflow (docs/formats.md)."""
+    session = load_session("onnx-int8", exported / f"{pair[0].path.name}.int8.onnx", threads=1)
+    options = session._session.get_session_options()  # type: ignore[attr-defined]
+    assert options.get_session_config_entry("session.x64quantprecision") == "1"
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -15,7 +15,7 @@ from cifar.formats.manifest import ManifestEntry
 from cifar.metrics import classification
 from cifar.metrics.classification import Probabilities
 from cifar.runs.run import Run
-from cifar.system import files
+from cifar.system import files, hardware
 
 MIN_AGREEMENT = 0.9999  # of top-1 classes with the Keras model
 MAX_DIFFERENCE = 1e-4  # of any probability
@@ -136,6 +136,7 @@ def _entry(draft: Draft, **scores: Any) -> ManifestEntry:
         calibration=draft.calibration,
         runtime=format_.runtime,
         runtime_version=metadata.version(format_.runtime),
+        instruction_sets=hardware.cpu()["instruction_sets"],
         **scores,
     )
 

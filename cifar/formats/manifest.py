@@ -26,6 +26,7 @@ class ManifestEntry(BaseModel):
         agreement: share of them with the same top class as the Keras model.
         max_difference: the largest absolute difference of any probability from the Keras model's.
         outputs_sha256: digest of the probabilities, see `classification.sha256`.
+        instruction_sets: of the processor that predicted; None in a manifest from before they were recorded.
         precision: of the weights.
         parameters: of the network; None where they were not counted.
         multiply_adds: of convolutions and dense layers, per image; None where they cannot be counted.
@@ -52,6 +53,7 @@ class ManifestEntry(BaseModel):
     outputs_sha256: str
     runtime: str
     runtime_version: str
+    instruction_sets: list[str] | None = None
     precision: str = "float32"
     parameters: Count | None = None
     multiply_adds: Count | None = None
