@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from cifar import export
+from cifar.analysis.claims import PUBLISHED_TEXT
 from cifar.analysis.summary import Summary, summarise
 from cifar.data.dataset import Dataset
 from cifar.report import captions, detail_tables, progress, table, terminal
@@ -77,7 +78,7 @@ def test_a_long_training_has_a_line_per_claim_with_its_verdicts(policy_runs: Pol
     (line,) = (line for line in text.splitlines() if line.startswith("shift-flip raises test accuracy"))
     assert line.removeprefix("shift-flip raises test accuracy").strip() in ("yes", "no", "cannot tell")
     assert "Exploratory, not corrected for the number of claims: second." in text
-    assert "docs/published-text.md" in text
+    assert f"The published text: {PUBLISHED_TEXT}." in " ".join(text.split())
 
 
 def test_one_seed_gets_a_sentence_instead_of_verdicts(six_runs: list[Run]) -> None:

@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,3 +139,26 @@ def test_a_measured_process_imports_nothing_that_its_runtime_does_not_need() -> 
     """Each of these would be part of every format's cold start and memory."""
     done = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "[]\n", done.stderr
+
+
+OF_A_CLONE = re.compile(
+    r"(?<![\w/}])(exports|docs|bench|tests|\.ci|\.github)/|\b(README|CONTRIBUTING|CHANGELOG)\b|pytest "
+)
+
+
+def shown_texts(path: Path) -> Iterator[str]:
+    """The texts of a module that a user can see: all but docstrings, which are shown by the commands alone."""
+    tree = ast.parse(path.read_text())
+    unseen = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and path.parent.name != "cli":
+            unseen.add(node.value)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in unseen:
+            yield node.value
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_messages_point_to_nothing_that_only_a_clone_has(module: str) -> None:
+    for text in shown_texts(PATHS[module]):
+        assert not OF_A_CLONE.search(text), text

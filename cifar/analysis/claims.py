@@ -18,6 +18,9 @@ from cifar.analysis.gains import (
 from cifar.metrics import statistics
 from cifar.metrics.statistics import Interval
 
+PUBLISHED_TEXT = "Image Classification using Convolution Neural Networks (Keras CNN-CIFAR-10)"
+"""The title of the published text."""
+
 PUBLISHED_POLICY = "shift-flip"  # the policy that the published text is about
 PRIMARY_FAMILY = (
     "first",

@@ -74,9 +74,8 @@ def bench(
     """Benchmark model files or runs on this machine.
 
     Latency, images/s, accuracy, agreement, memory and cold start are measured. A run is measured in every format.
-    The same measurement as `pytest bench/`, without pytest.
 
-    Example: cifar bench exports/first-shift-flip-s0.onnx
+    Example: cifar bench model.onnx --batch-size 1,32
     """
     from cifar.benchmark import measure, report
     from cifar.inference.preprocessing import parse_preprocessing

@@ -7,7 +7,7 @@ import typer
 
 from cifar.cli.options import DataDir, Formats, Json, RunArgument
 from cifar.cli.output import note, stderr, stdout, write_json
-from cifar.formats import FLOAT32_FORMATS
+from cifar.formats import FLOAT32_FORMATS, INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,10 @@ def export(
         write_json({"exports": [entry.model_dump() for entry in entries]})
         return
     stdout.print(_table(run, entries))
-    note(f"In {folder}, with manifest.json. How to load a file: exports/README.md in the project.")
+    note(
+        f"In {folder}, with manifest.json. Every file takes {INPUT}, uint8 (N, 32, 32, 3), and returns {OUTPUT}, float32 "
+        f"(N, 10). To try one: cifar predict {folder / entries[0].file} PICTURE"
+    )
 
 
 def _write_card(run: "Run", folder: Path) -> None:

@@ -42,7 +42,7 @@ def predict(
     The model is a file of ours, or any .onnx, .tflite or SavedModel with ten classes. Pictures are cropped to the
     middle square and scaled to 32x32; the output says how each was changed.
 
-    Example: cifar predict exports/first-shift-flip-s0.onnx picture.png
+    Example: cifar predict model.onnx picture.png
     """
     from cifar.formats import manifest
     from cifar.inference.external import format_of

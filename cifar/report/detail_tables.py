@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cifar.analysis.claims import PUBLISHED_TEXT
 from cifar.analysis.finished_run import LAST_EPOCHS, FinishedRun
 from cifar.analysis.gains import Gain
 from cifar.analysis.groups import Average
@@ -30,7 +31,7 @@ CLAIMS = (
     "Claims: Student's test over seeds decides at 5 %; intervals are not corrected. The claims on first with "
     "shift-flip are the primary family: their p is corrected for their number (Holm), and the corrected one decides. "
     "All others are exploratory. One seed decides nothing. Training figures are the curve's, running means over an "
-    "epoch with dropout, unless they are said to be on clean images. The published text: docs/published-text.md."
+    f"epoch with dropout, unless they are said to be on clean images. The published text: {PUBLISHED_TEXT}."
 )
 EXPORTS = (
     "Exported formats: change is points of test accuracy against the Keras model, each file in its own runtime; "

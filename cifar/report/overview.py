@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cifar.analysis.claims import ONE_SEED, Claim
+from cifar.analysis.claims import ONE_SEED, PUBLISHED_TEXT, Claim
 from cifar.analysis.gains import MIN_EPOCHS, Gain, is_too_short
 from cifar.analysis.groups import Average, Group
 from cifar.analysis.summary import Summary
@@ -74,10 +74,10 @@ def claims(groups: Sequence[Group]) -> Table:
     rows = []
     for text, by_network in verdicts.items():
         rows.append((text, *[by_network.get(name, numbers.NONE) for name in names]))
-    notes = []
+    notes = [f"The published text: {PUBLISHED_TEXT}."]
     if exploratory:
         notes.append(f"Exploratory, not corrected for the number of claims: {', '.join(exploratory)}.")
-    return Table("Claims of the published text (docs/published-text.md)", ("claim", *names), rows, notes)
+    return Table("Claims of the published text", ("claim", *names), rows, notes)
 
 
 def _judged_claims(group: Group) -> list[Claim]:
