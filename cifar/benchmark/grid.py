@@ -11,6 +11,7 @@ from cifar.networks import NETWORKS
 
 POLICIES = ("none", "shift-flip", "shift-flip-rotate")
 ALL_THREADS = psutil.cpu_count() or 1
+TRAINING_THREADS = psutil.cpu_count(logical=False) or ALL_THREADS  # of every training method, as PyTorch chooses
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from cifar.benchmark import jobs
-from cifar.benchmark.grid import ALL_THREADS, TrainingCase
+from cifar.benchmark.grid import TRAINING_THREADS, TrainingCase
 from cifar.benchmark.inference import is_installed
 from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.training_methods import TRAINING_METHODS, TrainingJob
@@ -57,7 +57,7 @@ class TrainingBenchmark:
         if not is_installed(method.package):
             raise NotAvailableError(f"{method.package} is not installed (extra `peers`)")
         if case not in self._rounds and case not in self._failures:
-            self._session.measure_peak(ALL_THREADS)
+            self._session.measure_peak(TRAINING_THREADS)
             self._run_all(case.network)
         if case in self._failures:
             raise self._failures[case]
@@ -65,7 +65,7 @@ class TrainingBenchmark:
 
     def _run_all(self, network: str) -> None:
         """Start all selected training methods of a network, one by one; then time some steps of each, in turn."""
-        self._flop[network] = run_worker(jobs.training_flop, ALL_THREADS, network=network)
+        self._flop[network] = run_worker(jobs.training_flop, TRAINING_THREADS, network=network)
         cases = []
         for case in self._session.training:
             if case.network == network and is_installed(TRAINING_METHODS[case.method].package):
@@ -102,16 +102,16 @@ def _choose_batch_size(case: TrainingCase) -> BatchSize:
     batch_sizes = TRAINING_METHODS[case.method].batch_sizes
     if not batch_sizes:
         return BatchSize(TRAINING[case.network].batch_size, {})
-    tried = run_worker(jobs.try_batch_sizes, ALL_THREADS, job=_job(case), batch_sizes=batch_sizes)
+    tried = run_worker(jobs.try_batch_sizes, TRAINING_THREADS, job=_job(case), batch_sizes=batch_sizes)
     return BatchSize(int(max(tried, key=tried.__getitem__)), tried)
 
 
 def _start(case: TrainingCase, batch_size: BatchSize) -> ChildProcess:
-    return ChildProcess(jobs.training, _job(case), batch_size.images, variables=thread_variables(ALL_THREADS))
+    return ChildProcess(jobs.training, _job(case), batch_size.images, variables=thread_variables(TRAINING_THREADS))
 
 
 def _job(case: TrainingCase) -> TrainingJob:
-    return TrainingJob(case.method, case.network, case.policy, ALL_THREADS, STEPS)
+    return TrainingJob(case.method, case.network, case.policy, TRAINING_THREADS, STEPS)
 
 
 def _steps_row(
@@ -129,7 +129,7 @@ def _steps_row(
         "method": name if on_cpu else f"{name} on the GPU",
         "model": case.network,
         "augment": case.policy,
-        "threads": ALL_THREADS,
+        "threads": TRAINING_THREADS,
         "dataset": "synthetic",
         "device": last["device"],
         "batch": batch_size.images,
