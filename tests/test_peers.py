@@ -9,7 +9,6 @@ import psutil
 import pytest
 from conftest import ROOT, isolated
 
-
 MANY_CORES = """
 import psutil
 psutil.cpu_count = lambda logical=True: 8 if logical else 4
