@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,13 @@ def test_a_measured_process_imports_nothing_that_its_runtime_does_not_need() -> 
     """Each of these would be part of every format's cold start and memory."""
     done = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_wheel_has_every_file_of_the_package() -> None:
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    shipped = set(tables["tool"]["setuptools"]["package-data"]["cifar"])
+    others = [path for path in (ROOT / "cifar").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    assert {path.relative_to(ROOT / "cifar").as_posix() for path in others} == shipped
 
 
 OF_A_CLONE = re.compile(
