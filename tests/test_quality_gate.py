@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, isolated
+from helpers.benchmark_results import benchmark_result, steady_row
 from helpers.in_process import run_cli
 from helpers.sabotage import sabotage
 from numpy.typing import NDArray
@@ -162,6 +163,17 @@ def test_a_baseline_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "gate.json").write_text('{"format_version": 9}')
     with pytest.raises(UsageError, match="format_version is 9, this program reads 1"):
         gate_baseline.read(tmp_path / "gate.json")
+
+
+def test_a_comparison_without_a_common_row_fails(tmp_path: Path) -> None:
+    base = tmp_path / "base.json"
+    base.write_text(json.dumps(benchmark_result(steady_row("a"))))
+    for name, result in {"empty": benchmark_result(), "other": benchmark_result(steady_row("b"))}.items():
+        head = tmp_path / f"{name}.json"
+        head.write_text(json.dumps(result))
+        compared = run_cli(["compare", str(base), str(head)])
+        assert compared.code == 1
+        assert "no row in common" in compared.err
 
 
 # Planted bugs, in parts of the gate

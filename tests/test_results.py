@@ -122,6 +122,7 @@ def test_no_image_and_no_model_is_among_the_reference_runs() -> None:
     assert names <= {
         *("recipe.json", "environment.json", "metrics.json", "history.jsonl", "timing.jsonl", "predictions.npz"),
         *("verify.jsonl", "manifest.json", "quality.json", "README.md", "curves.png", ".lock", "why.py", "why.json"),
+        "gate.json",
     }
 
 

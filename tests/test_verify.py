@@ -229,8 +229,8 @@ def test_the_command_line(cifar: Command, tiny: Path, tmp_path: Path) -> None:
     [
         ((), "either a run folder or --golden"),
         (("runs", "--golden"), "either a run folder or --golden"),
-        (("runs", "--update"), "--update goes with --golden"),
-        (("--golden", "--epochs", "1"), "--golden has none"),
+        (("runs", "--update"), "--update and --save go with --golden"),
+        (("--golden", "--epochs", "1"), "--golden and --gate have none"),
         (("absent",), "no such run folder"),
         (("absent", "--check", "export"), "Did you mean 'exports'?"),
     ],
@@ -355,7 +355,7 @@ def test_under_another_key_only_a_distance_beyond_the_tolerance_is_a_difference(
     near = golden.compare(entry(), entry(lines=(other_bits,), cpu="another cpu"))
     assert (near.outcome, near.key_differences) == ("within tolerance", ["cpu was a cpu, is another cpu"])
     assert golden.compare(entry(), entry(lines=(other_bits,))).outcome == "different"
-    for changes in ({"loss": 2.5}, {"loss": None}, {"test_accuracy": 0.9}):
+    for changes in ({"loss": 2.04}, {"loss": None}, {"test_accuracy": 0.4}):
         far = golden.compare(entry(), entry(lines=(LINE.model_copy(update=changes),), cpu="another cpu"))
         assert far.outcome == "different"
         assert f"run, epoch 1: {next(iter(changes))} is" in far.differences[0]

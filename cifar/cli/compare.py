@@ -74,6 +74,8 @@ def _compare_revisions(base: str, head: str, expression: str | None, repeats: in
 
 def _raise_if_worse(comparison: "Comparison", strict: bool) -> None:
     """Raise CifarError if something regressed; if strict, also if something is inconclusive or removed."""
+    if not comparison.verdicts:
+        raise CifarError("Nothing was compared: the two results have no row in common.")
     n_regressed = comparison.count("regressed")
     if n_regressed:
         raise CifarError(f"{n_regressed} regressed.")

@@ -23,11 +23,11 @@ from cifar.verify.check_result import BaselineResult
 
 FORMAT_VERSION = 1
 FIRST_OUTPUTS = 10  # images whose probabilities are recorded of every released file
-# How far a machine that the baseline does not know may differ: at least twice the largest differences that were
-# measured with one thread and with oneDNN held to AVX2 and SSE 4.1; of released int8 files, with the other kernels of
-# LiteRT.
+# How far a machine that the baseline does not know may differ: about twice the largest differences that were measured
+# with one and three threads and with oneDNN held to AVX2 and SSE 4.1; of released int8 files, with the other kernels
+# of LiteRT.
 LOSS_TOLERANCE = 0.002  # of each of the first batches; measured: 0.0003
-ACCURACY_TOLERANCE = 0.08  # measured: 0.036
+ACCURACY_TOLERANCE = 0.08  # measured: 0.042
 AGREEMENT_TOLERANCE = 0.04  # with the Keras model; measured: 0.019
 MIN_RELEASED_AGREEMENT = {"float32": 0.999, "float16": 0.999, "int8": 0.6}  # measured: 1, 1, 0.674
 MAX_RELEASED_DIFFERENCE = {"float32": 1e-4, "float16": 1e-4, "int8": 0.5}  # measured: 2e-6, 2e-6, 0.28

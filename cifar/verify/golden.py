@@ -27,9 +27,13 @@ from cifar.verify.check_result import BaselineResult, DifferenceError, compare_h
 FORMAT_VERSION = 2
 TABLE = Path(__file__).with_name("golden.json")
 EPOCHS = 2
-TOLERANCE = {1: {"loss": 0.03, "test_accuracy": 0.2}, 2: {"loss": 0.3, "test_accuracy": 0.3}}
-"""By epoch, how far a correct training may end from an entry with another key: about twice the largest differences
-that were measured with one thread, with oneDNN held to older instruction sets, and without oneDNN."""
+TOLERANCE = {1: {"loss": 0.03, "test_accuracy": 0.25}, 2: {"loss": 0.7, "test_accuracy": 0.45}}
+"""By epoch, how far a correct training may end from an entry with another key.
+
+Twice the largest differences (loss 0.014 and 0.34, accuracy 0.12 and 0.22) that were measured with one and three
+threads, with oneDNN held to AVX2 and SSE 4.1, and without oneDNN. The trainings are short: the networks begin to learn
+in the second epoch, some sooner than others.
+"""
 EARLIER_FACTS = {"system": "Linux", **dict.fromkeys(environment.DECISIVE_VARIABLES, "")}
 """What was true of all entries before the reproducibility key named it."""
 RUNS = (("first", "none"), ("first", "all"), ("second", "shift-flip"), ("third", "shift-flip"))
