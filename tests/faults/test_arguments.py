@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cifar import export, networks
-from cifar.data import dataset, download
+from cifar.data import dataset, sources
 from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
+from cifar.export import exporting
 from cifar.formats import FORMATS, manifest
 from cifar.networks import builder
 from cifar.recipes import POLICIES, recipe
@@ -63,11 +64,11 @@ VALUES = {
     "--profile": ["quick", "reference"], "--epochs": ["1", "3"], "--data": ["synthetic"], "--threads": ["1", "2"],
     "--runs": ["runs", "folder/new", "file"], "--format": [*FORMATS, "all", "onnx,tflite"], "--max-drop": ["0", "1"],
     "--to": ["folder"], "--pick": ["close", "first"], "--data-dir": ["folder"], "--json": [], "--quiet": [],
-    "--details": [], "--input-range": ["0..1", "-1..1"], "--top": ["1", "10"],
+    "--details": [], "--list": [], "--input-range": ["0..1", "-1..1"], "--top": ["1", "10"],
 }  # fmt: skip
 OWN = {
     "train": [*VALUES][:8], "evaluate": ["--data-dir"], "export": ["--format", "--max-drop", "--to"],
-    "report": ["--pick", "--details"], "data": ["--data-dir"], "predict": ["--input-range", "--top"],
+    "report": ["--pick", "--details"], "data": ["--data-dir", "--list"], "predict": ["--input-range", "--top"],
 }  # fmt: skip
 WORD = st.sampled_from(OPTIONS) | st.sampled_from(GOOD) | st.sampled_from(BAD) | TEXT | st.integers().map(str)
 
@@ -107,7 +108,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, small: Dataset) -> Iterator[P
             patch.delenv(name, raising=False)
         for name in ("HOME", "XDG_CACHE_HOME", "KERAS_HOME"):
             patch.setenv(name, str(path / "cache"))
-        patch.setattr(download, "PUBLISHED_URL", closed_address())
+        patch.setattr(sources, "PUBLISHED_URL", closed_address())
+        patch.setattr(sources, "MIRRORS", ())
         patch.setattr(dataset, "draw_synthetic", lambda: small)
         patch.setattr(environment, "configure", lambda *_, **__: None)
         patch.setattr(builder, "_build_reference", lambda _: network)
@@ -115,7 +117,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, small: Dataset) -> Iterator[P
         patch.setattr(loop, "build_with_fresh_names", networks.build)  # clearing Keras's session takes a second
         patch.setattr(loop, "train", lambda *_: None)
         patch.setattr(export, "export_runs", lambda runs, *_, **__: manifest.read(runs[0].path / "exports"))
-        patch.setattr(export, "load_keras", lambda _: networks.build("tinynet:build"))
+        patch.setattr(exporting, "load_keras", lambda _: networks.build("tinynet:build"))
         patch.setattr(figure_files, "draw_all", lambda *_, **__: [Path("none")])
         yield path
 

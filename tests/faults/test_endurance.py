@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import TINY, isolated
 
 from faults.conftest import Tally
@@ -41,6 +42,7 @@ print(json.dumps({"memory": memory, "files": files}))
 """
 
 
+@pytest.mark.slow
 def test_two_hundred_epochs_take_no_more_memory_and_files_than_fifty(tmp_path: Path, tally: Tally) -> None:
     (tmp_path / "tinynet.py").write_text(TINY)
     done = subprocess.run(

@@ -109,6 +109,7 @@ def kill_while_checkpointing(home: Path, draw: random.Random) -> bool:
 KILLS = {"training": kill_while_training, "checkpointing": kill_while_checkpointing}
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(
     uninterrupted: Path, tmp_path_factory: pytest.TempPathFactory, count: Count, tally: Tally
 ) -> None:
@@ -131,6 +132,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(
         tally("resumed to the same bits")
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_a_correct_manifest_and_can_be_repeated(
     uninterrupted: Path, tmp_path: Path, count: Count, tally: Tally
 ) -> None:

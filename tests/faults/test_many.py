@@ -29,6 +29,7 @@ def trained(err: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.slow
 def test_ten_processes_on_one_folder_train_every_run_once_and_damage_none(tmp_path: Path, tally: Tally) -> None:
     processes = [cifar(tmp_path, *TRAIN) for _ in range(PROCESSES)]
     assert {process.end() for process in processes} <= {0, 5}, [process.err for process in processes]
