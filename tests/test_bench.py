@@ -122,6 +122,7 @@ def test_a_result_compares_with_itself_and_with_its_report(measured: Session, tm
     report = benchmark_results.read(measured.report / "report.json")
     found = compare_results(report, mine)
     assert {verdict.outcome for verdict in found.verdicts} == {"unchanged"}
+    assert found.without_samples == {"base": len(mine.rows)}
     assert {verdict.quantity for verdict in found.verdicts} >= {"accuracy", "agreement", "file_bytes", "parameters"}
 
 
@@ -366,7 +367,7 @@ def test_a_peers_memory_is_that_of_one_batch_size_without_keras(monkeypatch: pyt
     monkeypatch.setattr("cifar.benchmark.training.is_installed", lambda _: True)
     case = TrainingCase("second", "none", "pytorch")
     session = BenchSession(replace(grid.DEFAULT, rounds=2), {}, 0, training=[case])
-    session.peaks = {grid.ALL_THREADS: Peak("not measured", [1e12])}
+    session.peaks = {grid.TRAINING_THREADS: Peak("not measured", [1e12])}
     _, row = TrainingBenchmark(session).steps(case)
     assert row["batch"] == 128
     assert row["tried"]["128"] > row["tried"]["256"]
@@ -409,7 +410,7 @@ def test_jax_is_measured_and_shown_to_have_run(exported: Path) -> None:
     session = BenchSession(
         quick, {model.name: model}, 0, inference=[case], training=[training], formats=["saved-model"]
     )
-    session.peaks = {threads: Peak("not measured", [1e12]) for threads in (1, grid.ALL_THREADS)}
+    session.peaks = {threads: Peak("not measured", [1e12]) for threads in (1, grid.TRAINING_THREADS)}
     _, row = InferenceBenchmark(session).latency(case)
     assert (row["provider_actual"], row["runtime"], row["threads_actual"]) == ("JAX CPU", "jax", 1)
     seconds, row = TrainingBenchmark(session).steps(training)

@@ -95,9 +95,9 @@ INFERENCE = (
 )
 INFERENCE_LEGEND = (
     f"b: batch size, {BEST} the best for it. agree: % with the Keras model's class, rounded down. p50, p90, p99: "
-    "sample percentiles (from 64, 130, 662 samples on), ms. load: ms. peak: share of a float32 matrix product at these "
-    "threads. cold: s from process start to the first prediction. MiB: peak memory of a process that loads the file "
-    "and predicts. ran on: with the share of the file's operations, where a delegate runs some of them."
+    "sample percentiles (from 64, 130, 662 samples on), ms. load: ms. peak: share of a float32 matrix product at "
+    "these threads. cold: s from process start to the first prediction. MiB: peak memory of a process that loads the "
+    "file and predicts. ran on: with the share of the file's operations, where a delegate runs some of them."
 )
 TRAINING = (
     Column("network", "model"),

@@ -76,11 +76,11 @@ def sample_percentile(seconds: Sequence[float], percent: int) -> float | None:
 
 def _count_busy(before: Mapping[int, float], after: Mapping[int, float]) -> int:
     """Count the threads that took a tenth or more of the busiest one's processor time between two readings."""
-    seconds = [total - before.get(thread, 0.0) for thread, total in after.items()]
-    busiest = max(seconds)
+    seconds = np.array([total - before.get(thread, 0.0) for thread, total in after.items()])
+    busiest = seconds.max()
     if busiest < MIN_THREAD_SECONDS:
         return 0
-    return sum(time >= BUSY * busiest for time in seconds)
+    return int((seconds >= BUSY * busiest).sum())
 
 
 def _warm_up(call: Callable[[], object]) -> tuple[int, bool]:

@@ -302,7 +302,10 @@ class TrainingJob:
 def try_batch_sizes(job: TrainingJob, batch_sizes: Sequence[int]) -> dict[int, float]:
     """Return the images/s of a few steps at each batch size."""
     train = _training_function(job)
-    return {batch_size: _trial_speed(train, batch_size) for batch_size in batch_sizes}
+    speeds = {}
+    for batch_size in batch_sizes:
+        speeds[batch_size] = _trial_speed(train, batch_size)
+    return speeds
 
 
 def measure(job: TrainingJob, batch_size: int, exchange: Callable[[Any], None]) -> None:

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def compare(
-    base: Annotated[str, typer.Argument(help="A benchmark result; with --revisions a revision.", metavar="BASE")],
+    base: Annotated[
+        str,
+        typer.Argument(
+            help="A benchmark result, or a folder of several sessions; with --revisions a revision.", metavar="BASE"
+        ),
+    ],
     head: Annotated[str, typer.Argument(help="The result or revision to compare with it.", metavar="HEAD")],
     limits: Annotated[
         Path | None, typer.Option(help="TOML: the smallest differences that matter.", metavar="FILE")
@@ -42,7 +47,7 @@ def compare(
 
     Example: cifar compare base.json head.json --markdown comparison.md
     """
-    from cifar.compare import benchmark_results, compare_results
+    from cifar.compare import compare_results, sessions
     from cifar.compare.limits import Limits, read_limits
     from cifar.report import comparison_tables
     from cifar.system import files
@@ -53,9 +58,7 @@ def compare(
     elif expression or repeats:
         raise UsageError("-k and --repeats go with --revisions.")
     else:
-        comparison = compare_results(
-            benchmark_results.read(Path(base)), benchmark_results.read(Path(head)), row_limits
-        )
+        comparison = compare_results(sessions.read(Path(base)), sessions.read(Path(head)), row_limits)
     if markdown:
         files.write(markdown, comparison_tables.markdown(comparison))
     if as_json:

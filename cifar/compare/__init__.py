@@ -1,8 +1,9 @@
 """Verdicts on two benchmark results: regressed, improved, unchanged, inconclusive or not comparable.
 
 Quality is gated strictly where it must be the same to the bit, else by tests on counts of images. Times are compared
-by the medians of repeated measurements. The typical noise is estimated from all rows of a kind, and the tests are
-corrected for the number of rows, so that a comparison without a difference rarely raises a false alarm.
+by the medians of sessions. The typical noise between sessions is estimated from all rows of a kind, or assumed where
+one session measured each side; the tests are corrected for the number of rows, so that a comparison without a
+difference rarely raises a false alarm.
 """
 
 import math
@@ -46,4 +47,5 @@ def compare_results(base: BenchmarkResult, head: BenchmarkResult, limits: Limits
         machine_mismatch=conditions.machine_mismatch,
         noise=conditions.noise,
         drift=math.expm1(max(conditions.drift.values(), default=0.0)),
+        without_samples=times.count_without_samples(pairs),
     )

@@ -4,6 +4,7 @@ Two forms are read: the file of `--benchmark-json` (written by pytest-benchmark,
 report.json of `--report-to` (the same rows without samples).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +22,13 @@ from cifar.system.json_files import Count, Share, Size, check_version, parse, re
 FORMAT_VERSION = 2
 MAX_BYTES = 64 << 20  # a full grid with every sample takes a few megabytes
 MIN_SECONDS, MAX_SECONDS = 1e-12, 1e9  # every measured time lies between them
-N_BLOCKS = 3  # into which the samples of a row without repetitions are split
 
 Rate = Annotated[float, Field(gt=0, lt=1e30)]
 
 
-class _MatrixPeak(BaseModel):
+class MatrixPeak(BaseModel):
+    """The matrix peak at a number of threads: FLOP/s, each time it was measured."""
+
     flops: list[Rate]
 
 
@@ -46,7 +48,7 @@ class Machine(BaseModel):
     cpu: dict[str, Any]
     gpu: dict[str, str] | None
     settings: _Settings
-    matrix_peak: dict[str, _MatrixPeak] = {}
+    matrix_peak: dict[str, MatrixPeak] = {}
     commit: str | None = None
     started: str = ""
 
@@ -56,7 +58,7 @@ class Columns(BaseModel):
 
     Attributes:
         kind: `inference`, `cold_start`, `training`, `first-step`, `augmentation` or `gain`.
-        repeats: samples of each repetition (process, round or session); None where nothing was repeated.
+        repeats: samples of each process that measured the row; None where one did.
         correct_mask: which test images are classified correctly, packed by `classification.pack_mask`.
         agreement: share of images with the same top class as the Keras model.
     """
@@ -90,30 +92,30 @@ class BenchmarkRow:
     Attributes:
         name: the name of its pytest case.
         columns: its figures and settings.
-        samples: (N,) float64, seconds, in the order of measurement; empty where they were not kept.
+        sessions: of each session that measured it the samples, (N,) float64, seconds, in the order of measurement;
+            empty where they were not kept.
     """
 
     name: str
     columns: Columns
-    samples: NDArray[np.float64]
-
-    @property
-    def _repeats(self) -> list[int]:
-        return self.columns.repeats or []
-
-    @property
-    def is_repeated(self) -> bool:
-        """Whether it was measured several times, by several processes or in several rounds."""
-        return len(self._repeats) > 1 and sum(self._repeats) == len(self.samples)
+    sessions: Sequence[NDArray[np.float64]]
 
     @cached_property
-    def repetitions(self) -> list[NDArray[np.float64]]:
-        """The samples of each repetition; of a row that was not repeated, N_BLOCKS blocks of its samples."""
-        if self.is_repeated:
-            ends = np.cumsum(self._repeats)
-            return np.split(self.samples, ends[:-1])
-        blocks = np.array_split(self.samples, N_BLOCKS)
-        return [block for block in blocks if len(block)]
+    def samples(self) -> NDArray[np.float64]:
+        """The samples of all sessions, (N,) float64, seconds."""
+        return np.concatenate(self.sessions)
+
+    @cached_property
+    def processes(self) -> list[NDArray[np.float64]]:
+        """The samples of each process of a single session.
+
+        A training row has one process; where such a row has `repeats`, they are its rounds.
+        """
+        repeats = self.columns.repeats or []
+        if self.columns.kind == "training" or sum(repeats) != len(self.samples):
+            return [self.samples]
+        ends = np.cumsum(repeats)
+        return np.split(self.samples, ends[:-1])
 
 
 @dataclass(frozen=True)
@@ -207,4 +209,4 @@ def _parse_row(content: Any, path: Path) -> BenchmarkRow:
     samples = np.array(benchmark.stats.data, np.float64)
     if not ((samples > MIN_SECONDS) & (samples < MAX_SECONDS)).all():
         raise UsageError(f"{path}: {benchmark.name}: a sample is not a time.")
-    return BenchmarkRow(benchmark.name, benchmark.extra_info, samples)
+    return BenchmarkRow(benchmark.name, benchmark.extra_info, [samples])

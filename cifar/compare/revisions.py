@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from cifar.compare import benchmark_results, compare_results
-from cifar.compare.benchmark_results import BenchmarkResult, BenchmarkRow
+from cifar.compare.benchmark_results import BenchmarkResult
 from cifar.compare.limits import Limits
+from cifar.compare.sessions import merge
 from cifar.compare.verdict import Comparison, Verdict
 from cifar.errors import CifarError, UsageError, last_line
 
@@ -46,9 +45,8 @@ def compare_revisions(
 ) -> Comparison:
     """Measure two revisions of the checkout in the current folder, in turn, and compare them.
 
-    The head's harness measures both. Each session of a revision is one repetition: the noise is what differs between
-    sessions of the same revision. A row that every session of the base measures and a session of the head does not
-    has regressed.
+    The head's harness measures both. The noise is what differs between sessions of the same revision. A row that
+    every session of the base measures and a session of the head does not has regressed.
 
     Args:
         base: a revision, as git understands it.
@@ -72,7 +70,7 @@ def compare_revisions(
                 note(f"Session {repeat + 1} of {repeats}: {side} ({revision.name})")
                 output = Path(scratch, f"{side}-{repeat}.json")
                 sessions[side].append(_measure(revision, expression, output))
-    comparison = compare_results(_merge(sessions["base"]), _merge(sessions["head"]), limits)
+    comparison = compare_results(_merge_in_turn(sessions["base"]), _merge_in_turn(sessions["head"]), limits)
     not_measured = []
     for name in comparison.removed:
         not_measured.append(Verdict(name, "row", "regressed", reason="the head does not measure it"))
@@ -147,24 +145,10 @@ def _measure(revision: Revision, expression: str | None, output: Path) -> Benchm
     return benchmark_results.read(output)
 
 
-def _merge(sessions: list[BenchmarkResult]) -> BenchmarkResult:
-    """The sessions of a revision as one result, each a repetition; only rows that all sessions have are kept.
-
-    The machine's matrix peak is dropped: sessions taken in turn share its drift.
-    """
-    rows = {}
-    for name in sessions[0].rows:
-        row_of_sessions = [session.rows[name] for session in sessions if name in session.rows]
-        if len(row_of_sessions) == len(sessions):
-            rows[name] = _merge_row(row_of_sessions)
-    machine = sessions[0].machine.model_copy(update={"matrix_peak": {}})
-    return replace(sessions[0], rows=rows, machine=machine)
-
-
-def _merge_row(repetitions: list[BenchmarkRow]) -> BenchmarkRow:
-    samples = [row.samples for row in repetitions]
-    columns = repetitions[0].columns.model_copy(update={"repeats": [len(part) for part in samples]})
-    return BenchmarkRow(repetitions[0].name, columns, np.concatenate(samples))
+def _merge_in_turn(sessions: list[BenchmarkResult]) -> BenchmarkResult:
+    """The sessions of a revision as one result, without matrix peaks: sessions taken in turn share its drift."""
+    merged = merge(sessions)
+    return replace(merged, machine=merged.machine.model_copy(update={"matrix_peak": {}}))
 
 
 def _git(*arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""Verdicts on times: tests on the medians of repeated measurements, corrected for the number of rows."""
+"""Verdicts on times: tests on the medians of sessions, corrected for the number of rows."""
 
 import math
 from collections.abc import Sequence
@@ -17,13 +17,16 @@ RowPair = tuple[BenchmarkRow, BenchmarkRow]
 """A row of the base, and the row of that name in the head."""
 
 
+UNTIMED = "gain"  # the kind of row whose samples are no times of this session
+
+
 @dataclass(frozen=True)
 class MeasuringConditions:
     """The conditions under which two results were measured.
 
     Attributes:
         machine_mismatch: how their machines differ, so that no times can be compared; None if they do not.
-        noise: by kind of row; empty if no times can be compared.
+        noise: between sessions, by kind of row; empty if no times can be compared.
         drift: by name of row, the change of the machine's matrix peak at the row's threads, as |log(head / base)|.
     """
 
@@ -76,16 +79,29 @@ def _describe(value: Any) -> str:
 
 
 def estimate_noise(pairs: Sequence[RowPair]) -> dict[str, Noise]:
-    """The noise of each kind of row that has times, estimated from all its repeated rows in both results."""
+    """The noise between sessions, by kind of row that has times, from all rows that several sessions measured.
+
+    Where one session measured each side, it is an assumption: the processes of a session share what it does to a row.
+    """
     variances: dict[str, list[tuple[float, int]]] = {}
-    for _, head in pairs:
-        if len(head.samples):
-            variances[head.columns.kind] = []
     for pair in pairs:
         for row in pair:
-            if row.is_repeated and row.columns.kind in variances:
-                variances[row.columns.kind].append(statistics.log_median_variance(row.repetitions))
+            if len(row.samples):
+                variances.setdefault(row.columns.kind, []).append(statistics.log_median_variance(row.sessions))
     return {kind: statistics.estimate_noise(rows) for kind, rows in variances.items()}
+
+
+def _row_noise(base: BenchmarkRow, head: BenchmarkRow, noise: Noise) -> Noise:
+    """The noise of a row: where it is assumed, with what the processes of a session show beside it."""
+    if noise.measured:
+        return noise
+    return replace(noise, variance=noise.variance + max(_variance_by_processes(base), _variance_by_processes(head)))
+
+
+def _variance_by_processes(row: BenchmarkRow) -> float:
+    """The variance of the logarithm of a row's median, as the processes of a session show it."""
+    variance, _ = statistics.log_median_variance(row.processes)
+    return variance / len(row.processes)
 
 
 def _peak_drift(base: BenchmarkResult, head: BenchmarkResult, threads: int | None) -> float:
@@ -96,11 +112,21 @@ def _peak_drift(base: BenchmarkResult, head: BenchmarkResult, threads: int | Non
     return abs(math.log(after / before))
 
 
+def count_without_samples(pairs: Sequence[RowPair]) -> dict[str, int]:
+    """How many rows of `base` and of `head` lack the samples that a comparison of times needs, where any do."""
+    counts = {"base": 0, "head": 0}
+    for pair in pairs:
+        for side, row in zip(counts, pair, strict=True):
+            if row.columns.kind != UNTIMED and not len(row.samples):
+                counts[side] += 1
+    return {side: count for side, count in counts.items() if count}
+
+
 def compare_times(pairs: Sequence[RowPair], conditions: MeasuringConditions, limits: Limits) -> list[Verdict]:
     """The verdicts on the times of the rows that have samples on both sides; first those that were tested."""
     tested, p_values, not_tested = [], [], []
     for base, head in pairs:
-        if not len(base.samples) or not len(head.samples) or head.columns.kind == "gain":
+        if not len(base.samples) or not len(head.samples) or head.columns.kind == UNTIMED:
             continue
         verdict = _compare_row(base, head, conditions, limits)
         if verdict.p_value is None:
@@ -126,8 +152,8 @@ def _compare_row(base: BenchmarkRow, head: BenchmarkRow, conditions: MeasuringCo
     mismatch = conditions.machine_mismatch or _describe_settings_mismatch(base, head)
     if mismatch:
         return replace(verdict, reason=mismatch)
-    noise, drift = conditions.noise[head.columns.kind], conditions.drift[head.name]
-    ratio = statistics.time_ratio(base.repetitions, head.repetitions, noise, drift)
+    noise = _row_noise(base, head, conditions.noise[head.columns.kind])
+    ratio = statistics.time_ratio(base.sessions, head.sessions, noise, conditions.drift[head.name])
     low, high = ratio.interval
     margin = 1 + limits.for_row(head.name).time
     outcome: Outcome = "inconclusive"

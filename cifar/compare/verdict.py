@@ -13,7 +13,10 @@ OUTCOMES: tuple[Outcome, ...] = ("regressed", "improved", "inconclusive", "not c
 """In the order in which they are shown."""
 
 FALSE_ALARM_RATE = 0.001
-"""Significance level of the tests: so strict that even with heavy-tailed noise 1 comparison in 100 at most errs."""
+"""Significance level of the tests.
+
+So strict that 1 comparison in 100 at most errs where both sides have several sessions, even with heavy-tailed noise.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,9 @@ class Comparison:
         verdicts: in the order of OUTCOMES, then of the rows.
         added, removed: names of rows that only the head, only the base has.
         machine_mismatch: why times cannot be compared; None if they can.
-        noise: the noise of times, by kind of row.
+        noise: the noise of times between sessions, by kind of row.
         drift: relative change of the machine's matrix peak from base to head, the largest over all thread counts.
+        without_samples: of `base` and `head`, the rows without the samples that a comparison of times needs.
     """
 
     verdicts: list[Verdict]
@@ -60,6 +64,7 @@ class Comparison:
     machine_mismatch: str | None
     noise: dict[str, Noise] = field(default_factory=dict)
     drift: float = 0.0
+    without_samples: dict[str, int] = field(default_factory=dict)
 
     def count(self, outcome: Outcome) -> int:
         """The number of verdicts with this outcome."""
@@ -85,4 +90,5 @@ class Comparison:
             "machine_mismatch": self.machine_mismatch,
             "noise": noise,
             "drift": self.drift,
+            "without_samples": self.without_samples,
         }

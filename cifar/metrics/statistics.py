@@ -154,6 +154,8 @@ class Noise:
 
 
 ASSUMED_NOISE = Noise(0.05**2, math.inf, measured=False)
+"""Where nothing was repeated."""
+
 MIN_DEVIATION = 0.003  # of the logarithm of a median: no machine is assumed to be steadier
 
 

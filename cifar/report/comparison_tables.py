@@ -94,6 +94,11 @@ def notes(comparison: Comparison) -> list[str]:
     sentences = _unchanged_sentences(comparison.verdicts)
     if comparison.machine_mismatch:
         sentences.append(f"Times are not comparable: {comparison.machine_mismatch}.")
+    for side, count in comparison.without_samples.items():
+        sentences.append(
+            f"Times of {count} rows are not compared: the {side} has no samples of them. A report.json keeps none; "
+            "the file of --benchmark-json does."
+        )
     for reason, rows in _rows_by_reason(comparison).items():
         sentences.append(f"{', '.join(rows)}: {reason}.")
     for kind, noise in comparison.noise.items():
@@ -129,9 +134,9 @@ def _rows_by_reason(comparison: Comparison) -> dict[str, list[str]]:
 
 
 def _noise_sentence(kind: str, noise: Noise) -> str:
-    source = "measured between repetitions"
+    source = "measured between sessions"
     if not noise.measured:
-        source = "assumed: nothing was repeated"
+        source = "assumed for one session of each; a folder of several, or --revisions, measures it"
     return f"Noise of {kind}: {noise.variance**0.5:.1%} ({source})."
 
 
