@@ -1,6 +1,8 @@
 """What the documents say is so."""
 
+import configparser
 import json
+import os
 import re
 import shlex
 import shutil
@@ -26,8 +28,11 @@ from docs import draw_figures
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 OTHERS = (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "bench" / "baselines" / "README.md")
-DOCUMENTS = (README, *DOCS, *OTHERS, *sorted((ROOT / "exports").glob("*.md")))
+EXPORTS = ROOT / "exports" / "README.md"
+CARDS = [path for path in sorted((ROOT / "exports").glob("*.md")) if path != EXPORTS]
+DOCUMENTS = (README, *DOCS, *OTHERS, EXPORTS, *CARDS)
 NETWORKS_AND_RECIPES = ROOT / "docs" / "networks-and-recipes.md"
+NAMES_OF_FILES = ("bench/", "exports/", "tests/", "docs/", "constraints", *[f"{name}-" for name in networks.NETWORKS])
 MAX_WORDS = 900
 OLD_WORDS = r"answers?|answered|rooms?|rungs?|ways|vouch\w*|anybody|foreign|guests?|proven|lack"
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
@@ -36,37 +41,96 @@ DATA_COMMANDS = ["data info", "data fetch", "data verify"]
 SHORTER = (  # so that the commands of the documents end in seconds: a pattern, and what stands for it
     (r"^cifar train$", "cifar train --data synthetic --network second --augment none --epochs 1"),
     (r"--epochs (2|20)$", "--epochs 1"),
+    (r"^(KERAS_BACKEND=jax .*)$", r"\1 --augment none"),
     (r"--profile reference", "--profile quick --data synthetic --augment none --epochs 1"),
     (r"--augment none,shift-flip --seed 0-2", "--augment none,none --seed 0-0"),
     (r"--seed 0,1$", "--seed 0,0"),
-    (r"\bfirst\b", "second"),
+    (r"^cifar verify \S+", "cifar verify runs/second-none-s0"),
+    (r"^(python bench/baselines/why.py) .*$", r"\1 runs/second-none-s0"),
+    (r"\bfirst\b(?!-shift-flip-s0\.)", "second"),  # the released files are as quick
+    (r"^(cifar evaluate \S*-shift-flip-s0\.\S+)$", r"\1 --data synthetic"),
     (r"^(cifar (evaluate|bench) model\.onnx .*)$", r"\1 --data synthetic"),
     (r"^(cifar bench .*)$", r"\1 --batch-size 1"),
+    (r"^(pytest bench/ .*)$", r"\1 --data synthetic -k 'latency and b1' -p no:cacheprovider"),
 )
+INSTALLATIONS = (  # they need the network, and change the machine: .ci/run and the workflows run them
+    "pip install -c constraints.txt .",
+    "python3 -m venv .venv",
+    ".venv/bin/pip install tox",
+    ".venv/bin/pip install tox pre-commit",
+    ".venv/bin/pre-commit install",
+)
+REVISIONS = "cifar compare --revisions "  # has tests of its own, on a checkout that is measured in seconds
+TOX = ".venv/bin/tox"
+PROGRAMS = {"cifar": ("-m", "cifar"), "python": (), "pytest": ("-m", "pytest")}
 
 
 def code_blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def command_lines(document: Path) -> list[str]:
-    """The commands of a document that run anywhere, without their comments.
+def every_command(document: Path) -> list[str]:
+    """The commands of a document, one by one, without their comments."""
+    commands = []
+    for line in "".join(code_blocks(document.read_text(), "sh")).splitlines():
+        for command in line.split("&&"):
+            commands.append(shlex.join(shlex.split(command, comments=True)))
+    return list(filter(None, commands))
 
-    `compare --revisions` has tests of its own, on a checkout that is measured in seconds.
-    """
-    lines = "".join(code_blocks(document.read_text(), "sh")).splitlines()
-    commands = [shlex.join(shlex.split(line, comments=True)) for line in lines]
-    return [line for line in commands if line.startswith(("cifar ", "python ")) and "--revisions" not in line]
+
+def command_lines(document: Path) -> list[str]:
+    """The commands of a document that run anywhere."""
+    commands = []
+    for command in every_command(document):
+        if program_of(command) in PROGRAMS and not command.startswith(REVISIONS):
+            commands.append(command)
+    return commands
+
+
+def program_of(command: str) -> str:
+    """The first word of a command that sets no variable."""
+    return next(word for word in command.split() if not re.match(r"[A-Z_]+=", word))
+
+
+def tox_arguments(command: str) -> tuple[list[str], list[str]]:
+    """The environments that a tox command names, those of `tox` alone by default, and what it gives them."""
+    words, _, given = command.removeprefix(TOX).partition(" -- ")
+    configuration = tox_configuration()
+    names = configuration["tox"]["env_list"].split(", ")
+    if words.strip():
+        option, name = words.split()
+        assert option == "-e", command
+        names = [name]
+    return names, given.split()
+
+
+def tox_configuration() -> configparser.ConfigParser:
+    configuration = configparser.ConfigParser(interpolation=None)
+    configuration.read(ROOT / "tox.ini")
+    return configuration
+
+
+def tox_commands(environment: str, arguments: Sequence[str]) -> list[str]:
+    """The commands that tox runs in one of its environments."""
+    joined = tox_configuration()[f"testenv:{environment}"]["commands"].strip()
+    commands = []
+    for command in joined.splitlines():
+        commands.append(re.sub(r"\{posargs(:[^}]*)?\}", shlex.join(arguments), command).strip())
+    return commands
 
 
 def run_command(line: str) -> None:
     """Run a command line in the current folder: `cifar` in this process, others in their own."""
     words = shlex.split(line)
-    if words[0] == "python":
-        subprocess.run([sys.executable, *words[1:]], check=True)
+    program = program_of(line)
+    variables = dict(word.split("=") for word in words[: words.index(program)])
+    arguments = words[words.index(program) + 1 :]
+    if program == "cifar" and not variables:
+        output = run_cli(arguments)
+        assert output.code == 0, (line, output.err)
         return
-    output = run_cli(words[1:])
-    assert output.code == 0, (line, output.err)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    subprocess.run([sys.executable, *PROGRAMS[program], *arguments], env=kept | variables, check=True)
 
 
 def run_shortened(lines: Sequence[str]) -> None:
@@ -97,7 +161,8 @@ def workspace(isolated_environment: None, tmp_path_factory: pytest.TempPathFacto
     (folder / "mynet.py").write_text(module)
     Image.new("RGB", (64, 48), "navy").save(folder / "picture.png")
     (folder / "exports").symlink_to(ROOT / "exports")
-    shutil.copytree(ROOT / "bench" / "history", folder / "bench" / "history")
+    shutil.copytree(ROOT / "bench", folder / "bench", ignore=shutil.ignore_patterns("figures", "__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
     linear(folder / "model.onnx", ("n", 3, 32, 32))
     for name in ("base", "head"):
         (folder / f"{name}.json").write_text(json.dumps(benchmark_result(steady_row())))
@@ -122,7 +187,59 @@ def test_both_commands_of_the_readme_work_on_python_alone() -> None:
 
 def test_the_documents_show_commands() -> None:
     assert len(command_lines(README)) == 4
-    assert sum(len(command_lines(document)) for document in DOCS) == 17
+    assert sum(len(command_lines(document)) for document in DOCS) >= 19
+    assert sum(len(command_lines(document)) for document in OTHERS) == 3
+    assert sum(len(command_lines(document)) for document in CARDS) == 18
+    assert len(command_lines(EXPORTS)) == 2
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_of_a_document_is_run_by_a_test(document: Path) -> None:
+    """Those that run anywhere and those of tox below, installations by CI, `compare --revisions` by its own tests."""
+    run_below = command_lines(document)
+    for command in every_command(document):
+        tested = command in run_below or command in INSTALLATIONS or command.startswith((TOX, REVISIONS))
+        assert tested, command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_files_of_this_repository_that_commands_name_are_there(document: Path) -> None:
+    folder = document.parent if document in CARDS else ROOT
+    for command in every_command(document):
+        for word in command.split()[1:]:
+            if word.startswith(NAMES_OF_FILES):
+                assert (folder / word).exists(), command
+
+
+TOX_COMMANDS = sorted({line for path in DOCUMENTS for line in every_command(path) if line.startswith(TOX)})
+
+
+@pytest.mark.parametrize("command", TOX_COMMANDS)
+def test_tox_has_the_environments_that_documents_name(command: str) -> None:
+    environments, arguments = tox_arguments(command)
+    for environment in environments:
+        assert tox_commands(environment, arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("isolated_environment")
+@pytest.mark.parametrize("command", TOX_COMMANDS)
+def test_what_tox_runs_is_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest finds tests, Python a program; `tox -e train` is the README's first command; tools are installed."""
+    monkeypatch.chdir(ROOT)
+    environments, arguments = tox_arguments(command)
+    for environment in environments:
+        for line in tox_commands(environment, arguments):
+            program, *words = shlex.split(line)
+            if program == "pytest":
+                run_command(f"{line} --collect-only -q")
+            elif program == "python":
+                code = words[1] if words[0] == "-c" else Path(words[0]).read_text()
+                compile(code, line, "exec")
+            elif program == "cifar":
+                assert line in command_lines(README)
+            else:
+                assert program in tox_configuration()[f"testenv:{environment}"]["deps"]
 
 
 def test_the_program_of_the_readme_classifies_a_picture(workspace: Path) -> None:
@@ -132,17 +249,17 @@ def test_the_program_of_the_readme_classifies_a_picture(workspace: Path) -> None
 
 
 DOCUMENTS_WITH_COMMANDS = [README]
-for _path in DOCS:
+for _path in DOCUMENTS[1:]:
     if command_lines(_path):
         DOCUMENTS_WITH_COMMANDS.append(pytest.param(_path, marks=pytest.mark.slow))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS_WITH_COMMANDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("document", DOCUMENTS_WITH_COMMANDS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_commands_of_a_document_run_as_they_stand(
     document: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In their order, in one folder; with fewer epochs, a small network and synthetic data, so that they end."""
-    monkeypatch.chdir(workspace)
+    monkeypatch.chdir(workspace / "exports" if document in CARDS else workspace)  # a card's files lie beside it
     monkeypatch.setattr(sys, "path", [str(workspace), *sys.path])
     run_shortened(command_lines(document))
     assert (workspace / "runs" / "second-none-s0" / "exports" / "second-none-s0.onnx").is_file()

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar import networks
-from cifar.data import dataset
 from cifar.data.dataset import Dataset
 from cifar.errors import CifarError
 from cifar.metrics import classification
-from cifar.runs.loading import load_keras
+from cifar.runs.loading import load_data, load_keras
 from cifar.runs.run import Run
 from cifar.system import environment, files
 from cifar.training import backends, loop
@@ -87,11 +86,11 @@ def _accuracy(model: Any, images: NDArray[np.uint8], data: Dataset) -> float:
 def main(*folders: str) -> None:
     """Explain some runs, some three minutes each; the figures of other runs in why.json stay."""
     environment.configure(threads=2)
-    data = dataset.load_cifar10(None, print, download=False)
     commit = environment.commit()  # before why.json changes the tree
     for folder in folders:
         print(folder, flush=True)
         run = Run(Path(folder))
+        data = load_data(run, None, print)
         content = json.loads(WHY.read_text()) if WHY.exists() else {"format_version": FORMAT_VERSION, "runs": {}}
         content["runs"][run.path.name] = {"commit": commit, **explain(run, data)}
         content["runs"] = dict(sorted(content["runs"].items()))
