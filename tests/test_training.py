@@ -1,11 +1,11 @@
 import json
 import os
 import shutil
-import tracemalloc
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 

@@ -64,8 +64,8 @@ def export(
         return
     stdout.print(_table(run, entries))
     note(
-        f"In {folder}, with manifest.json. Every file takes {INPUT}, uint8 (N, 32, 32, 3), and returns {OUTPUT}, float32 "
-        f"(N, 10). To try one: cifar predict {folder / entries[0].file} PICTURE"
+        f"In {folder}, with manifest.json. Every file takes {INPUT}, uint8 (N, 32, 32, 3), and returns {OUTPUT}, "
+        f"float32 (N, 10). To try one: cifar predict {folder / entries[0].file} PICTURE"
     )
 
 

@@ -26,7 +26,7 @@ PARTS = 16  # the images are split into, for the threads
 
 
 def check(run: Run, data: Dataset, options: CheckOptions) -> CheckResult:  # noqa: ARG001 - the signature of all checks
-    """Augment the first images of a run's first epochs one by one, in batches and in another order, and compare the bits."""
+    """Augment the first images of a run's first epochs in several batch sizes and orders, and compare the bits."""
     training_images = len(data.head(run.recipe.train_images).x_train)
     subset = data.head(min(IMAGES, training_images))
     digest = hashlib.sha256()
