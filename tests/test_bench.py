@@ -42,7 +42,7 @@ from cifar.inference.preprocessing import Preprocessing
 from cifar.metrics.classification import unpack_mask
 from cifar.recipes import recipe
 from cifar.runs.run import Run
-from cifar.system import files, hardware
+from cifar.system import files
 
 SEVEN = {"keras", *FORMATS}
 
@@ -557,8 +557,8 @@ def test_sampling_of_times_that_never_settle_begins_after_two_seconds(monkeypatc
 def test_busy_threads_are_counted_by_their_processor_time() -> None:
     assert timing._count_busy({1: 5.0, 2: 5.0}, {1: 6.0, 2: 5.05, 3: 0.5}) == 2
     assert timing._count_busy({1: 5.0}, {1: 5.01, 2: 0.01}) == 0  # too short to tell
-    before = hardware.thread_seconds()
-    assert set(before) <= set(hardware.thread_seconds())
+    before = timing._thread_seconds()
+    assert set(before) <= set(timing._thread_seconds())
 
 
 points = st.lists(

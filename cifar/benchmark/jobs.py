@@ -156,7 +156,7 @@ def _time(session: Any, job: FileJob, budget: float, processes: int) -> dict[str
         "cores_busy": samples.cores_busy,
         "threads_busy": samples.threads_busy,
         "provider_actual": session.provider,
-        "delegated_share": session.delegated_share,
+        "delegated_share": getattr(session, "delegated_share", None),  # a base that --revisions measures may lack it
         "threads_actual": session.threads,
     }
 

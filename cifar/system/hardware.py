@@ -136,13 +136,6 @@ def count_threads() -> Iterator[Callable[[], int]]:
     yield lambda: psutil.Process().num_threads() - before
 
 
-def thread_seconds() -> dict[int, float]:
-    """Return the processor time of every thread of this process, in seconds, by its id; steps of 0.01 s on Linux."""
-    import psutil
-
-    return {thread.id: thread.user_time + thread.system_time for thread in psutil.Process().threads()}
-
-
 @contextlib.contextmanager
 def quiet(show_failure: bool = True) -> Iterator[None]:
     """Hold back what native libraries write to stderr past every log level.
