@@ -354,7 +354,8 @@ def test_training_steps_and_the_time_to_the_first_are_measured(tmp_path: Path) -
     assert steps["flop_per_image"] == pytest.approx(127.9e6, rel=1e-3)
     assert steps["images_per_second"] == pytest.approx(128 / np.median(steps["data"]))
     assert steps["slowest_over_median"] == pytest.approx(max(steps["data"]) / np.median(steps["data"]))
-    assert 0 < steps["peak_fraction"] < 1
+    peak = max(output.content["machine_info"]["cifar"]["matrix_peak"][str(steps["threads"])]["flops"])
+    assert steps["peak_fraction"] == pytest.approx(steps["images_per_second"] * steps["flop_per_image"] / peak)
     assert 300 << 20 < steps["memory_bytes"] < 1500 << 20
     assert 0 < first["import_seconds"] < min(first["data"])
     assert "best step" in output.out
