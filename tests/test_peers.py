@@ -1,13 +1,17 @@
 """Rows of the training benchmark whose peer is PyTorch: `tox -e peers`."""
 
-import json
 import subprocess
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 import psutil
 import pytest
-from conftest import ROOT, isolated
+from conftest import ROOT
+
+from cifar.benchmark import grid
+from cifar.benchmark.grid import TrainingCase
+from cifar.benchmark.session import Peak, Session
+from cifar.benchmark.training import STEPS, TrainingBenchmark
 
 MANY_CORES = """
 import psutil
@@ -24,18 +28,16 @@ def test_every_training_method_has_the_physical_cores_as_its_threads() -> None:
     assert done.stdout == "{4}\n", done.stderr
 
 
-def test_a_row_of_pytorch_is_measured_on_the_physical_cores(tmp_path: Path) -> None:
+def test_a_row_of_pytorch_is_measured() -> None:
     pytest.importorskip("torch")
-    file = tmp_path / "results.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", ROOT / "bench", "--benchmark-only", f"--benchmark-json={file}", "-p",
-         "no:cacheprovider", "-k", "test_training and none-pytorch"],
-        cwd=tmp_path, env=isolated(tmp_path), capture_output=True, text=True, timeout=1800,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    (benchmark,) = json.loads(file.read_text())["benchmarks"]
-    row = benchmark["extra_info"]
-    assert row["method"] == "PyTorch, channels last"
+    case = TrainingCase("second", "shift-flip", "pytorch")
+    session = Session(replace(grid.DEFAULT, rounds=1), {}, 0, training=[case])
+    session.peaks = {grid.TRAINING_THREADS: Peak("not measured", [1e12])}
+    seconds, row = TrainingBenchmark(session).steps(case)
+    session.end(interrupted=True)
+    assert len(seconds) == STEPS
+    assert (row["method"], row["model"], row["augment"]) == ("PyTorch, channels last", "second", "shift-flip")
     assert row["threads"] == psutil.cpu_count(logical=False)
+    assert set(map(int, row["tried"])) == {128, 256}
     assert row["images_per_second"] > 0
     assert row["memory_bytes"] > 50e6
