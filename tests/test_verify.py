@@ -272,7 +272,7 @@ def test_golden_runs_under_an_unknown_key_pass_within_the_tolerance_and_fail_bey
     assert "--save FILE" in sound.err
     changed = cifar("verify", "--golden", CI="true", **sabotage(tmp_path / "changed", UNKNOWN_CPU + FASTER))
     assert (changed.code, changed.out.strip()) == (1, "Golden runs: different.")
-    assert "Training has changed: first-none-s0, epoch 1: loss is" in changed.err
+    assert "Training has changed: first-none-s0: the loss of batch" in changed.err
 
 
 @pytest.mark.parametrize("table", [("--golden",), ("--gate", "gate.json")])
@@ -360,6 +360,18 @@ def test_under_another_key_only_a_distance_beyond_the_tolerance_is_a_difference(
         assert far.outcome == "different"
         assert f"run, epoch 1: {next(iter(changes))} is" in far.differences[0]
     assert golden.compare(entry(), entry(lines=(), cpu="another cpu")).outcome == "different"
+
+
+def test_another_loss_of_a_first_batch_is_a_difference_under_any_key() -> None:
+    def with_losses(losses: list[float], cpu: str) -> golden.Entry:
+        return entry(cpu=cpu).model_copy(update={"first_losses": {"run": losses}})
+
+    recorded = with_losses([2.3, 2.2], "a cpu")
+    assert golden.compare(recorded, with_losses([2.3, 2.2005], "another cpu")).outcome == "within tolerance"
+    for losses in ([2.3, 2.21], [2.3], []):
+        (difference,) = golden.compare(recorded, with_losses(losses, "another cpu")).differences
+        assert difference.startswith("run: the loss")
+    assert golden.compare(entry(), with_losses([2.0], "another cpu")).outcome == "within tolerance"
 
 
 def test_entries_without_the_facts_that_the_key_has_gained_are_still_compared_bit_by_bit() -> None:

@@ -19,6 +19,7 @@ from cifar.metrics import classification, statistics
 from cifar.metrics.classification import Probabilities
 from cifar.system import environment, files
 from cifar.system.json_files import Count, Share, check_version, parse, read_json
+from cifar.verify import first_losses
 from cifar.verify.check_result import BaselineResult
 
 FORMAT_VERSION = 1
@@ -26,7 +27,6 @@ FIRST_OUTPUTS = 10  # images whose probabilities are recorded of every released 
 # How far a machine that the baseline does not know may differ: about twice the largest differences that were measured
 # with one and three threads and with oneDNN held to AVX2 and SSE 4.1; of released int8 files, with the other kernels
 # of LiteRT.
-LOSS_TOLERANCE = 0.002  # of each of the first batches; measured: 0.0003
 ACCURACY_TOLERANCE = 0.08  # measured: 0.042
 AGREEMENT_TOLERANCE = 0.04  # with the Keras model; measured: 0.019
 MIN_RELEASED_AGREEMENT = {"float32": 0.999, "float16": 0.999, "int8": 0.6}  # measured: 1, 1, 0.674
@@ -202,7 +202,9 @@ def _find_distances(baseline: Baseline, expected: Measurement, measured: Measure
     """Yield a phrase for everything that is further from the baseline than another machine explains."""
     actual = measured.measurement
     for network, losses in expected.step_losses.items():
-        yield from _distance_of_losses(network, losses, actual.step_losses.get(network, []))
+        distance = first_losses.find_distance(network, losses, actual.step_losses.get(network, []))
+        if distance:
+            yield distance
     for name, row in expected.rows.items():
         if name not in actual.rows:
             yield f"{name}: missing"
@@ -213,16 +215,6 @@ def _find_distances(baseline: Baseline, expected: Measurement, measured: Measure
             yield f"outputs of {name}: missing"
         else:
             yield from _distance_of_outputs(name, outputs, measured.released[name])
-
-
-def _distance_of_losses(network: str, expected: list[float], actual: list[float]) -> Iterator[str]:
-    if len(expected) != len(actual):
-        yield f"losses of the first batches, {network}: {len(actual)} instead of {len(expected)}"
-        return
-    for number, (before, after) in enumerate(zip(expected, actual, strict=True), start=1):
-        if not abs(after - before) <= LOSS_TOLERANCE:
-            yield f"{network}: the loss of batch {number} was {before:.5f}, is {after:.5f} (± {LOSS_TOLERANCE})"
-            return
 
 
 def _distance_of_rows(name: str, expected: Row, actual: Row, n_rows: int) -> Iterator[str]:

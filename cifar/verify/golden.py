@@ -7,8 +7,8 @@ the loss and the accuracy must be near those of the closest entry.
 
 import json
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cifar.system import environment, files, hardware
 from cifar.system.json_files import check_version, parse, read_json
 from cifar.training import sweep
 from cifar.training.callback import Callback
+from cifar.verify import first_losses
 from cifar.verify.check_result import BaselineResult, DifferenceError, compare_histories
 
 FORMAT_VERSION = 2
@@ -46,6 +47,7 @@ class Entry(BaseModel):
         reproducibility_key: versions, processor, settings, threads.
         cpu: the model on which they were trained.
         runs: the epochs of each, by the run's name.
+        first_losses: of each, by the run's name; entries of earlier versions have none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +55,7 @@ class Entry(BaseModel):
     reproducibility_key: dict[str, Any]
     cpu: str
     runs: dict[str, list[Epoch]]
+    first_losses: dict[str, list[float]] = {}
 
     def key_differences(self, key: dict[str, Any]) -> list[str]:
         """Return a phrase for everything that differs in another reproducibility key."""
@@ -98,13 +101,26 @@ def train(threads: int, make_callback: Callable[[Recipe, int], AbstractContextMa
     golden_recipes = []
     for network, policy in RUNS:
         golden_recipes.append(recipes.recipe(network, policy, epochs=EPOCHS, dataset="synthetic", threads=threads))
-    histories = {}
+    histories, losses = {}, {}
+
+    @contextmanager
+    def record_losses(recipe: Recipe, number: int) -> Iterator[Callback]:
+        with make_callback(recipe, number) as callback:
+            recorder = first_losses.FirstLosses(callback)
+            yield recorder
+        losses[recipe.name] = recorder.losses
+
     with tempfile.TemporaryDirectory(prefix="cifar-golden-") as scratch:
         data = dataset.draw_synthetic()
-        for result in sweep.train_all(golden_recipes, data, Path(scratch), make_callback, lambda _: None):
+        for result in sweep.train_all(golden_recipes, data, Path(scratch), record_losses, lambda _: None):
             assert result.run is not None, "no other process knows the folder"
             histories[result.recipe.name] = result.run.history
-    return Entry(reproducibility_key=reproducibility_key(threads), cpu=hardware.cpu()["model"], runs=histories)
+    return Entry(
+        reproducibility_key=reproducibility_key(threads),
+        cpu=hardware.cpu()["model"],
+        runs=histories,
+        first_losses=losses,
+    )
 
 
 def compare(golden: Entry, trained: Entry) -> BaselineResult:
@@ -130,7 +146,14 @@ def find_difference(golden: Entry, trained: Entry) -> str | None:
 
 
 def find_distance(golden: Entry, trained: Entry) -> str | None:
-    """Return a sentence about the first epoch that is further from a golden one with another key than TOLERANCE."""
+    """Return a sentence about the first loss or accuracy that is further from a golden one than another key explains.
+
+    Of the first batches by `first_losses.TOLERANCE`, of whole epochs by TOLERANCE.
+    """
+    for name, losses in golden.first_losses.items():
+        distance = first_losses.find_distance(name, losses, trained.first_losses.get(name, []))
+        if distance:
+            return distance
     for name, recorded in golden.runs.items():
         repeated = {epoch.epoch: epoch for epoch in trained.runs.get(name, [])}
         for epoch in recorded:
