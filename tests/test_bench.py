@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 from conftest import ROOT, Command, isolated, train_here
 from helpers import training_stub
 from helpers.onnx_files import linear
+from helpers.sabotage import sabotage
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -267,13 +267,6 @@ def test_a_truncated_file_fails_its_rows_and_no_others(run: Run, tmp_path: Path)
     assert {row["format"] for row in output.rows} == {"onnx"}
     assert "its SHA-256 differs" in output.reason(f"test_latency[{run.path.name}-tflite-int8-b1-")
     assert "Traceback" not in output.out
-
-
-def sabotage(folder: Path, program: str) -> dict[str, str]:
-    """Variables under which every Python process runs a program at its start."""
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(program)
-    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 
 WITHOUT_XNNPACK = """

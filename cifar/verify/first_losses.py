@@ -36,7 +36,7 @@ class FirstLosses:
 def find_distance(name: str, expected: list[float], actual: list[float]) -> str | None:
     """Return a phrase about the first loss that is further from the expected one than TOLERANCE, or None."""
     if len(expected) != len(actual):
-        return f"{name}: the losses of {len(actual)} first batches instead of {len(expected)}"
+        return f"{name}: the losses of the first batches: {len(actual)} instead of {len(expected)}"
     for number, (before, after) in enumerate(zip(expected, actual, strict=True), start=1):
         if not abs(after - before) <= TOLERANCE:
             return f"{name}: the loss of batch {number} was {before:.5f}, is {after:.5f} (± {TOLERANCE})"
