@@ -19,6 +19,7 @@ class Callback:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.1)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, it is ignored
 with resumable(Path("runs")):
     Callback()
     time.sleep(60)
