@@ -4,9 +4,9 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from cifar.errors import one_of
 from cifar.system.environment import BackendName
@@ -16,7 +16,26 @@ MAX_EPOCHS, MAX_THREADS = 2**31 - 1, 1024
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
-class Policy(BaseModel):
+class _Extensible(BaseModel):
+    """A model that can gain fields: its JSON leaves out those in `added_fields` that have their default.
+
+    The digest of a recipe written before a field existed is thereby the same after it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", regex_engine="python-re")
+
+    added_fields: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialize(self)
+        for name in self.added_fields:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                content.pop(name, None)
+        return content
+
+
+class Policy(_Extensible):
     """An augmentation policy: how far each transform may go.
 
     Attributes:
@@ -25,15 +44,22 @@ class Policy(BaseModel):
         vertical_flip: mirror top and bottom, for half of the images.
         shift: largest shift along each axis, as a fraction of height and width.
         rotation: largest rotation to either side, in degrees.
+        pad_crop: pixels of reflection padding on each side, from which a 32x32 window is cut at random.
+        alternating_flip: mirror half of the images left and right in the first epoch, then the other half and the
+            first in turn (airbench94).
+        cutout: side of a square that is filled with grey at a random position, in pixels.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    added_fields = ("pad_crop", "alternating_flip", "cutout")
 
     name: str = Field(pattern=r"^[\w-]+$")
     horizontal_flip: bool = False
     vertical_flip: bool = False
     shift: float = Field(0.0, ge=0, le=1)
     rotation: float = Field(0.0, ge=0, le=180)
+    pad_crop: int = Field(0, ge=0, le=16)
+    alternating_flip: bool = False
+    cutout: int = Field(0, ge=0, le=32)
 
 
 POLICIES: dict[str, Policy] = {
@@ -51,7 +77,7 @@ POLICIES: dict[str, Policy] = {
 }
 
 
-class Recipe(BaseModel):
+class Recipe(_Extensible):
     """Everything that decides a run's weights, except the bytes of the data and the environment.
 
     Attributes:
@@ -62,13 +88,51 @@ class Recipe(BaseModel):
         train_images: how many training images, counted from the first; None for all.
         batch_size: images per update.
         epochs: how often every training image is seen.
-        learning_rate: of RMSprop, constant (Keras's default).
+        learning_rate: of the optimizer, at its largest.
         threads: of every operation. Another count gives other weights (sums are split at other places), so it is
             part of the recipe and not taken from the machine.
         backend: the Keras backend. Another backend draws other initial weights and dropout masks.
+        recipe: the name of the recipe that it is made from.
+        precision: of the training's operations; bfloat16 is Keras's `mixed_bfloat16`. Weights and loss are float32.
+        hold_out: how many training images, the last ones, are scored instead of the test images and not trained on.
+        drop_last: whether an epoch's last partial batch is left out.
+        optimizer: `sgd` has Nesterov momentum.
+        momentum: of `sgd`.
+        weight_decay: of `adamw` decoupled (Loshchilov and Hutter 2019); of `sgd` its product with the weight is
+            added to the gradient.
+        schedule: how the learning rate falls after the warm-up.
+        warmup: share of all steps during which the learning rate rises linearly.
+        initial_rate: the learning rate of the first step, if there is a warm-up, as a share of the largest.
+        final_rate: that of the last step, as a share of the largest; of `linear` and `cosine`.
+        label_smoothing: the part of the target that all classes share.
+        weight_averaging: `ema` scores the moving average of the weights; `lookahead` (Zhang et al. 2019) moves the
+            weights to it every five steps, with a decay that grows with the third power of the progress.
+        averaging_decay: of the moving average, per step.
+        rate_multipliers: by pattern of a variable's path: its learning rate is so many times the recipe's, and its
+            weight decay so many times smaller.
+        frozen_after: by pattern of a variable's path: the epochs after which it stays as it is; 0 never trains it.
+        initialization: `whitening` computes the first convolution's kernel from training images (airbench94).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", regex_engine="python-re")
+    added_fields = (
+        "recipe",
+        "precision",
+        "hold_out",
+        "drop_last",
+        "optimizer",
+        "momentum",
+        "weight_decay",
+        "schedule",
+        "warmup",
+        "initial_rate",
+        "final_rate",
+        "label_smoothing",
+        "weight_averaging",
+        "averaging_decay",
+        "rate_multipliers",
+        "frozen_after",
+        "initialization",
+    )
 
     network: str = Field(pattern=NETWORK_PATTERN)
     policy: Policy
@@ -80,6 +144,23 @@ class Recipe(BaseModel):
     learning_rate: float = Field(0.001, gt=0, allow_inf_nan=False)
     threads: int = Field(2, ge=1, le=MAX_THREADS)
     backend: BackendName = "tensorflow"
+    recipe: str = Field("published", pattern=r"^[\w.-]+\Z")
+    precision: Literal["float32", "bfloat16"] = "float32"
+    hold_out: int = Field(0, ge=0, lt=2**31)
+    drop_last: bool = False
+    optimizer: Literal["rmsprop", "sgd", "adamw"] = "rmsprop"
+    momentum: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0, lt=1)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: float = Field(0.0, ge=0, lt=1)
+    initial_rate: float = Field(0.0, ge=0, le=1)
+    final_rate: float = Field(0.0, ge=0, le=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    weight_averaging: Literal["none", "ema", "lookahead"] = "none"
+    averaging_decay: float = Field(0.0, ge=0, lt=1)
+    rate_multipliers: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    frozen_after: dict[str, Annotated[int, Field(ge=0)]] = {}
+    initialization: Literal["default", "whitening"] = "default"
 
     @property
     def name(self) -> str:
