@@ -351,6 +351,7 @@ def test_training_steps_and_the_time_to_the_first_are_measured(tmp_path: Path) -
     assert steps["peak_fraction"] == pytest.approx(steps["images_per_second"] * steps["flop_per_image"] / peak)
     assert 300 << 20 < steps["memory_bytes"] < 1500 << 20
     assert 0 < first["import_seconds"] < min(first["data"])
+    assert first["threads"] == steps["threads"] == grid.TRAINING_THREADS
     assert "best step" in output.out
 
 

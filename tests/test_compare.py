@@ -432,6 +432,21 @@ def test_the_command_line_ends_with_its_codes(tmp_path: Path, monkeypatch: pytes
     assert "Verdicts: 3 regressed" in shown
 
 
+def test_a_row_that_is_missing_in_the_head_fails_unless_that_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [steady_row("test_latency[a]"), steady_row("test_latency[bb]")]
+    Path("base.json").write_text(json.dumps(benchmark_result(*rows)))
+    Path("head.json").write_text(json.dumps(benchmark_result(rows[0])))
+    missing = run_cli(["compare", "base.json", "head.json"])
+    assert missing.code == 1
+    assert "1 missing in the head" in missing.err
+    assert "Missing in head: latency bb." in missing.out
+    assert run_cli(["compare", "base.json", "head.json", "--allow-missing"]).code == 0
+    assert run_cli(["compare", "head.json", "base.json"]).code == 0
+
+
 @pytest.mark.parametrize(
     ("make_head", "reason"),
     [

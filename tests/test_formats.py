@@ -17,7 +17,7 @@ from cifar import cli, export, networks
 from cifar.data import dataset
 from cifar.data.dataset import Dataset
 from cifar.export import ParityError, exporting
-from cifar.formats import FLOAT32_FORMATS, FORMATS, Source, graph, manifest
+from cifar.formats import FLOAT32_FORMATS, FORMATS, Source, graph, manifest, saved_model
 from cifar.inference import isolated_prediction
 from cifar.inference.runtimes import load_session
 from cifar.recipes import recipe
@@ -625,6 +625,16 @@ def test_a_file_has_the_same_bytes_whatever_process_wrote_it_and_after_which_oth
     assert output.code == 0, output.err
     assert [line["format"] for line in output.json["exports"]] == list(names)
     assert contents(tmp_path / "out") == contents(lower)
+
+
+def test_a_saved_model_has_the_same_bytes_whatever_the_process_traced_before(tmp_path: Path) -> None:
+    model = networks.build_with_fresh_names("second")
+    written = []
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        saved_model.write(Source(model, {}, np.empty((0, 32, 32, 3), np.uint8)), folder)
+        written.append(contents(folder))
+    assert written[0] == written[1]
 
 
 # What a loaded file says of itself

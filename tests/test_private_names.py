@@ -31,6 +31,12 @@ def ai_edge_litert_lists_operations() -> bool:
     return callable(Interpreter._get_ops_details)
 
 
+def tensorflow_has_the_saved_model_message() -> bool:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    return "meta_graphs" in saved_model_pb2.SavedModel.DESCRIPTOR.fields_by_name
+
+
 def tf2onnx_counts_names() -> bool:
     import tf2onnx
 
@@ -46,6 +52,7 @@ PRIVATE: dict[str, Callable[[], bool]] = {
     "layer._inbound_nodes": keras_layer_has_inbound_nodes,
     "interpreter._get_ops_details": ai_edge_litert_lists_operations,
     "ai_edge_litert.schema_py_generated": lambda: "class ModelT" in source("ai_edge_litert.schema_py_generated"),
+    "tensorflow.core.protobuf.saved_model_pb2": tensorflow_has_the_saved_model_message,
     "tf2onnx.utils.INTERNAL_NAME": tf2onnx_counts_names,
     "config._benchmarksession": lambda: "config._benchmarksession = " in source("pytest_benchmark.plugin"),
     "terminalreporter._tw": lambda: "self._tw" in source("_pytest.terminal"),

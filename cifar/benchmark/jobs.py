@@ -258,12 +258,13 @@ def training_flop(network: str) -> int | None:
     return networks.training_flop(networks.build(network))
 
 
-def first_step(folder: Path, network: str, spawned: float) -> dict[str, float]:
+def first_step(folder: Path, network: str, threads: int, spawned: float) -> dict[str, float]:
     """Do what `cifar train` does until its first step is done; return the seconds since this process was started.
 
     Args:
         folder: for the run.
         network: by name.
+        threads: of TensorFlow.
         spawned: time.time() just before this process was started.
     """
     from cifar.data import dataset
@@ -281,11 +282,11 @@ def first_step(folder: Path, network: str, spawned: float) -> dict[str, float]:
             raise FirstStepDoneError
 
     before = time.time()
-    environment.configure(threads=2)
+    environment.configure(threads)
     import keras  # noqa: F401 - what takes its time
 
     imported = time.time()
-    wanted = recipe(network, "shift-flip", profile="reference", dataset="synthetic")
+    wanted = recipe(network, "shift-flip", profile="reference", dataset="synthetic", threads=threads)
     data = dataset.draw_synthetic()
     identity = Identity.of(wanted, data.sha256, loop.architecture_hash(wanted))
     try:

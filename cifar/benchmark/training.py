@@ -149,13 +149,20 @@ def first_step(session: Session, network: str) -> tuple[list[float], Row]:
     seconds, import_seconds = [], []
     for _ in range(FIRST_STEP_REPEATS):
         with TemporaryDirectory(dir=session.scratch) as folder:
-            result = run_worker(jobs.first_step, 2, folder=Path(folder), network=network, spawned=time.time())
+            result = run_worker(
+                jobs.first_step,
+                TRAINING_THREADS,
+                folder=Path(folder),
+                network=network,
+                threads=TRAINING_THREADS,
+                spawned=time.time(),
+            )
         seconds.append(result["seconds"])
         import_seconds.append(result["import_seconds"])
     return seconds, {
         "kind": "first-step",
         "model": network,
-        "threads": 2,
+        "threads": TRAINING_THREADS,
         "device": "cpu",
         "seconds": float(np.median(seconds)),
         "import_seconds": float(np.median(import_seconds)),

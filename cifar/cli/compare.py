@@ -25,8 +25,9 @@ def compare(
     limits: Annotated[
         Path | None, typer.Option(help="TOML: the smallest differences that matter.", metavar="FILE")
     ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit code 1 for inconclusive and removed rows too.")
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 for inconclusive rows too.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Rows of BASE may be missing in HEAD.")
     ] = False,
     markdown: Annotated[Path | None, typer.Option(help="Write the tables to this file.", metavar="FILE")] = None,
     revisions: Annotated[
@@ -43,7 +44,8 @@ def compare(
     """Compare two benchmark results, or two revisions measured here.
 
     Each quantity of each row has regressed, improved, is unchanged or is inconclusive.
-    Exit code 0: no regression; 1: a regression, with --strict also an inconclusive row; 2: not a benchmark result.
+    Exit code 0: no regression; 1: a regression or a missing row, with --strict also an inconclusive one; 2: not a
+    benchmark result.
 
     Example: cifar compare base.json head.json --markdown comparison.md
     """
@@ -66,7 +68,7 @@ def compare(
     else:
         for part in comparison_tables.terminal(comparison):
             stdout.print(part, highlight=False, markup=False)
-    _raise_if_worse(comparison, strict)
+    _raise_if_worse(comparison, strict, allow_missing)
 
 
 def _compare_revisions(base: str, head: str, expression: str | None, repeats: int, limits: "Limits") -> "Comparison":
@@ -75,13 +77,16 @@ def _compare_revisions(base: str, head: str, expression: str | None, repeats: in
     return revisions.compare_revisions(base, head, expression, repeats, limits, note)
 
 
-def _raise_if_worse(comparison: "Comparison", strict: bool) -> None:
-    """Raise CifarError if something regressed; if strict, also if something is inconclusive or removed."""
+def _raise_if_worse(comparison: "Comparison", strict: bool, allow_missing: bool) -> None:
+    """Raise CifarError if something regressed or, unless allowed, is missing; if strict, also if inconclusive."""
     if not comparison.verdicts:
         raise CifarError("Nothing was compared: the two results have no row in common.")
     n_regressed = comparison.count("regressed")
     if n_regressed:
         raise CifarError(f"{n_regressed} regressed.")
-    n_unclear = comparison.count("inconclusive") + len(comparison.removed)
+    n_missing = len(comparison.removed)
+    if n_missing and not allow_missing:
+        raise CifarError(f"{n_missing} missing in the head; --allow-missing accepts that.")
+    n_unclear = comparison.count("inconclusive")
     if strict and n_unclear:
-        raise CifarError(f"{n_unclear} inconclusive or removed, which --strict does not allow.")
+        raise CifarError(f"{n_unclear} inconclusive, which --strict does not allow.")

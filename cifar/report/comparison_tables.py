@@ -110,7 +110,7 @@ def notes(comparison: Comparison) -> list[str]:
     for name in comparison.added:
         sentences.append(f"Only in head: {_short_name(name)}.")
     for name in comparison.removed:
-        sentences.append(f"Only in base: {_short_name(name)}.")
+        sentences.append(f"Missing in head: {_short_name(name)}.")
     return sentences
 
 

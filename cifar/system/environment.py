@@ -281,6 +281,10 @@ def key_differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[s
 def _phrase(value: Any) -> Any:
     if value == "":
         return "not set"
+    if isinstance(value, list):
+        return " ".join(value)
+    if isinstance(value, dict):
+        return " ".join(f"{name} {size}" for name, size in value.items())
     return value
 
 

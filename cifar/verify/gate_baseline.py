@@ -38,7 +38,7 @@ class Row(BaseModel):
     """The Keras model or an exported file, and what it predicts for the drawn test images.
 
     Attributes:
-        sha256: of the file; of the Keras model's weights.
+        sha256: of the file; of the Keras model's weights; None if it was not recorded.
         outputs_sha256: of the probabilities, see `classification.sha256`.
         agreement: share of images with the same top class as the Keras model.
         correct_mask: which images are classified correctly, packed by `classification.pack_mask`.
@@ -46,7 +46,7 @@ class Row(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sha256: str
+    sha256: str | None
     outputs_sha256: str
     n_test: Count
     accuracy: Share
@@ -179,8 +179,10 @@ def _key_differences(measurement: Measurement, measured: Measured) -> list[str]:
 
 
 def _unequal(prefix: str, expected: dict[str, Any], actual: dict[str, Any]) -> Iterator[str]:
-    """Yield a phrase for every expected value that is missing or not equal."""
+    """Yield a phrase for every expected value that is missing or not equal; None stands for any value."""
     for name, value in expected.items():
+        if value is None:
+            continue
         if name not in actual:
             yield f"{prefix}{name}: missing"
         elif actual[name] != value:
