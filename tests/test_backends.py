@@ -140,7 +140,7 @@ def test_another_backend_is_another_run_and_the_report_compares_them(
 @pytest.mark.parametrize("network", ["tinynet:without_dropout", "second"])
 def test_the_first_step_from_the_same_weights_has_the_same_loss(tiny: Path, network: str) -> None:
     wanted = recipe(network, "shift-flip-rotate", dataset="synthetic").model_copy(update={"batch_size": 64})
-    model = loop.build_and_compile(wanted)
+    model = loop.build_and_compile(wanted, draw_synthetic(64, 1))
     for layer in model.layers:
         if type(layer).__name__ == "Dropout":
             layer.rate = 0.0

@@ -132,7 +132,7 @@ def test_dropout_passes_the_gradient_where_it_passed_the_value() -> None:
 
 
 def test_the_state_of_dropout_is_part_of_a_checkpoint() -> None:
-    model = loop.build_and_compile(recipe("second", "none"))
+    model = loop.build_and_compile(recipe("second", "none"), draw_synthetic(64, 1))
     train_step = step.compile_step(model)
     before = [variable.numpy() for variable in checkpoint.state(model) if "seed" in variable.path]
     train_step(images(), targets())

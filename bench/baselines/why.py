@@ -51,7 +51,7 @@ def shift(images: NDArray[np.uint8], pixels: float) -> NDArray[np.uint8]:
 
 def continue_training(run: Run, data: Dataset, weights: list[Any], factor: float) -> list[dict[str, float]]:
     """Train epochs after a run's last, at `factor` times its learning rate, from fresh optimizer state."""
-    model = loop.build_and_compile(run.recipe)
+    model = loop.build_and_compile(run.recipe, data)
     model.set_weights(weights)
     model.optimizer.learning_rate = factor * run.recipe.learning_rate
     train_epoch = backends.epoch_trainer(model, run.recipe, data)

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from cifar import recipes
 from cifar.benchmark import jobs
 from cifar.benchmark.grid import TRAINING_THREADS, TrainingCase
 from cifar.benchmark.inference import is_installed
@@ -16,7 +17,7 @@ from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.training_methods import TRAINING_METHODS, TrainingJob
 from cifar.benchmark.worker import TIME_LIMIT, run_worker, thread_variables
 from cifar.errors import CifarError
-from cifar.recipes import TRAINING
+
 from cifar.system.child_process import ChildProcess
 
 FIRST_STEP_REPEATS = 2  # processes that are started for their first step
@@ -101,7 +102,7 @@ def _choose_batch_size(case: TrainingCase) -> BatchSize:
     """The fastest of a method's batch sizes, tried in a process of their own; without any, that of our recipe."""
     batch_sizes = TRAINING_METHODS[case.method].batch_sizes
     if not batch_sizes:
-        return BatchSize(TRAINING[case.network].batch_size, {})
+        return BatchSize(recipes.recipe(case.network, case.policy, profile="reference").batch_size, {})
     tried = run_worker(jobs.try_batch_sizes, TRAINING_THREADS, job=_job(case), batch_sizes=batch_sizes)
     return BatchSize(int(max(tried, key=tried.__getitem__)), tried)
 

@@ -74,8 +74,8 @@ class Workload:
 def cifar(work: Workload, tick: Tick) -> None:
     """`cifar train`: its model, its batches, its step."""
     environment.configure(work.threads)
-    train_step = step.compile_step(loop.build_and_compile(work.recipe))
     data = work.first(len(work.images))
+    train_step = step.compile_step(loop.build_and_compile(work.recipe, data))
     for epoch in count(1):
         for images, targets in batches(work.recipe, data, epoch):
             train_step(images, targets)
@@ -87,7 +87,8 @@ def cifar_on_jax(work: Workload, tick: Tick) -> None:
     environment.configure(work.threads, "gpu" if hardware.gpu() else "cpu", "jax")
     n = len(work.images) // work.batch_size * work.batch_size
     on_jax = work.recipe.model_copy(update={"backend": "jax"})
-    train_epoch = backends.epoch_trainer(loop.build_and_compile(on_jax), on_jax, work.first(n))
+    data = work.first(n)
+    train_epoch = backends.epoch_trainer(loop.build_and_compile(on_jax, data), on_jax, data)
     seen = 0
 
     class TickCallback(SilentCallback):

@@ -12,7 +12,7 @@ from typing import NoReturn
 import typer
 
 from cifar import __version__
-from cifar.cli import bench, compare, data, evaluate, export, networks, predict, report, runs, train, verify
+from cifar.cli import bench, compare, data, evaluate, export, networks, predict, recipes, report, runs, train, verify
 from cifar.cli.output import stderr
 from cifar.errors import CifarError, StorageError, UsageError, printable
 
@@ -38,6 +38,7 @@ app.command()(export.export)
 app.command()(bench.bench)
 app.command()(compare.compare)
 app.command()(verify.verify)
+app.command()(recipes.recipes)
 app.command()(networks.networks)
 app.add_typer(data.app, name="data")
 

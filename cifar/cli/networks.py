@@ -43,12 +43,12 @@ def _show_layers(name: str, model: Any) -> None:
 
 def _show_all(models: dict[str, Any]) -> None:
     from cifar.networks import NETWORKS
-    from cifar.recipes import TRAINING
+    from cifar.recipes import recipe
     from cifar.report.table import Table, render
 
     rows, origins = [], []
     for name, model in models.items():
-        label, training = NETWORKS[name].label, TRAINING[name]
+        label, training = NETWORKS[name].label, recipe(name, "none", profile="reference")
         rows.append((label, f"{model.count_params():,}", str(training.batch_size), str(training.epochs)))
         origins.append(f"{label}: {NETWORKS[name].origin}.")
     columns = ("network<", "parameters>", "batch size>", "epochs>")
@@ -60,11 +60,13 @@ def _show_all(models: dict[str, Any]) -> None:
 def _facts(name: str, model: Any) -> dict[str, Any]:
     """Return what --json prints of a network."""
     from cifar.networks import NETWORKS
-    from cifar.recipes import TRAINING
+    from cifar.recipes import recipe
 
     facts: dict[str, Any] = {"network": name, "parameters": int(model.count_params())}
     if name in NETWORKS:
-        facts |= {"label": NETWORKS[name].label, **TRAINING[name].model_dump(), "origin": NETWORKS[name].origin}
+        training = recipe(name, "none", profile="reference")
+        facts |= {"label": NETWORKS[name].label, "batch_size": training.batch_size, "epochs": training.epochs}
+        facts["origin"] = NETWORKS[name].origin
     layers = []
     for layer in model.layers:
         layers.append(

@@ -11,7 +11,7 @@ from cifar.formats import FORMATS
 from cifar.inference.preprocessing import RANGES
 from cifar.metrics.misclassified import PICKS
 from cifar.networks.catalog import NETWORKS, check_name
-from cifar.recipes import MAX_THREADS, POLICIES, PROFILES
+from cifar.recipes import MAX_THREADS, POLICIES
 
 MAX_SEED = 2**32 - 1
 SEVERAL = "several with commas, or repeat the option"
@@ -29,13 +29,14 @@ DataDir = Annotated[
 ]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN", show_default=False)]
 Networks = Annotated[
-    list[str],
+    list[str] | None,
     name_list(
         "network",
         NETWORKS,
         "--network",
         check=check_name,
-        help=f"{', '.join(NETWORKS)}, or your own as module:function; {SEVERAL}.",
+        help=f"{', '.join(NETWORKS)}, or your own as module:function; {SEVERAL}. Default: those of the recipe.",
+        show_default=False,
     ),
 ]
 NetworkArgument = Annotated[
@@ -47,21 +48,18 @@ NetworkArgument = Annotated[
     ),
 ]
 Policies = Annotated[
-    list[str],
-    name_list("augmentation policy", POLICIES, "--augment", help=f"{', '.join(POLICIES)}; {SEVERAL}."),
+    list[str] | None,
+    name_list(
+        "augmentation policy",
+        POLICIES,
+        "--augment",
+        help=f"{', '.join(POLICIES)}; {SEVERAL}. Default: those of the recipe.",
+        show_default=False,
+    ),
 ]
 Seeds = Annotated[
     list[int],
     number_list("--seed", 0, MAX_SEED, help="One seed, several as 0,1,2, a range as 0-9, or repeat the option."),
-]
-Profile = Annotated[
-    str,
-    one_name(
-        "profile",
-        PROFILES,
-        "--profile",
-        help="quick: 10,000 training images, 5 epochs. reference: all images, the network's own epochs.",
-    ),
 ]
 Formats = Annotated[
     list[str],

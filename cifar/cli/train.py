@@ -9,12 +9,11 @@ import typer
 
 from cifar.cli import interrupt
 from cifar.cli.list_options import one_name
-from cifar.cli.options import DataDir, Details, Json, Networks, Policies, Profile, Seeds, Threads
+from cifar.cli.options import DataDir, Details, Json, Networks, Policies, Seeds, Threads
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import BusyError, CifarError, UsageError
+from cifar.cli.recipe_options import ProfileName, RecipeName, with_field_options
 from cifar.formats import FLOAT32_FORMATS
-from cifar.networks.catalog import NETWORKS
-from cifar.recipes import MAX_EPOCHS
 
 if TYPE_CHECKING:
     from cifar.analysis.summary import Summary
@@ -22,18 +21,11 @@ if TYPE_CHECKING:
     from cifar.recipes import Recipe
     from cifar.training.sweep import RecipeResult
 
-DEFAULT_NETWORKS = list(NETWORKS)
-DEFAULT_POLICIES = ["none", "shift-flip"]
 DEFAULT_SEEDS = [0]
 DATA = ("auto", "cifar10", "synthetic")
 DEVICES = ("cpu", "gpu")
 PICK = "confident"  # which misclassified pictures the report shows
 
-
-Epochs = Annotated[
-    int | None,
-    typer.Option(min=1, max=MAX_EPOCHS, help="Instead of the profile's epochs.", metavar="N", show_default=False),
-]
 DataName = Annotated[
     str,
     one_name(
@@ -47,12 +39,15 @@ Device = Annotated[str, one_name("device", DEVICES, help="cpu or gpu.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
+@with_field_options
 def train(
-    network: Networks = DEFAULT_NETWORKS,
-    augment: Policies = DEFAULT_POLICIES,
+    *,
+    fields: dict[str, Any],
+    recipe: RecipeName = None,
+    profile: ProfileName = None,
+    network: Networks = None,
+    augment: Policies = None,
     seed: Seeds = DEFAULT_SEEDS,
-    profile: Profile = "quick",
-    epochs: Epochs = None,
     data: DataName = "auto",
     data_dir: DataDir = None,
     runs: Runs = Path("runs"),
@@ -67,23 +62,27 @@ def train(
     Each network is trained with and without augmentation. The same command resumes what was interrupted and keeps
     finished runs. KERAS_BACKEND=jax trains on JAX.
 
-    Example: cifar train --network first --augment none,shift-flip --seed 0-2
+    Example: cifar train --recipe tuned --network first --augment none,shift-flip --seed 0-2
     """
     from cifar import recipes
     from cifar.data import dataset
     from cifar.system import environment
 
     backend = environment.requested_backend()
+    if recipe and profile:
+        raise UsageError("--recipe trains a whole recipe, --profile is for the published one: give one of them.")
+    file = recipes.read(recipe or recipes.PUBLISHED)
     with interrupt.resumable(runs):
         loaded = dataset.load(data, data_dir, note)
         if loaded.name == "synthetic":
             _announce_synthetic()
         grid = recipes.grid(
-            network,
-            augment,
+            network or file.networks,
+            augment or file.augment,
             seed,
-            profile=profile,
-            epochs=epochs,
+            file=file,
+            profile=profile or ("reference" if recipe else "quick"),
+            fields=fields,
             dataset=loaded.name,
             threads=threads,
             backend=backend,
@@ -106,6 +105,8 @@ def _train(
     with stderr.status(f"Starting {environment.BACKENDS[backend].name}"):
         environment.configure(threads, device, backend)
     note(environment.describe(threads, backend))
+    if any(recipe.precision == "bfloat16" for recipe in recipes) and not environment.has_bfloat16_units():
+        note("This processor has no units for bfloat16: it is slower than float32 here.")
 
     @contextmanager
     def make_callback(recipe: "Recipe", number: int) -> Iterator[Any]:

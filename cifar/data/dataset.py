@@ -55,6 +55,16 @@ class Dataset:
         """The same data with only the first n training images (all if None) and the whole test set."""
         return replace(self, x_train=self.x_train[:n], y_train=self.y_train[:n])
 
+    def hold_out(self, n: int) -> "Dataset":
+        """The same training images without the last n, which take the place of the test images."""
+        return replace(
+            self,
+            x_train=self.x_train[:-n],
+            y_train=self.y_train[:-n],
+            x_test=self.x_train[-n:],
+            y_test=self.y_train[-n:],
+        )
+
     def facts(self) -> dict[str, Any]:
         """The identity of the data for results: name, digest and numbers of images."""
         return {

@@ -4,6 +4,8 @@ from cifar.networks.builder import build, build_with_fresh_names, count_paramete
 from cifar.networks.catalog import NETWORKS, Network, check_name, label
 from cifar.networks.digests import architecture_sha256, weights_sha256
 from cifar.networks.operations import multiply_adds, training_flop
+from cifar.networks.precision import in_bfloat16
+from cifar.networks.whitening import whiten
 
 __all__ = [
     "NETWORKS",
@@ -13,9 +15,11 @@ __all__ = [
     "build_with_fresh_names",
     "check_name",
     "count_parameters",
+    "in_bfloat16",
     "label",
     "multiply_adds",
     "predictor",
     "training_flop",
     "weights_sha256",
+    "whiten",
 ]

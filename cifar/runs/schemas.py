@@ -92,6 +92,7 @@ class Metrics(BaseModel):
     Attributes:
         network, augment, seed, epochs, threads: of the recipe.
         dataset, official, data_sha256: of the data; n_train, n_test: how many images of it were used.
+        hold_out: if not 0, the scores are those of so many held-out training images, and n_test is their number.
         accuracy: correct / n_test, with its 95 % interval; the rest of the scores as in evaluation.Scores.
         per_class: accuracy by class name, in label order.
         train_accuracy_clean, train_loss_clean: on the training images as they are, after the last epoch.
@@ -110,6 +111,7 @@ class Metrics(BaseModel):
     data_sha256: Digest
     n_train: Count
     n_test: Count
+    hold_out: Count = 0
     correct: Count
     accuracy: Share
     accuracy_interval: tuple[Share, Share]

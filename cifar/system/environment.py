@@ -238,6 +238,11 @@ def describe(threads: int, backend: BackendName) -> str:
     return f"Training with {framework} on the GPU ({gpu.get('model', 'unknown')})."
 
 
+def has_bfloat16_units() -> bool:
+    """Whether this processor computes in bfloat16."""
+    return not {"avx512_bf16", "amx_tile"}.isdisjoint(hardware.cpu()["instruction_sets"])
+
+
 def reproducibility_key(environment: dict[str, Any]) -> dict[str, Any]:
     """Return the part of `facts` that a run's bits depend on, beside its recipe and its data.
 

@@ -20,20 +20,51 @@ from cifar.training.callback import Callback
 from cifar.training.checkpoint import Progress
 
 
-def build_and_compile(recipe: Recipe) -> Any:
-    """Return the recipe's Keras model: seeded, compiled, and with its optimizer built."""
+def build_and_compile(recipe: Recipe, data: Dataset) -> Any:
+    """Return the Keras model that is trained: seeded, compiled, and with its optimizer built.
+
+    Args:
+        recipe: what is trained.
+        data: of which every training image is used.
+
+    Raises:
+        UsageError: the recipe does not fit the network or the number of images.
+    """
     import keras
 
+    from cifar.training import optimizers
+
+    n = len(data.x_train)
+    if recipe.images_per_epoch(n) == 0:
+        raise UsageError(f"batch_size {recipe.batch_size} with drop_last: there are only {n} training images.")
     keras.utils.set_random_seed(recipe.seed)
     model = build_with_fresh_names(recipe.network)
+    if recipe.initialization == "whitening":
+        networks.whiten(model, data.x_train)
+    if recipe.precision == "bfloat16":
+        model = networks.in_bfloat16(model)
     model.compile(
-        optimizer=keras.optimizers.RMSprop(recipe.learning_rate),
+        optimizer=optimizers.build(recipe, recipe.steps_per_epoch(n)),
         loss="categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=recipe.backend == "jax",
     )
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def training_data(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """Return what a recipe uses of a data set; held-out training images take the place of its test images.
+
+    Raises:
+        UsageError: the recipe holds out all training images.
+    """
+    data = dataset.head(recipe.train_images)
+    if recipe.hold_out >= len(data.x_train):
+        raise UsageError(f"hold_out {recipe.hold_out}: there are only {len(data.x_train)} training images.")
+    if recipe.hold_out:
+        data = data.hold_out(recipe.hold_out)
+    return data
 
 
 def architecture_hash(recipe: Recipe) -> str:
@@ -55,15 +86,17 @@ def train(run: Run, dataset: Dataset, callback: Callback) -> None:
     """
     if run.finished or run.diverged:
         return
-    data = dataset.head(run.recipe.train_images)
+    data = training_data(run.recipe, dataset)
     _record_environment(run, dataset)
-    model = build_and_compile(run.recipe)
+    model = build_and_compile(run.recipe, data)
     train_epoch = backends.epoch_trainer(model, run.recipe, data)
     progress = checkpoint.restore(run, model)
+    scored = _scored_model(run.recipe, model)
+    scored.set_weights(model.get_weights())
     try:
         while len(progress.history) < run.recipe.epochs:
             number = len(progress.history) + 1
-            epoch, timing = _train_and_score(number, model, train_epoch, data, callback)
+            epoch, timing = _train_and_score(number, run.recipe, model, scored, train_epoch, data, callback)
             progress.history.append(epoch)
             progress.timing.append(timing)
             checkpoint.save(run, model, progress)
@@ -71,7 +104,7 @@ def train(run: Run, dataset: Dataset, callback: Callback) -> None:
     except DivergedError as error:
         _record_divergence(run, model, progress, str(error))
     else:
-        results.save(run, model, dataset, progress)
+        results.save(run, scored, dataset, data, progress)
         checkpoint.remove(run)
 
 
@@ -110,14 +143,22 @@ def _record_environment(run: Run, dataset: Dataset) -> None:
         )
 
 
+def _scored_model(recipe: Recipe, model: Any) -> Any:
+    """Return the float32 model that is scored and saved: the trained one, unless that computes in bfloat16."""
+    if recipe.precision == "float32":
+        return model
+    return build_with_fresh_names(recipe.network)
+
+
 def _train_and_score(
-    number: int, model: Any, train_epoch: EpochTrainer, data: Dataset, callback: Callback
+    number: int, recipe: Recipe, model: Any, scored: Any, train_epoch: EpochTrainer, data: Dataset, callback: Callback
 ) -> tuple[Epoch, Timing]:
     """Train one epoch, counted from 1, then score the test set."""
     started = time.perf_counter()
     loss, accuracy = train_epoch(number, callback)
     trained = time.perf_counter()
-    probabilities = classification.predict(networks.predictor(model), data.x_test)
+    scored.set_weights(model.get_weights())
+    probabilities = classification.predict(networks.predictor(scored), data.x_test)
     if not np.isfinite(probabilities).all():  # after the last update of the epoch, which no training loss shows
         raise DivergedError(f"the model's outputs contain NaN or infinity after epoch {number}")
     scores = classification.score(probabilities, data.y_test)
@@ -127,14 +168,14 @@ def _train_and_score(
         accuracy=accuracy,
         test_loss=scores.loss,
         test_accuracy=scores.accuracy,
-        weights_sha256=weights_sha256(model),
+        weights_sha256=weights_sha256(scored),
     )
     train_seconds = trained - started
     timing = Timing(
         epoch=number,
         train_seconds=train_seconds,
         score_seconds=time.perf_counter() - trained,
-        images_per_second=len(data.x_train) / train_seconds,
+        images_per_second=recipe.images_per_epoch(len(data.x_train)) / train_seconds,
     )
     return epoch, timing
 

@@ -18,24 +18,24 @@ from cifar.system import files, hardware
 from cifar.training.checkpoint import Progress
 
 
-def save(run: Run, model: Any, dataset: Dataset, progress: Progress) -> None:
+def save(run: Run, model: Any, dataset: Dataset, data: Dataset, progress: Progress) -> None:
     """Write a trained run's model, its predictions and, last of all, its metrics, which make it a finished run.
 
     Args:
         run: which the caller has locked.
         model: the Keras model after the last epoch.
         dataset: whole.
+        data: the part of it that the recipe uses.
         progress: all epochs.
 
     Raises:
         StorageError: a file could not be written.
     """
-    data = dataset.head(run.recipe.train_images)
     predictor = networks.predictor(model)
     probabilities = classification.predict(predictor, data.x_test)
     train_probabilities = classification.predict(predictor, data.x_train)
     with files.atomic_replace(run.path / "model.keras") as path:
-        model.save(path)
+        _without_optimizer(model, run.recipe.network).save(path)
     _save_predictions(run, probabilities, data.y_test)
     metrics = Metrics(
         format_version=FORMAT_VERSION,
@@ -51,6 +51,13 @@ def save(run: Run, model: Any, dataset: Dataset, progress: Progress) -> None:
         peak_memory_bytes=hardware.peak_memory(),
     )
     run.write_json("metrics.json", metrics.model_dump())
+
+
+def _without_optimizer(model: Any, network: str) -> Any:
+    """Return a copy of a model that every Keras can load: our optimizers and schedules are not in it."""
+    copy = networks.build_with_fresh_names(network)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def _save_predictions(run: Run, probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
@@ -71,6 +78,7 @@ def _recipe_fields(run: Run, dataset: Dataset, data: Dataset) -> dict[str, Any]:
         "official": dataset.official,
         "data_sha256": dataset.sha256,
         "n_train": len(data.x_train),
+        "hold_out": run.recipe.hold_out,
     }
 
 

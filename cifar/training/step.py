@@ -14,8 +14,13 @@ TrainStep = Callable[[NDArray[np.uint8], NDArray[np.float32]], tuple[float, int]
 """Images (B, 32, 32, 3) and one-hot targets (B, 10) in; the mean loss and the number of correct predictions out."""
 
 
-def compile_step(model: Any) -> TrainStep:
-    """Return the training step of a compiled Keras model: forward, backward, one update of its weights."""
+def compile_step(model: Any, label_smoothing: float = 0.0) -> TrainStep:
+    """Return the training step of a compiled Keras model: forward, backward, one update of its weights.
+
+    Args:
+        model: the Keras model.
+        label_smoothing: the part of the targets that all classes share.
+    """
     import keras
     import tensorflow as tf
 
@@ -25,7 +30,7 @@ def compile_step(model: Any) -> TrainStep:
     def step(images: Any, targets: Any) -> Any:
         with tf.GradientTape() as tape:
             probabilities = forward(model, images)
-            losses = keras.losses.categorical_crossentropy(targets, probabilities)
+            losses = keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
             loss = tf.add_n([tf.reduce_mean(losses), *model.losses])
         gradients = tape.gradient(loss, [weight.value for weight in weights])
         model.optimizer.apply(gradients, weights)

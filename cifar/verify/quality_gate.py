@@ -94,7 +94,7 @@ def digest_inputs(data: Dataset) -> dict[str, str]:
 def first_losses(recipe: Recipe, data: Dataset) -> list[float]:
     """Return the losses of the first STEPS batches of a training."""
     callback = FirstLosses(_Stopping())
-    model = loop.build_and_compile(recipe)
+    model = loop.build_and_compile(recipe, data)
     with suppress(_EnoughError):
         backends.epoch_trainer(model, recipe, data)(1, callback)
     return callback.losses

@@ -4,6 +4,10 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar.data import augmentation
 from cifar.data.dataset import Dataset
 from cifar.recipes import Recipe
 from cifar.training.callback import Callback
@@ -14,7 +18,7 @@ class DivergedError(Exception):
 
 
 EpochTrainer = Callable[[int, Callback], tuple[float, float]]
-"""Trains an epoch, counted from 1, on every image once, and returns loss and accuracy.
+"""Trains an epoch, counted from 1, and returns loss and accuracy.
 
 Both are means over the images, as measured by the step that saw them. Raises DivergedError.
 """
@@ -31,3 +35,8 @@ def epoch_trainer(model: Any, recipe: Recipe, data: Dataset) -> EpochTrainer:
     backend = importlib.import_module(f"cifar.training.backends.{recipe.backend}")
     trainer: EpochTrainer = backend.epoch_trainer(model, recipe, data)
     return trainer
+
+
+def visits(recipe: Recipe, epoch: int, n: int) -> NDArray[np.int64]:
+    """Return the indices of the training images that an epoch sees, of n, in its order."""
+    return augmentation.order(recipe.seed, epoch, n)[: recipe.images_per_epoch(n)]

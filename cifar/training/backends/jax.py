@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from cifar.data import augmentation
 from cifar.data.augmentation import SIDE, Parameters
 from cifar.data.dataset import Dataset
-from cifar.errors import CifarError
+from cifar.errors import CifarError, UsageError
 from cifar.metrics import classification
 from cifar.recipes import Recipe
-from cifar.training.backends import DivergedError, EpochTrainer
+from cifar.training.backends import DivergedError, EpochTrainer, visits
 from cifar.training.callback import Callback
 
 Arrays = dict[str, Any]
@@ -30,10 +30,13 @@ def epoch_trainer(model: Any, recipe: Recipe, data: Dataset) -> EpochTrainer:
     """See cifar.training.backends.epoch_trainer.
 
     Raises:
+        UsageError: the recipe needs what only TensorFlow has here.
         CifarError: the device's memory is too small.
     """
     import jax
 
+    if recipe.weight_averaging != "none":
+        raise UsageError(f"weight_averaging '{recipe.weight_averaging}' needs the TensorFlow backend.")
     n = len(data.x_train)
     max_steps = n  # per call
     if jax.default_backend() == "cpu":
@@ -41,7 +44,7 @@ def epoch_trainer(model: Any, recipe: Recipe, data: Dataset) -> EpochTrainer:
     with _explained_out_of_memory():
         all_images = jax.device_put(data.x_train)
         all_labels = jax.device_put(data.y_train.astype(np.int32))
-    run_steps = _compile_steps(model)
+    run_steps = _compile_steps(model, recipe.label_smoothing)
 
     def train_epoch(epoch: int, callback: Callback) -> tuple[float, float]:
         loss_sum = 0.0
@@ -60,7 +63,7 @@ def epoch_trainer(model: Any, recipe: Recipe, data: Dataset) -> EpochTrainer:
             correct_sum += int(correct)
             callback.step(epoch, seen, loss_sum / seen, correct_sum / seen)
         _assign_state(model, state)
-        assert seen == n
+        assert seen == recipe.images_per_epoch(n)
         return loss_sum / seen, correct_sum / seen
 
     return train_epoch
@@ -72,8 +75,7 @@ def _augmented_blocks(
     """Yield an epoch's blocks, each with its parameters of augmentation; None if no image is changed."""
     parameters = augmentation.draw(recipe.policy, recipe.seed, epoch, n)
     augmented = parameters.any()
-    visits = augmentation.order(recipe.seed, epoch, n)
-    for block in split_into_blocks(visits, recipe.batch_size, max_steps):
+    for block in split_into_blocks(visits(recipe, epoch, n), recipe.batch_size, max_steps):
         drawn = None
         if augmented:
             drawn = as_arrays(parameters[block])
@@ -97,7 +99,7 @@ def split_into_blocks(visits: NDArray[np.int64], batch_size: int, max_steps: int
         yield visits[full_batches * batch_size :][np.newaxis]
 
 
-def _compile_steps(model: Any) -> Callable[..., Any]:
+def _compile_steps(model: Any, label_smoothing: float) -> Callable[..., Any]:
     """Return a compiled function that runs some steps: each is forward, backward, one update of the weights.
 
     It takes the state, all images and labels, the indices of a block and the block's parameters of augmentation
@@ -111,7 +113,8 @@ def _compile_steps(model: Any) -> Callable[..., Any]:
         outputs = model.stateless_call(weights, others, images, training=True, return_losses=True)
         probabilities, others, layer_losses = outputs
         targets = jax.nn.one_hot(labels, classification.CLASSES)
-        total = keras.losses.categorical_crossentropy(targets, probabilities).mean() + sum(layer_losses)
+        losses = keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=label_smoothing)
+        total = losses.mean() + sum(layer_losses)
         correct = (probabilities.argmax(axis=1) == labels).sum()
         return total, (others, correct)
 

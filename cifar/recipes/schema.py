@@ -1,16 +1,15 @@
-"""WHAT is trained: augmentation policies, recipes and profiles, all of them data."""
+"""What is trained: augmentation policies and recipes."""
 
 import hashlib
-import itertools
 import json
-from collections.abc import Iterable
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from cifar.errors import one_of
 from cifar.system.environment import BackendName
 
+PUBLISHED = "published"  # the name of the default recipe
 NETWORK_PATTERN = r"^[\w.-]+(:[\w.]+)?\Z"  # a pattern without slashes: the name becomes part of file names
 MAX_EPOCHS, MAX_THREADS = 2**31 - 1, 1024
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -105,9 +104,8 @@ class Recipe(_Extensible):
         initial_rate: the learning rate of the first step, if there is a warm-up, as a share of the largest.
         final_rate: that of the last step, as a share of the largest; of `linear` and `cosine`.
         label_smoothing: the part of the target that all classes share.
-        weight_averaging: `ema` scores the moving average of the weights; `lookahead` (Zhang et al. 2019) moves the
-            weights to it every five steps, with a decay that grows with the third power of the progress.
-        averaging_decay: of the moving average, per step.
+        weight_averaging: `lookahead` (Zhang et al. 2019) sets the weights to their moving average every five steps.
+        averaging_decay: of the moving average, per step, at the end of the training; see cifar.training.lookahead.
         rate_multipliers: by pattern of a variable's path: its learning rate is so many times the recipe's, and its
             weight decay so many times smaller.
         frozen_after: by pattern of a variable's path: the epochs after which it stays as it is; 0 never trains it.
@@ -144,7 +142,7 @@ class Recipe(_Extensible):
     learning_rate: float = Field(0.001, gt=0, allow_inf_nan=False)
     threads: int = Field(2, ge=1, le=MAX_THREADS)
     backend: BackendName = "tensorflow"
-    recipe: str = Field("published", pattern=r"^[\w.-]+\Z")
+    recipe: str = Field(PUBLISHED, pattern=r"^[\w.-]+\Z")
     precision: Literal["float32", "bfloat16"] = "float32"
     hold_out: int = Field(0, ge=0, lt=2**31)
     drop_last: bool = False
@@ -156,126 +154,54 @@ class Recipe(_Extensible):
     initial_rate: float = Field(0.0, ge=0, le=1)
     final_rate: float = Field(0.0, ge=0, le=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    weight_averaging: Literal["none", "ema", "lookahead"] = "none"
+    weight_averaging: Literal["none", "lookahead"] = "none"
     averaging_decay: float = Field(0.0, ge=0, lt=1)
     rate_multipliers: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     frozen_after: dict[str, Annotated[int, Field(ge=0)]] = {}
     initialization: Literal["default", "whitening"] = "default"
 
+    @model_validator(mode="after")
+    def _check_combinations(self) -> "Recipe":
+        """Refuse a field that another one makes meaningless."""
+        needs = (
+            ("momentum", "optimizer", ("sgd",)),
+            ("rate_multipliers", "optimizer", ("sgd",)),
+            ("frozen_after", "optimizer", ("sgd",)),
+            ("weight_decay", "optimizer", ("sgd", "adamw")),
+            ("final_rate", "schedule", ("linear", "cosine")),
+            ("averaging_decay", "weight_averaging", ("lookahead",)),
+        )
+        for field, other, values in needs:
+            if getattr(self, field) and getattr(self, other) not in values:
+                wanted = " or ".join(values)
+                raise ValueError(f"{field} needs {other} {wanted}, not {getattr(self, other)}")
+        if self.initial_rate and not self.warmup:
+            raise ValueError("initial_rate needs a warmup above 0")
+        if self.weight_averaging == "lookahead" and not self.averaging_decay:
+            raise ValueError("weight_averaging lookahead needs an averaging_decay above 0")
+        return self
+
     @property
     def name(self) -> str:
-        """NETWORK_PATTERN-AUGMENT-sSEED, the run folder's name."""
-        return f"{self.network.replace(':', '.')}-{self.policy.name}-s{self.seed}"
+        """NETWORK[-RECIPE][-PRECISION]-AUGMENT-sSEED, the run folder's name; the defaults are not in it."""
+        parts = [self.network.replace(":", ".")]
+        if self.recipe != PUBLISHED:
+            parts.append(self.recipe)
+        if self.precision != "float32":
+            parts.append(self.precision)
+        return f"{'-'.join(parts)}-{self.policy.name}-s{self.seed}"
+
+    def images_per_epoch(self, n: int) -> int:
+        """How many of n training images an epoch sees."""
+        if self.drop_last:
+            return n - n % self.batch_size
+        return n
+
+    def steps_per_epoch(self, n: int) -> int:
+        """How many updates an epoch of n training images has."""
+        return math.ceil(self.images_per_epoch(n) / self.batch_size)
 
     @property
     def sha256(self) -> str:
         """SHA-256 of the recipe's canonical JSON."""
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
-
-
-class Training(BaseModel):
-    """Batch size and epochs of a network's full recipe."""
-
-    batch_size: int = 128
-    epochs: int = 50
-
-
-TRAINING: dict[str, Training] = {
-    "first": Training(batch_size=128, epochs=50),
-    "second": Training(batch_size=64, epochs=60),
-    "third": Training(batch_size=256, epochs=40),
-}
-
-
-class Profile(BaseModel):
-    """How much of the full recipe is run. None: as much as the network's full recipe has."""
-
-    train_images: int | None = None
-    batch_size: int | None = None
-    epochs: int | None = None
-
-
-PROFILES: dict[str, Profile] = {
-    "quick": Profile(train_images=10_000, batch_size=64, epochs=5),
-    "reference": Profile(),
-}
-
-
-def recipe(
-    network: str,
-    augment: str,
-    *,
-    seed: int = 0,
-    profile: str = "quick",
-    epochs: int | None = None,
-    dataset: Literal["cifar10", "synthetic"] = "cifar10",
-    threads: int = 2,
-    backend: BackendName = "tensorflow",
-) -> Recipe:
-    """Return the recipe of a network under a policy and a profile.
-
-    Args:
-        network: a reference network's name, or `module:function`.
-        augment: a name of POLICIES.
-        seed: of the recipe.
-        profile: a name of PROFILES.
-        epochs: instead of the profile's.
-        dataset: of the recipe.
-        threads: of the recipe.
-        backend: of the recipe.
-
-    Raises:
-        UsageError: unknown policy or profile.
-    """
-    limits = PROFILES[one_of("profile", profile, PROFILES)]
-    full = TRAINING.get(network, Training())
-    if epochs is None:
-        epochs = limits.epochs or full.epochs
-    return Recipe(
-        network=network,
-        policy=POLICIES[one_of("augmentation policy", augment, POLICIES)],
-        seed=seed,
-        dataset=dataset,
-        train_images=limits.train_images,
-        batch_size=limits.batch_size or full.batch_size,
-        epochs=epochs,
-        threads=threads,
-        backend=backend,
-    )
-
-
-def grid(
-    networks: Iterable[str],
-    policies: Iterable[str],
-    seeds: Iterable[int],
-    *,
-    profile: str = "quick",
-    epochs: int | None = None,
-    dataset: Literal["cifar10", "synthetic"] = "cifar10",
-    threads: int = 2,
-    backend: BackendName = "tensorflow",
-) -> list[Recipe]:
-    """Return a recipe for every combination, each once: all networks and policies of a seed before the next seed.
-
-    `cifar train` trains such a list in its order. Networks, policies and seeds that occur twice count once; the other
-    arguments are those of `recipe`.
-
-    Raises:
-        UsageError: unknown policy or profile.
-    """
-    recipes = []
-    combinations = itertools.product(dict.fromkeys(seeds), dict.fromkeys(networks), dict.fromkeys(policies))
-    for seed, network, policy in combinations:
-        recipes.append(
-            recipe(
-                network,
-                policy,
-                seed=seed,
-                profile=profile,
-                epochs=epochs,
-                dataset=dataset,
-                threads=threads,
-                backend=backend,
-            )
-        )
-    return recipes

@@ -1,0 +1,73 @@
+"""The options of `cifar train` that say what is trained: a recipe, and single fields of it."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from cifar.cli.list_options import one_name
+from cifar.recipes import MAX_EPOCHS, PROFILES, RECIPES
+
+METAVARS = {int: "N", float: "X", str: "NAME"}
+FIELD_OPTIONS: dict[str, tuple[type, dict[str, Any]]] = {
+    "epochs": (int, {"min": 1, "max": MAX_EPOCHS, "help": "How often every training image is seen."}),
+    "batch_size": (int, {"min": 1, "help": "Images per update."}),
+    "optimizer": (str, {"help": "rmsprop, sgd (Nesterov momentum), adamw."}),
+    "learning_rate": (float, {"help": "At its largest."}),
+    "momentum": (float, {"help": "Of sgd, 0 to 1."}),
+    "weight_decay": (float, {"help": "Of sgd and adamw, 0 to 1."}),
+    "schedule": (str, {"help": "After the warm-up: constant, linear, cosine."}),
+    "warmup": (float, {"help": "Share of the steps in which the learning rate rises, 0 to 1."}),
+    "label_smoothing": (float, {"help": "The part of the targets that all classes share, 0 to 1."}),
+    "precision": (str, {"help": "float32, or bfloat16 (faster on processors with units for it)."}),
+    "hold_out": (int, {"min": 0, "help": "So many training images are scored instead of the test images."}),
+}
+"""Type and further arguments of typer.Option by the name of the field; all others are set in a recipe file."""
+
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        autocompletion=lambda incomplete: [name for name in RECIPES if name.startswith(incomplete)],
+        help=f"{', '.join(RECIPES)}, or your own as FILE.toml; see `cifar recipes`. Default: published, shortened.",
+        metavar="NAME|FILE",
+        show_default=False,
+    ),
+]
+ProfileName = Annotated[
+    str | None,
+    one_name(
+        "profile",
+        PROFILES,
+        "--profile",
+        help="quick (default without --recipe): 10,000 training images, 5 epochs. reference: all of the recipe.",
+        show_default=False,
+    ),
+]
+
+
+def with_field_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each of FIELD_OPTIONS; those in use reach it as the dict `fields`."""
+
+    @wraps(command)
+    def wrapped(**arguments: Any) -> None:
+        fields = {}
+        for name in FIELD_OPTIONS:
+            value = arguments.pop(name)
+            if value is not None:
+                fields[name] = value
+        command(**arguments, fields=fields)
+
+    signature = inspect.signature(command)
+    parameters = [parameter for parameter in signature.parameters.values() if parameter.name != "fields"]
+    for name, (kind, settings) in FIELD_OPTIONS.items():
+        flag = "--" + name.replace("_", "-")
+        option = typer.Option(flag, metavar=METAVARS[kind], show_default=False, **settings)
+        annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return wrapped
