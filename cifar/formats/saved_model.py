@@ -63,8 +63,8 @@ def _renumbered(names: Sequence[str]) -> dict[str, str]:
             numbers.setdefault(stem + underscore, []).append(int(number))
     new_names = {}
     for stem, used in numbers.items():
-        for index, number in enumerate(sorted(used)):
-            new_names[f"{stem}{number}"] = f"{stem}{index}"
+        for new_number, old_number in enumerate(sorted(used)):
+            new_names[f"{stem}{old_number}"] = f"{stem}{new_number}"
     return new_names
 
 
