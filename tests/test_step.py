@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 from cifar import networks
+from cifar.data.dataset import draw_synthetic
 from cifar.recipes import recipe
 from cifar.training import checkpoint, loop, step
 

@@ -14,6 +14,7 @@ from cifar.metrics import classification
 from cifar.metrics.classification import Scores
 from cifar.metrics.misclassified import choose_misclassified
 from cifar.networks import catalog
+from cifar.recipes import Recipe
 from cifar.runs.run import Run
 from cifar.runs.schemas import Epoch, Verification
 from cifar.system import files
@@ -81,19 +82,21 @@ class FinishedRun:
 
     @property
     def network(self) -> str:
-        """The network's name, and the backend that trained it if that is not TensorFlow."""
-        return self._with_backend(self.run.recipe.network)
+        """The network's name, and recipe, precision and backend where they are not the default."""
+        return self._qualified(self.run.recipe.network)
 
     @property
     def label(self) -> str:
         """The network as people read it: `first (32-64-64)`."""
-        return self._with_backend(catalog.label(self.run.recipe.network))
+        return self._qualified(catalog.label(self.run.recipe.network))
 
-    def _with_backend(self, network: str) -> str:
-        backend = self.run.recipe.backend
-        if backend == "tensorflow":
-            return network
-        return f"{network} {backend}"
+    def _qualified(self, network: str) -> str:
+        words = [network]
+        for name in ("recipe", "precision", "backend"):
+            value = getattr(self.run.recipe, name)
+            if value != Recipe.model_fields[name].default:
+                words.append(value)
+        return " ".join(words)
 
     @property
     def augment(self) -> str:

@@ -39,10 +39,12 @@ class Summary:
     Attributes:
         groups: the finished runs.
         unfinished: the other runs.
+        held_out: runs that scored held-out training images: of no use beside test accuracies.
     """
 
     groups: list[Group]
     unfinished: list[Run]
+    held_out: list[Run]
 
     @property
     def results(self) -> list[FinishedRun]:
@@ -84,7 +86,8 @@ class Summary:
         for group in self.groups:
             if not paths.isdisjoint(result.run.path for result in group.results):
                 groups.append(group)
-        return Summary(groups, [run for run in self.unfinished if run.path in paths])
+        unfinished = [run for run in self.unfinished if run.path in paths]
+        return Summary(groups, unfinished, [run for run in self.held_out if run.path in paths])
 
     def facts(self, pick: str) -> dict[str, Any]:
         """Return the summary ready for JSON."""
@@ -114,13 +117,15 @@ def summarise(runs: Sequence[Run]) -> Summary:
     Raises:
         UsageError: a finished run is damaged.
     """
-    finished, unfinished = [], []
+    finished, unfinished, held_out = [], [], []
     for run in runs:
-        if run.finished:
+        if run.recipe.hold_out:
+            held_out.append(run)
+        elif run.finished:
             finished.append(FinishedRun(run))
         else:
             unfinished.append(run)
-    return Summary(group_by_recipe(finished), unfinished)
+    return Summary(group_by_recipe(finished), unfinished, held_out)
 
 
 def _compare_backends(first: Group, second: Group, augment: str) -> BackendComparison:

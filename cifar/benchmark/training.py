@@ -17,7 +17,6 @@ from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.training_methods import TRAINING_METHODS, TrainingJob
 from cifar.benchmark.worker import TIME_LIMIT, run_worker, thread_variables
 from cifar.errors import CifarError
-
 from cifar.system.child_process import ChildProcess
 
 FIRST_STEP_REPEATS = 2  # processes that are started for their first step

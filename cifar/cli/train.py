@@ -11,8 +11,8 @@ from cifar.cli import interrupt
 from cifar.cli.list_options import one_name
 from cifar.cli.options import DataDir, Details, Json, Networks, Policies, Seeds, Threads
 from cifar.cli.output import note, stderr, stdout, write_json
-from cifar.errors import BusyError, CifarError, UsageError
 from cifar.cli.recipe_options import ProfileName, RecipeName, with_field_options
+from cifar.errors import BusyError, CifarError, UsageError
 from cifar.formats import FLOAT32_FORMATS
 
 if TYPE_CHECKING:
@@ -88,8 +88,12 @@ def train(
             backend=backend,
         )
         results = _train(grid, loaded, runs, device, quiet)
-        export_error = _export(results, loaded, threads)
-        _report(results, loaded, runs, details, as_json)
+        if grid[0].hold_out:
+            _show_held_out(results, as_json)
+            export_error = None
+        else:
+            export_error = _export(results, loaded, threads)
+            _report(results, loaded, runs, details, as_json)
     _raise_for(results, export_error)
 
 
@@ -149,6 +153,23 @@ def _report(results: "Sequence[RecipeResult]", data: "Dataset", runs: Path, deta
         write_json({"runs": [result.facts() for result in results]})
     elif summary.results:
         terminal.show(stdout, summary, runs, PICK, images, drawn, details)
+
+
+def _show_held_out(results: "Sequence[RecipeResult]", as_json: bool) -> None:
+    """Print the accuracy on held-out training images: it chooses a recipe, and is no result of it."""
+    from cifar.report.table import Table, render
+
+    if as_json:
+        write_json({"runs": [result.facts() for result in results]})
+        return
+    rows = []
+    for result in results:
+        if result.run and result.run.finished:
+            metrics = result.run.metrics
+            rows.append((result.run.path.name, f"{metrics.accuracy:.2%}", f"{metrics.loss:.3f}"))
+    note = "Neither exported nor reported: train the chosen recipe without --hold-out for that."
+    title = f"Scores of {results[0].recipe.hold_out:,} held-out training images"
+    stdout.print(render(Table(title, ("run", "accuracy>", "loss>"), rows, [note])))
 
 
 def _summarise(results: "Sequence[RecipeResult]", runs: Path) -> "Summary":

@@ -183,12 +183,14 @@ class Recipe(_Extensible):
 
     @property
     def name(self) -> str:
-        """NETWORK[-RECIPE][-PRECISION]-AUGMENT-sSEED, the run folder's name; the defaults are not in it."""
+        """NETWORK[-RECIPE][-PRECISION][-holdoutN]-AUGMENT-sSEED, the run folder's name; defaults are not in it."""
         parts = [self.network.replace(":", ".")]
         if self.recipe != PUBLISHED:
             parts.append(self.recipe)
         if self.precision != "float32":
             parts.append(self.precision)
+        if self.hold_out:
+            parts.append(f"holdout{self.hold_out}")
         return f"{'-'.join(parts)}-{self.policy.name}-s{self.seed}"
 
     def images_per_epoch(self, n: int) -> int:

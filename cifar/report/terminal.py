@@ -60,6 +60,8 @@ def show(
         console.print(Text(printable(sentence)))
     for run in summary.unfinished:
         _print_line(console, f"Not in the report: {run.path} is {run.status}.")
+    for run in summary.held_out:
+        _print_line(console, f"Not in the report: {run.path} scored held-out training images.")
     for line in _places(summary, figures):
         _print_line(console, line)
     if not details:

@@ -37,8 +37,9 @@ def load_data(run: Run, data_dir: Path | None, note: Callable[[str], None]) -> D
     """Return the data set that a run was trained on; arguments and further errors as of `dataset.by_name`.
 
     Raises:
-        UsageError: the data set on this machine has another digest.
+        UsageError: the data set on this machine has another digest, or the run scored held-out training images.
     """
+    run.require_test_scores()
     name, recorded = run.recipe.dataset, run.identity.data_sha256
     data = dataset.by_name(name, data_dir, note)
     if data.sha256 != recorded:

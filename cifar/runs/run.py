@@ -80,6 +80,14 @@ class Run:
         if not self.finished:
             raise UsageError(f"{self.path}: this run is {self.status}; it has no results yet.")
 
+    def require_test_scores(self) -> None:
+        """Raise UsageError if the run scored held-out training images instead of the test images."""
+        if self.recipe.hold_out:
+            raise UsageError(
+                f"{self.path}: it scored {self.recipe.hold_out:,} held-out training images, to choose a recipe; "
+                "train that recipe without --hold-out for this."
+            )
+
     @cached_property
     def metrics(self) -> Metrics:
         """The final scores, read once: a finished run does not change.

@@ -65,33 +65,40 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
     def __init__(
         self, largest: float, steps: int, *, shape: str, warmup: float, initial: float, final: float
     ) -> None:
-        self._settings = {"shape": shape, "warmup": warmup, "initial": initial, "final": final}
         self._largest = largest
         self._steps = steps
+        self._shape = shape
+        self._warmup = warmup
+        self._initial = initial
+        self._final = final
 
     def __call__(self, step: Any) -> Any:
         """Return the learning rate of a step, counted from 0, as a float32 scalar."""
-        warmup, initial = self._settings["warmup"], self._settings["initial"]
         progress = ops.cast(step, "float32") / self._steps
-        after_warmup = (progress - warmup) / (1 - warmup)
-        factor = self._after_warmup(after_warmup)
-        if warmup:
-            rising = initial + (1 - initial) * progress / warmup
-            factor = ops.where(progress < warmup, rising, factor)
+        factor = self._after_warmup((progress - self._warmup) / (1 - self._warmup))
+        if self._warmup:
+            rising = self._initial + (1 - self._initial) * progress / self._warmup
+            factor = ops.where(progress < self._warmup, rising, factor)
         return self._largest * factor
 
     def _after_warmup(self, progress: Any) -> Any:
         """Return the share of the largest rate; `progress` goes from 0 to 1 after the warm-up."""
-        final = self._settings["final"]
-        if self._settings["shape"] == "linear":
-            return 1 - (1 - final) * progress
-        if self._settings["shape"] == "cosine":
-            return final + (1 - final) * (1 + ops.cos(math.pi * progress)) / 2
+        if self._shape == "linear":
+            return 1 - (1 - self._final) * progress
+        if self._shape == "cosine":
+            return self._final + (1 - self._final) * (1 + ops.cos(math.pi * progress)) / 2
         return ops.ones_like(progress)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of a new one."""
-        return {"largest": self._largest, "steps": self._steps, **self._settings}
+        return {
+            "largest": self._largest,
+            "steps": self._steps,
+            "shape": self._shape,
+            "warmup": self._warmup,
+            "initial": self._initial,
+            "final": self._final,
+        }
 
 
 class NesterovSGD(keras.optimizers.Optimizer):  # type: ignore[misc]

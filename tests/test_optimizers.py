@@ -1,0 +1,201 @@
+"""Optimizers and learning rates of recipes, against formulas in NumPy."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from conftest import train_here
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cifar import networks
+from cifar.data.dataset import Dataset, draw_synthetic
+from cifar.errors import UsageError
+from cifar.recipes import Recipe, recipe
+from cifar.runs.run import Run
+from cifar.training import lookahead, loop, optimizers
+from cifar.training.optimizers import Schedule
+
+SHARES = st.floats(0, 1, width=32)
+
+
+def small_recipe(network: str = "second", epochs: int = 2, **fields: Any) -> Recipe:
+    return recipe(network, "shift-flip", epochs=epochs, dataset="synthetic", fields=fields)
+
+
+def expected_rate(step: int, steps: int, shape: str, warmup: float, initial: float, final: float) -> float:
+    progress = step / steps
+    if progress < warmup:
+        return initial + (1 - initial) * progress / warmup
+    after = (progress - warmup) / (1 - warmup)
+    if shape == "linear":
+        return 1 - (1 - final) * after
+    if shape == "cosine":
+        return final + (1 - final) * (1 + math.cos(math.pi * after)) / 2
+    return 1.0
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 99), st.sampled_from(["constant", "linear", "cosine"]), st.floats(0, 0.9), SHARES, SHARES)
+def test_the_learning_rate_is_that_of_the_formula(
+    step: int, shape: str, warmup: float, initial: float, final: float
+) -> None:
+    schedule = Schedule(0.5, 100, shape=shape, warmup=warmup, initial=initial, final=final)
+    expected = 0.5 * expected_rate(step, 100, shape, warmup, initial, final)
+    assert float(schedule(step)) == pytest.approx(expected, abs=1e-5)
+    assert -1e-6 <= float(schedule(step)) <= 0.5 + 1e-6
+
+
+def test_a_schedule_can_be_made_again_from_its_configuration() -> None:
+    schedule = Schedule(0.5, 100, shape="cosine", warmup=0.1, initial=0.2, final=0.3)
+    again = Schedule.from_config(schedule.get_config())
+    assert [float(again(step)) for step in range(100)] == [float(schedule(step)) for step in range(100)]
+
+
+def test_a_constant_learning_rate_is_a_number_as_before() -> None:
+    optimizer = optimizers.build(small_recipe(), 10)
+    assert type(optimizer) is keras.optimizers.RMSprop
+    assert float(optimizer.learning_rate) == pytest.approx(0.001)
+
+
+def sgd(**fields: Any) -> Recipe:
+    return small_recipe(optimizer="sgd", momentum=0.9, learning_rate=0.1, **fields)
+
+
+def apply(wanted: Recipe, gradients: list[float], steps_per_epoch: int = 1) -> NDArray[np.float64]:
+    """The values of a weight `layer/kernel` and of a bias `layer/bias`, both 1 before, after each step."""
+    layer = keras.layers.Dense(1, kernel_initializer="ones", bias_initializer="ones", name="layer")
+    layer.build((None, 1))
+    optimizer = optimizers.build(wanted, steps_per_epoch)
+    optimizer.build(layer.trainable_variables)
+    values = []
+    for gradient in gradients:
+        optimizer.apply([np.full((1, 1), gradient, np.float32), np.full(1, gradient, np.float32)])
+        values.append([float(layer.kernel.numpy()[0, 0]), float(layer.bias.numpy()[0])])
+    return np.array(values)
+
+
+def by_hand(gradients: list[float], rates: list[float], l2: float = 0.0, multiplier: float = 1.0) -> list[float]:
+    """Nesterov momentum 0.9 as PyTorch's documentation states it."""
+    weight, buffer, weights = 1.0, 0.0, []
+    for gradient, rate in zip(gradients, rates, strict=True):
+        with_l2 = gradient + l2 / multiplier * weight
+        buffer = 0.9 * buffer + with_l2
+        weight -= rate * multiplier * (with_l2 + 0.9 * buffer)
+        weights.append(weight)
+    return weights
+
+
+def test_sgd_is_pytorchs_where_the_rate_changes() -> None:
+    wanted = sgd(epochs=3, schedule="linear", weight_decay=0.01)
+    values = apply(wanted, [0.5, -1.0, 0.25])
+    expected = by_hand([0.5, -1.0, 0.25], [0.1, 0.1 * 2 / 3, 0.1 / 3], l2=0.01)
+    np.testing.assert_allclose(values[:, 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(values[:, 1], expected, rtol=1e-5)
+
+
+def test_a_rate_multiplier_and_a_frozen_variable_concern_what_their_pattern_matches() -> None:
+    wanted = sgd(weight_decay=0.01, rate_multipliers={"*/bias": 4.0}, frozen_after={"layer/kernel": 1})
+    values = apply(wanted, [0.5, -1.0, 0.25], steps_per_epoch=2)
+    np.testing.assert_allclose(values[:, 1], by_hand([0.5, -1.0, 0.25], [0.1] * 3, 0.01, 4.0), rtol=1e-5)
+    np.testing.assert_allclose(values[:2, 0], by_hand([0.5, -1.0], [0.1] * 2, 0.01), rtol=1e-5)
+    assert values[2, 0] == values[1, 0]  # frozen after one epoch of two steps
+
+
+@pytest.mark.parametrize("field", ["rate_multipliers", "frozen_after"])
+def test_a_pattern_without_a_variable_is_refused(field: str) -> None:
+    with pytest.raises(UsageError, match=rf"{field}: no variable matches 'layer/kernle'; there are layer/kernel"):
+        apply(sgd(**{field: {"layer/kernle": 1}}), [1.0])
+
+
+def test_adamw_decays_kernels_alone() -> None:
+    wanted = small_recipe(optimizer="adamw", learning_rate=0.1, weight_decay=0.5)
+    values = apply(wanted, [0.0])
+    assert values[0].tolist() == [pytest.approx(0.95), 1.0]
+
+
+def test_lookahead_is_that_of_airbench() -> None:
+    wanted = small_recipe(epochs=4, weight_averaging="lookahead", averaging_decay=0.9, batch_size=64)
+    model = loop.build_and_compile(wanted, draw_synthetic(192, 1))
+    after_step = lookahead.start(model, wanted, 192)
+    weight = model.trainable_variables[0]
+    start, average = weight.numpy().copy(), weight.numpy().copy()
+    for step in range(1, 13):  # four epochs of three steps
+        model.optimizer.iterations.assign(step)
+        weight.assign(weight.numpy() + 1)
+        after_step()
+        if step in (5, 10):
+            decay = 0.9**5 * (step / 12) ** 3
+            average = decay * average + (1 - decay) * (average + 5)
+            np.testing.assert_allclose(weight.numpy(), average, rtol=1e-5)
+    np.testing.assert_allclose(weight.numpy(), average, rtol=1e-5)
+    assert np.all(average > start)
+
+
+FEATURES: dict[str, dict[str, Any]] = {
+    "adamw": {"optimizer": "adamw", "weight_decay": 0.01},
+    "schedule": {"schedule": "cosine", "warmup": 0.3, "initial_rate": 0.1, "final_rate": 0.1},
+    "sgd": {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.01},
+    "label smoothing": {"label_smoothing": 0.1},
+    "drop last": {"drop_last": True, "batch_size": 100},
+    "lookahead": {"weight_averaging": "lookahead", "averaging_decay": 0.9},
+    "bfloat16": {"precision": "bfloat16"},
+}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_a_feature_changes_the_weights_and_two_trainings_are_equal(
+    pair: list[Run], small: Dataset, tmp_path: Path, feature: str
+) -> None:
+    wanted = small_recipe(epochs=3, **FEATURES[feature])
+    (one,) = train_here([wanted], small, tmp_path / "one")
+    (other,) = train_here([wanted], small, tmp_path / "other")
+    assert one.metrics.weights_sha256 == other.metrics.weights_sha256
+    assert one.metrics.weights_sha256 != pair[1].metrics.weights_sha256
+    assert (one.path / "history.jsonl").read_bytes() == (other.path / "history.jsonl").read_bytes()
+
+
+def test_bfloat16_is_scored_and_saved_in_float32(small: Dataset, tmp_path: Path) -> None:
+    (run,) = train_here([small_recipe(epochs=1, precision="bfloat16")], small, tmp_path)
+    model = keras.models.load_model(run.path / "model.keras")
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert networks.weights_sha256(model) == run.metrics.weights_sha256
+    np.testing.assert_array_equal(model.predict_on_batch(small.x_test), run.predictions()[0])
+
+
+def test_bfloat16_computes_all_layers_but_the_last_in_bfloat16(small: Dataset) -> None:
+    model = loop.build_and_compile(small_recipe(precision="bfloat16"), small)
+    *others, last = [layer.compute_dtype for layer in model.layers]
+    assert set(others) == {"bfloat16"}
+    assert last == "float32"
+    assert {str(weight.dtype) for weight in model.trainable_variables} == {"float32"}
+
+
+def test_label_smoothing_is_that_of_the_formula(small: Dataset, tmp_path: Path) -> None:
+    """With a learning rate of almost 0 the loss is that of the initial weights, batch by batch."""
+    losses = {}
+    for smoothing in (0.0, 0.5):
+        wanted = small_recipe("tinynet:build", 1, label_smoothing=smoothing, learning_rate=1e-12)
+        model = loop.build_and_compile(wanted.model_copy(update={"network": "second"}), small)
+        probabilities = model.predict_on_batch(small.x_train[:100])
+        targets = np.eye(10)[small.y_train[:100]] * (1 - smoothing) + smoothing / 10
+        losses[smoothing] = float(-(targets * np.log(probabilities)).sum(axis=1).mean())
+        from cifar.training import step
+
+        keras.utils.set_random_seed(0)
+        no_dropout = keras.models.clone_model(
+            model, clone_function=lambda layer: type(layer).from_config({**layer.get_config(), **_no_rate(layer)})
+        )
+        no_dropout.set_weights(model.get_weights())
+        no_dropout.compile(optimizer=keras.optimizers.SGD(0.0))
+        train_step = step.compile_step(no_dropout, smoothing)
+        loss, _ = train_step(small.x_train[:100], np.eye(10, dtype=np.float32)[small.y_train[:100]])
+        assert loss == pytest.approx(losses[smoothing], rel=1e-4)
+
+
+def _no_rate(layer: Any) -> dict[str, Any]:
+    return {"rate": 0.0} if isinstance(layer, keras.layers.Dropout) else {}
