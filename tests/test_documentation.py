@@ -22,7 +22,7 @@ from PIL import Image
 from cifar import __version__, networks
 from cifar.cli import app
 from cifar.formats import FORMATS
-from cifar.recipes import POLICIES, PROFILES, TRAINING
+from cifar.recipes import POLICIES, PROFILES, RECIPES, recipe
 from docs import draw_figures
 
 README = ROOT / "README.md"
@@ -334,12 +334,13 @@ def test_the_table_of_networks_is_the_code() -> None:
         filters, parameters, batch, epochs, _ = (cell.strip() for cell in row.split("|"))
         assert filters == ", ".join(map(str, network.filters))
         assert parameters == f"{networks.count_parameters(name):,}"
-        assert (int(batch), int(epochs)) == (TRAINING[name].batch_size, TRAINING[name].epochs)
+        full = recipe(name, "none", profile="reference")
+        assert (int(batch), int(epochs)) == (full.batch_size, full.epochs)
 
 
 def test_every_policy_profile_and_format_is_documented() -> None:
     text = NETWORKS_AND_RECIPES.read_text()
-    for name in (*POLICIES, *PROFILES):
+    for name in (*POLICIES, *PROFILES, *RECIPES):
         assert f"| `{name}`" in text, name
     contract = (ROOT / "exports" / "README.md").read_text()
     choice = (ROOT / "docs" / "formats.md").read_text()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cifar.errors import UsageError
-from cifar.recipes import POLICIES, TRAINING, Policy, Recipe, grid, recipe
+from cifar.networks import NETWORKS
+from cifar.recipes import POLICIES, Policy, Recipe, grid, recipe
 
 COUNTS = st.integers(1, 2**31 - 1)
 ANY_POLICY = st.builds(
@@ -45,8 +46,34 @@ OTHER = {
     "learning_rate": 0.0010000000000000002,
     "threads": 3,
     "backend": "jax",
+    "recipe": "other",
+    "precision": "bfloat16",
+    "hold_out": 1,
+    "drop_last": True,
+    "optimizer": "sgd",
+    "momentum": 5e-324,
+    "weight_decay": 5e-324,
+    "schedule": "linear",
+    "warmup": 5e-324,
+    "initial_rate": 5e-324,
+    "final_rate": 5e-324,
+    "label_smoothing": 5e-324,
+    "weight_averaging": "lookahead",
+    "averaging_decay": 5e-324,
+    "rate_multipliers": {"*": 2.0},
+    "frozen_after": {"*": 1},
+    "initialization": "whitening",
 }
-OTHER_POLICY = {"name": "other", "horizontal_flip": True, "vertical_flip": True, "shift": 5e-324, "rotation": 5e-324}
+OTHER_POLICY = {
+    "name": "other",
+    "horizontal_flip": True,
+    "vertical_flip": True,
+    "shift": 5e-324,
+    "rotation": 5e-324,
+    "pad_crop": 1,
+    "alternating_flip": True,
+    "cutout": 1,
+}
 
 
 @settings(deadline=None, max_examples=100)
@@ -101,7 +128,7 @@ def test_the_reference_profile_is_the_networks_own_recipe_on_all_images(network,
     assert actual.learning_rate == 0.001
 
 
-@pytest.mark.parametrize("network", [*TRAINING, "my_module:build"])
+@pytest.mark.parametrize("network", [*NETWORKS, "my_module:build"])
 def test_the_quick_profile_is_the_same_for_every_network_and_the_default(network):
     actual = recipe(network, "none", profile="quick")
     assert (actual.train_images, actual.batch_size, actual.epochs) == (10_000, 64, 5)
@@ -156,6 +183,7 @@ def test_a_name_similar_to_no_other_is_refused_without_a_suggestion():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("nesterov", True),
         ("optimizer", "adam"),
         ("seed", -1),
         ("seed", 2**32),

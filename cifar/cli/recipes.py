@@ -1,23 +1,34 @@
 """`cifar recipes`: the recipes of this package, and the file of one."""
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cifar.cli.options import Json
-from cifar.cli.output import stdout, write_json
+from cifar.cli.output import note, stdout, write_json
+from cifar.errors import UsageError
+
+if TYPE_CHECKING:
+    from cifar.recipes import RecipeFile
 
 RecipeArgument = Annotated[
     str | None, typer.Argument(help="A recipe, or your own as FILE.toml.", metavar="[NAME|FILE]", show_default=False)
 ]
 
 
-def recipes(name: RecipeArgument = None, as_json: Json = False) -> None:
+To = Annotated[
+    Path | None,
+    typer.Option("--to", help="Write the recipe to a new file, to change it.", metavar="FILE", show_default=False),
+]
+
+
+def recipes(name: RecipeArgument = None, to: To = None, as_json: Json = False) -> None:
     """List the recipes, or show the file of one.
 
     The file of a recipe is a start for your own: change it, and train it with `cifar train --recipe FILE.toml`.
 
-    Example: cifar recipes tuned > mine.toml
+    Example: cifar recipes tuned --to mine.toml
     """
     from cifar.recipes import RECIPES, read
 
@@ -25,7 +36,9 @@ def recipes(name: RecipeArgument = None, as_json: Json = False) -> None:
     if name:
         names = [name]
     files = [read(each) for each in names]
-    if as_json:
+    if to:
+        _write(files, to)
+    elif as_json:
         write_json({"recipes": [_facts(file) for file in files]})
     elif name:
         typer.echo(files[0].text, nl=False)
@@ -33,7 +46,18 @@ def recipes(name: RecipeArgument = None, as_json: Json = False) -> None:
         _show_all(files)
 
 
-def _show_all(files: list[Any]) -> None:
+def _write(files: "list[RecipeFile]", to: Path) -> None:
+    from cifar.system import files as disk
+
+    if len(files) != 1:
+        raise UsageError("--to writes one recipe: name it.")
+    if to.exists():
+        raise UsageError(f"{to}: exists already.")
+    disk.write(to, files[0].text)
+    note(f"Written: {to}. Train it with `cifar train --recipe {to}`.")
+
+
+def _show_all(files: "list[RecipeFile]") -> None:
     from cifar.recipes import recipe
     from cifar.report.table import Table, render
 
@@ -48,13 +72,13 @@ def _show_all(files: list[Any]) -> None:
     stdout.print(render(Table("Recipes", columns, rows, notes)))
 
 
-def _facts(file: Any) -> dict[str, Any]:
+def _facts(file: "RecipeFile") -> dict[str, Any]:
     """Return what --json prints of a recipe."""
-    from cifar.recipes import recipe
+    from cifar.recipes import FIELDS, recipe
 
     full = {}
     for network in file.networks:
-        chosen = {"network", "policy", "seed", "dataset", "train_images", "threads", "backend", "recipe", "hold_out"}
-        full[network] = recipe(network, "none", file=file, profile="reference").model_dump(exclude=chosen)
+        fields = recipe(network, "none", file=file, profile="reference")
+        full[network] = {name: getattr(fields, name) for name in FIELDS}
     facts: dict[str, Any] = file.model_dump(include={"name", "description", "source", "augment"})
     return {**facts, "networks": full}

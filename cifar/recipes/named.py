@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,6 +33,7 @@ class RecipeFile(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
+    format_version: Literal[1] = 1
     description: str = Field("", max_length=1000)
     source: str = Field("", max_length=1000)
     networks: list[str] = Field(min_length=1)
@@ -52,7 +53,7 @@ def _named() -> dict[str, Path]:
 
 RECIPES = _named()
 """The recipes of this package: file by name."""
-HEAD = ("description", "source", "networks", "augment", "network")
+HEAD = ("format_version", "description", "source", "networks", "augment", "network")
 
 
 def read(name: str) -> RecipeFile:

@@ -23,7 +23,7 @@ from cifar.errors import UsageError
 from cifar.export import exporting
 from cifar.formats import FORMATS, manifest
 from cifar.networks import builder
-from cifar.recipes import POLICIES, recipe
+from cifar.recipes import FIELDS, POLICIES, read, recipe
 from cifar.report import figure_files
 from cifar.runs.run import Run, locked_run
 from cifar.runs.schemas import Identity
@@ -35,19 +35,20 @@ RUN = "runs/tinynet.build-none-s0"
 COMMANDS = [
     ["train"], ["train", "--data", "synthetic"], ["train", "--data", "synthetic", "--quiet"], ["evaluate"],
     ["evaluate", RUN], ["export"], ["export", RUN], ["report"], ["report", "runs"], ["runs"], ["networks"],
-    ["networks", "first"], ["data"], ["data", "info"], ["data", "fetch"], ["data", "verify"], [], ["trian"],
+    ["networks", "first"], ["recipes"], ["recipes", "tuned"],
+    ["data"], ["data", "info"], ["data", "fetch"], ["data", "verify"], [], ["trian"],
     ["predict"], ["predict", RUN], ["predict", RUN, "file"], ["compare"], ["compare", "file"],
 ]  # fmt: skip
 OPTIONS = [
     "--network", "--augment", "--seed", "--profile", "--epochs", "--data", "--data-dir", "--runs", "--threads",
     "--quiet", "--json", "--details", "--format", "--max-drop", "--to", "--pick", "--check", "--help", "-h",
     "--version", "--no-json", "--netwrok", "-x", "--", "-", "---", "--=", "--json=yes", "--epochs=", "--seed=-1",
-    "--seed=0-2", "--format=onnx,tflite",
+    "--seed=0-2", "--format=onnx,tflite", "--recipe", "--optimizer", "--learning-rate", "--hold-out", "--precision",
 ]  # fmt: skip
 GOOD = [
     "first", "second", "tinynet:build", "quick", "reference", "auto", "cifar10", "synthetic", "confident", "close",
     "runs", RUN, "0", "1", "2", "file", "folder", *POLICIES, *FORMATS, "all", "first,second", "none,shift-flip",
-    "onnx,tflite", "0,1,2", "0-2", "0-1,7",
+    "onnx,tflite", "0,1,2", "0-2", "0-1,7", "tuned", "adamw", "bfloat16",
 ]  # fmt: skip
 BAD = [
     "", " ", ".", "..", "../outside", "folder/../..", "~", "[/bold]", "[red]", ":smile:", "\x1b[2J", "a\nb", "\r",
@@ -227,3 +228,61 @@ def test_any_recipe_is_a_run_or_refused(tmp_path: Path, count: Count, tally: Tal
 
     check()
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+FIELD_NAMES = st.sampled_from([*FIELDS, "seed", "network", "networks", "augment", "format_version", "learning_rat"])
+TOML_VALUES = st.one_of(
+    st.integers().map(str),
+    st.floats().map(repr),
+    st.booleans().map(lambda value: str(value).lower()),
+    st.sampled_from(['"sgd"', '"linear"', '"lookahead"', '"bfloat16"', '"whitening"', '["none"]', '["nil"]', "[]"]),
+    st.sampled_from(["{}", '{"*" = 1}', '{"*" = -1.5}', "1979-05-27", '"\\u0000"', "'''\n", "0x1F", "1e999"]),
+)
+TABLES = st.sampled_from(["", "\n[network.second]", "\n[network.nil]", "\n[other]", "\n[[network]]"])
+VALID_LINES = (
+    "epochs = 3",
+    "drop_last = true",
+    'optimizer = "adamw"',
+    "label_smoothing = 0.1",
+    'precision = "bfloat16"',
+)
+
+
+@st.composite
+def recipe_tomls(draw: st.DrawFn) -> bytes:
+    """A recipe file that may be right, wrong in a value, or hardly TOML."""
+    lines = [draw(st.sampled_from(['networks = ["second"]', 'networks = ["first", "a:b"]', "networks = 3", ""]))]
+    for _ in range(draw(st.integers(0, 4))):
+        any_line = f"{draw(FIELD_NAMES)} = {draw(TOML_VALUES)}{draw(TABLES)}"
+        lines.append(draw(st.sampled_from([*VALID_LINES, any_line])))
+    raw = bytearray("\n".join(lines).encode())
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 3]))):
+        if raw:
+            raw[draw(st.integers(0, len(raw) - 1))] = draw(st.integers(0, 255))
+    return bytes(raw)
+
+
+def test_any_recipe_file_is_a_recipe_or_one_sentence(tmp_path: Path, count: Count, tally: Tally) -> None:
+    path = tmp_path / "mine.toml"
+
+    @settings(max_examples=count(500, 10_000), **QUIET)
+    @given(recipe_tomls())
+    @example(b'networks = ["second"]\noptimizer = "sgd"\nmomentum = 0.9\n')
+    @example(b"networks = " + b"[" * 20_000)
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        refused = ""
+        try:
+            file = read(str(path))
+        except UsageError as error:
+            refused = str(error)
+        if refused:
+            assert refused.isprintable()
+            assert str(path) in refused
+            tally("recipe files refused")
+            return
+        full = recipe(file.networks[0], file.augment[0], file=file, profile="reference")
+        assert type(full).model_validate_json(full.model_dump_json()) == full
+        tally("recipe files read")
+
+    check()
