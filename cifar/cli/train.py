@@ -13,7 +13,7 @@ from cifar.cli.options import DataDir, Details, Json, Networks, Policies, Profil
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import BusyError, CifarError, UsageError
 from cifar.formats import FLOAT32_FORMATS
-from cifar.networks.catalog import NETWORKS
+from cifar.networks.catalog import PUBLISHED
 from cifar.recipes import MAX_EPOCHS
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cifar.recipes import Recipe
     from cifar.training.sweep import RecipeResult
 
-DEFAULT_NETWORKS = list(NETWORKS)
+DEFAULT_NETWORKS = list(PUBLISHED)
 DEFAULT_POLICIES = ["none", "shift-flip"]
 DEFAULT_SEEDS = [0]
 DATA = ("auto", "cifar10", "synthetic")
