@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cifar.data.augmentation import Images, Parameters, apply, draw, order
+from cifar.data.augmentation import GREY, Images, Parameters, apply, draw, order
 from cifar.recipes import POLICIES, Policy
 from cifar.system import environment
 
@@ -27,6 +27,7 @@ TRANSFORMS = {
     "angle": st.floats(-180, 180),
 }
 SHIFTS_AND_FLIPS = ("rows", "columns", "flip_rows", "flip_columns")
+KERAS_POLICIES = [name for name, policy in POLICIES.items() if not (policy.pad_crop or policy.cutout)]
 ANY_POLICY = st.sampled_from(list(POLICIES.values()))
 SEEDS = st.integers(0, 2**32 - 1)
 EPOCHS = st.integers(0, 1000)
@@ -90,7 +91,7 @@ def test_a_transform_is_that_of_keras_within_one_grey_level(keras_generator, nam
 
 
 @uses_keras
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", KERAS_POLICIES)
 def test_every_policy_is_that_of_keras_rounded_to_the_nearest_grey_level(keras_generator, name):
     images, parameters = noise(100), draw(POLICIES[name], 0, 0, 100)
     assert np.abs(apply(images, parameters) - keras_generator(images, parameters)).max() <= 0.501
@@ -133,7 +134,7 @@ def test_the_parameters_move_the_picture_where_their_words_say(angle):
 
 @settings(deadline=None, max_examples=50)
 @given(
-    st.sampled_from(["shift-flip", "rotate", "shift-flip-rotate", "all"]),
+    st.sampled_from(["shift-flip", "rotate", "shift-flip-rotate", "all", "shift-pixels", "pad-crop-flip", "cutout"]),
     st.lists(st.integers(0, 39), min_size=1, max_size=40),
     SEEDS,
 )
@@ -143,7 +144,7 @@ def test_a_batch_is_transformed_like_its_images_one_by_one_and_in_any_order(name
     assert np.array_equal(apply(images[index], parameters[index]), one_by_one[index])
 
 
-@pytest.mark.parametrize("name", ["shift-flip", "all"])
+@pytest.mark.parametrize("name", ["shift-flip", "all", "pad-crop", "cutout"])
 def test_the_images_given_are_left_alone(name):
     images = noise(10)
     apply(images, draw(POLICIES[name], 0, 0, 10))
@@ -166,10 +167,12 @@ def test_every_seed_and_epoch_has_draws_of_its_own():
 @given(ANY_POLICY, SEEDS, EPOCHS)
 def test_policies_that_share_a_transform_draw_the_same_values_for_it(policy, seed, epoch):
     some, every = draw(policy, seed, epoch, 100), draw(POLICIES["all"], seed, epoch, 100)
-    assert np.array_equal(some.rows, every.rows if policy.shift else np.zeros(100))
-    assert np.array_equal(some.columns, every.columns if policy.shift else np.zeros(100))
+    if not policy.whole_pixels:
+        assert np.array_equal(some.rows, every.rows if policy.shift else np.zeros(100))
+        assert np.array_equal(some.columns, every.columns if policy.shift else np.zeros(100))
     assert np.array_equal(some.flip_rows, every.flip_rows & policy.vertical_flip)
-    assert np.array_equal(some.flip_columns, every.flip_columns & policy.horizontal_flip)
+    if not policy.alternating_flip:
+        assert np.array_equal(some.flip_columns, every.flip_columns & policy.horizontal_flip)
     assert np.array_equal(some.angle, every.angle if policy.rotation else None)
 
 
@@ -235,3 +238,122 @@ def test_a_fresh_process_draws_the_same():
     variables = {**os.environ, "PYTHONHASHSEED": "1"}
     fresh = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.strip()
     assert fresh == digest(5, 7)
+
+
+# Whole pixels: crop, alternating flip, shift by pixels, cutout
+
+PIXELS_AND_NO_SHIFT = {"horizontal_flip": True, "vertical_flip": True, "pad_crop": 4, "cutout": 9}
+
+
+@settings(deadline=None, max_examples=50)
+@given(SEEDS, EPOCHS, st.integers(1, 16))
+def test_a_crop_is_a_window_of_the_image_as_numpy_pads_it(seed, epoch, pad):
+    images, p = noise(20, seed), draw(Policy(name="crop", pad_crop=pad), seed, epoch, 20)
+    padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), "reflect")
+    for image, (down, right), cropped in zip(padded, p.crop + pad, apply(images, p), strict=True):
+        assert np.array_equal(cropped, image[down : down + 32, right : right + 32])
+
+
+def test_every_window_is_as_likely_and_both_axes_are_drawn_apart():
+    crop = draw(Policy(name="crop", pad_crop=4), 0, 1, 81_000).crop
+    counts = np.zeros((9, 9), int)
+    np.add.at(counts, tuple(crop.T + 4), 1)
+    assert counts == pytest.approx(np.full((9, 9), 1000), abs=130)  # four standard deviations
+
+
+def test_shifts_by_whole_pixels_are_as_likely_each_and_fill_with_the_nearest():
+    p = draw(POLICIES["shift-pixels"], 0, 1, 7000)
+    for shift in (p.rows, p.columns):
+        values, counts = np.unique(shift, return_counts=True)
+        assert values.tolist() == [-3, -2, -1, 0, 1, 2, 3]
+        assert counts == pytest.approx(np.full(7, 1000), abs=120)
+    images = noise(100)
+    padded = np.pad(images, ((0, 0), (3, 3), (3, 3), (0, 0)), "edge")
+    for index, shifted in enumerate(apply(images, p[:100])):
+        down, right = int(p.rows[index]) + 3, int(p.columns[index]) + 3
+        assert np.array_equal(shifted, padded[index, down : down + 32, right : right + 32])
+
+
+@settings(deadline=None, max_examples=50)
+@given(SEEDS, st.integers(1, 500))
+def test_alternating_flips_mirror_a_half_and_the_other_half_in_turn(seed, epoch):
+    flips = [draw(POLICIES["alternating-flip"], seed, number, 1000).flip_columns for number in (1, epoch, epoch + 1)]
+    assert np.array_equal(flips[1], ~flips[2])
+    assert np.array_equal(flips[1], flips[0] ^ (epoch % 2 == 0))
+    assert 400 < flips[0].sum() < 600  # six standard deviations
+
+
+def test_the_half_that_is_mirrored_first_is_another_for_each_seed_and_no_other_draw():
+    flips = [draw(POLICIES["alternating-flip"], seed, 1, 10_000).flip_columns for seed in range(3)]
+    flips.append(draw(POLICIES["flip"], 0, 1, 10_000).flip_columns)
+    assert np.abs(np.corrcoef(flips) - np.eye(4)).max() < 0.05
+
+
+def test_a_square_of_grey_has_its_centre_anywhere_and_is_cut_at_the_border():
+    images = np.zeros((20_000, 32, 32, 3), np.uint8)
+    for side in (7, 8):
+        p = draw(Policy(name="cutout", cutout=side), 0, 1, len(images))
+        grey = (apply(images, p) == GREY).all(axis=3)
+        heights, widths = grey.any(axis=2).sum(axis=1), grey.any(axis=1).sum(axis=1)
+        assert np.array_equal(grey.sum(axis=(1, 2)), heights * widths)
+        half = side // 2
+        assert (heights.min(), heights.max()) == (min(side - half, half + 1), side)
+        whole = (heights == side) & (widths == side)
+        assert whole.mean() == pytest.approx(((32 - side + 1) / 32) ** 2, abs=0.015)  # four standard deviations
+        inner = grey[:, side : 32 - side, side : 32 - side].mean(axis=0)
+        assert inner == pytest.approx(np.full_like(inner, (side / 32) ** 2), abs=0.008)
+
+
+@settings(deadline=None, max_examples=50)
+@given(SEEDS, EPOCHS)
+def test_what_moves_pixels_is_done_in_the_order_crop_flip_cutout(seed, epoch):
+    images = noise(20, seed)
+    p = draw(Policy(name="all", **PIXELS_AND_NO_SHIFT), seed, epoch, 20)
+    alone = [draw(Policy(name=name, **{name: value}), seed, epoch, 20) for name, value in PIXELS_AND_NO_SHIFT.items()]
+    horizontal, vertical, crop, cutout = alone
+    expected = images
+    for one in (crop, horizontal, vertical, cutout):
+        expected = apply(expected, one)
+    assert np.array_equal(apply(images, p), expected)
+
+
+@pytest.mark.parametrize("others", [{"shift": 0.1}, {"shift": 0.1, "rotation": 15.0}], ids=["shift", "rotation"])
+def test_a_crop_comes_before_interpolation_and_a_square_after_it(others):
+    images = noise(20)
+    p = draw(Policy(name="both", pad_crop=4, cutout=8, **others), 0, 1, 20)
+    cropped = apply(images, draw(Policy(name="crop", pad_crop=4), 0, 1, 20))
+    interpolated = apply(cropped, draw(Policy(name="others", **others), 0, 1, 20))
+    assert np.array_equal(apply(images, p), apply(interpolated, draw(POLICIES["cutout"], 0, 1, 20)))
+
+
+def test_the_new_draws_are_independent_of_the_old_ones_and_of_each_other():
+    policy = Policy(name="every", shift=0.1, horizontal_flip=True, pad_crop=4, cutout=8)
+    p = draw(policy, 0, 1, 10_000)
+    square = draw(Policy(name="cutout", cutout=1), 0, 1, 10_000).cutout
+    values = [p.rows, p.columns, p.flip_columns, *p.crop.T, square[:, 0], square[:, 2]]
+    values.append(draw(POLICIES["alternating-flip"], 0, 1, 10_000).flip_columns)
+    assert np.abs(np.corrcoef(values) - np.eye(len(values))).max() < 0.05
+
+
+@pytest.mark.parametrize("name", ["pad-crop", "cutout", "alternating-flip", "shift-pixels"])
+def test_each_new_transform_counts_as_a_change(name):
+    assert draw(POLICIES[name], 0, 1, 5).any() is True
+
+
+# Digests of the draws and pixels of the policies that the committed runs were trained with, as of version 0.1.0
+OLD = {
+    "none": "8e791be2e9445092",
+    "shift-flip": "df7239c8fc6e4b3a",
+    "flip": "3ad49f477604e8a7",
+    "shift": "d28cefdce126fef1",
+    "rotate": "cef39d74090e9bc6",
+    "vertical-flip": "0a0343bd8cf34e70",
+    "shift-flip-rotate": "999cd4a2ce699b8e",
+    "all": "788fa9135b681542",
+}
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_the_pixels_of_the_first_policies_are_what_they_were(name):
+    pixels = apply(noise(64), draw(POLICIES[name], 7, 3, 64))
+    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == OLD[name]

@@ -148,17 +148,35 @@ def test_every_argument_is_in_the_recipe():
     assert actual.policy == Policy(name="shift", shift=0.1)
 
 
+TRANSFORMS = {
+    "shift": {"shift": 0.1},
+    "flip": {"horizontal_flip": True},
+    "rotate": {"rotation": 15.0},
+    "vertical-flip": {"vertical_flip": True},
+    "shift-pixels": {"shift": 0.1, "whole_pixels": True},
+    "pad-crop": {"pad_crop": 4},
+    "alternating-flip": {"alternating_flip": True},
+    "cutout": {"cutout": 8},
+}
+OF_SEVERAL = {
+    "none": (),
+    "shift-flip": ("shift", "flip"),
+    "shift-flip-rotate": ("shift", "flip", "rotate"),
+    "all": ("shift", "flip", "rotate", "vertical-flip"),
+    "pad-crop-flip": ("pad-crop", "flip"),
+    "pad-crop-alternating-flip": ("pad-crop", "alternating-flip"),
+}
+
+
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_has_the_name_it_is_listed_under_and_the_transforms_of_that_name(name):
     policy = recipe("first", name).policy
-    parts = set() if name == "none" else {"shift", "flip", "rotate", "vertical-flip"}
-    if name not in ("none", "all"):
-        parts = {name} if name == "vertical-flip" else set(name.split("-"))
-    assert policy.name == name
-    assert policy.horizontal_flip == ("flip" in parts)
-    assert policy.vertical_flip == ("vertical-flip" in parts)
-    assert policy.shift == (0.1 if "shift" in parts else 0.0)
-    assert policy.rotation == (15.0 if "rotate" in parts else 0.0)
+    expected = {}
+    for part in OF_SEVERAL.get(name, (name,)):
+        expected |= TRANSFORMS[part]
+    if name == "pad-crop-alternating-flip":
+        expected["pad_crop"] = 2  # as airbench94 has it
+    assert policy == Policy(name=name, **expected)
 
 
 @pytest.mark.parametrize(

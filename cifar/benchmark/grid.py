@@ -7,7 +7,7 @@ import psutil
 
 from cifar.benchmark.models import KERAS_JAX, BenchmarkModel
 from cifar.benchmark.training_methods import JAX, OURS, TRAINING_METHODS, TrainingMethod
-from cifar.networks import NETWORKS
+from cifar.networks import PUBLISHED
 
 POLICIES = ("none", "shift-flip", "shift-flip-rotate")
 ALL_THREADS = psutil.cpu_count() or 1
@@ -52,7 +52,7 @@ DEFAULT = Grid(
 FULL = Grid(
     batch_sizes=(1, 32, 256),
     threads=tuple(sorted({1, ALL_THREADS})),
-    networks=tuple(NETWORKS),
+    networks=PUBLISHED,
     policies=POLICIES,
     peer_policies=POLICIES,
     processes=5,

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cifar.errors import UsageError, printable
 from cifar.formats import INPUT, Source
 from cifar.formats.graph import serving
@@ -27,13 +29,25 @@ def convert(source: Source) -> Any:
     signature = [tf.TensorSpec((None, 32, 32, 3), tf.uint8, name=INPUT)]
     tf2onnx.utils.INTERNAL_NAME = 1  # else its names count what this process has converted, as the doc_string does
     with hardware.quiet(show_failure=False):
-        proto, _ = tf2onnx.convert.from_function(serve, input_signature=signature, opset=OPSET)
+        proto, _ = tf2onnx.convert.from_function(
+            serve, input_signature=signature, opset=OPSET, custom_op_handlers={"Erfc": (_write_erfc, [])}
+        )
     _make_constant(proto, serve.get_concrete_function())
     for end in (*proto.graph.input, *proto.graph.output):
         end.type.tensor_type.shape.dim[0].dim_param = "N"
     proto.graph.doc_string = ""
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def _write_erfc(graph: Any, node: Any, name: str, _arguments: Any) -> None:
+    """Write TensorFlow's Erfc, of which its exact GELU consists and which tf2onnx lacks, as 1 - erf(x)."""
+    outputs, dtype = node.output, graph.get_dtype(node.output[0])
+    shape = graph.get_shape(node.output[0])
+    graph.remove_node(name)
+    one = graph.make_const(f"{name}_one", np.ones((), np.float32))
+    erf = graph.make_node("Erf", node.input, name=f"{name}_erf", shapes=[shape], dtypes=[dtype])
+    graph.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=outputs, shapes=[shape], dtypes=[dtype])
 
 
 def _make_constant(proto: Any, function: Any) -> None:

@@ -1,14 +1,14 @@
 """The networks: a name becomes a Keras model."""
 
 from cifar.networks.builder import build, build_with_fresh_names, count_parameters, predictor
-from cifar.networks.catalog import NETWORKS, Network, check_name, label
+from cifar.networks.catalog import NETWORKS, PUBLISHED, Network, check_name, label
 from cifar.networks.digests import architecture_sha256, weights_sha256
 from cifar.networks.operations import multiply_adds, training_flop
 from cifar.networks.precision import in_bfloat16
-from cifar.networks.whitening import whiten
 
 __all__ = [
     "NETWORKS",
+    "PUBLISHED",
     "Network",
     "architecture_sha256",
     "build",
@@ -21,5 +21,4 @@ __all__ = [
     "predictor",
     "training_flop",
     "weights_sha256",
-    "whiten",
 ]

@@ -32,8 +32,7 @@ def build(name: str) -> Any:
     """Return a new, uncompiled Keras model: uint8 images (N, 32, 32, 3) in, float32 probabilities (N, 10) out.
 
     Args:
-        name: `first`, `second`, `third`, or `module:function` for a function without arguments that returns a
-            Keras model. The module is searched for in the current folder first.
+        name: of NETWORKS, or `module:function` for a function without arguments that returns a Keras model. The module is searched for in the current folder first.
 
     Raises:
         UsageError: the name is unknown, or the function's result does not keep this contract.
@@ -66,25 +65,9 @@ def predictor(model: Any) -> Predictor:
 
 
 def _build_reference(name: str) -> Any:
-    """Six 3x3 convolutions in three stages, then a dense head. Every layer is named: names are part of the digest."""
-    import keras
-    from keras import layers
-
-    stack = [keras.Input((32, 32, 3), dtype="uint8", name="image"), layers.Rescaling(1 / 255, name="scale")]
-    for stage, filters in enumerate(NETWORKS[name].filters, start=1):
-        stack += [
-            layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv{stage}a"),
-            layers.Conv2D(filters, 3, padding="valid", activation="relu", name=f"conv{stage}b"),
-            layers.MaxPooling2D(2, name=f"pool{stage}"),
-            layers.Dropout(0.25, name=f"dropout{stage}"),
-        ]
-    stack += [
-        layers.Flatten(name="flatten"),
-        layers.Dense(512, activation="relu", name="dense"),
-        layers.Dropout(0.5, name="dropout"),
-        layers.Dense(10, activation="softmax", name="probabilities"),
-    ]
-    return keras.Sequential(stack, name=name)
+    network = NETWORKS[name]
+    module = importlib.import_module(f"cifar.networks.{network.module}")
+    return module.build(name, network.filters)
 
 
 def _import_function(name: str) -> Any:

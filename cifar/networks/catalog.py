@@ -13,11 +13,13 @@ class Network:
 
     Attributes:
         name: as `--network` takes it.
+        module: the module here whose `build` makes the Keras model.
         filters: of the convolutions in each of its three stages.
         origin: where its figures come from.
     """
 
     name: str
+    module: str
     filters: tuple[int, int, int]
     origin: str
 
@@ -30,11 +32,20 @@ class Network:
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
-        Network("first", (32, 64, 64), "published, with its 50 epochs; batch size our choice"),
-        Network("second", (16, 32, 64), "published; batch size and epochs our choice"),
-        Network("third", (32, 64, 128), "our choice throughout: the published text names no third network's figures"),
+        Network("first", "tutorial", (32, 64, 64), "published, with its 50 epochs; batch size our choice"),
+        Network("second", "tutorial", (16, 32, 64), "published; batch size and epochs our choice"),
+        Network(
+            "third",
+            "tutorial",
+            (32, 64, 128),
+            "our choice throughout: the published text names no third network's figures",
+        ),
+        Network("resnet8", "resnet8", (16, 32, 64), "ResNet-8 of MLPerf Tiny; inputs are not scaled"),
+        Network("airbench94", "airbench94", (64, 256, 256), "airbench94 (Jordan 2024), in Keras layers"),
     )
 }
+PUBLISHED = ("first", "second", "third")
+"""The networks of the published text: what is trained and measured where no network is named."""
 
 
 def label(name: str) -> str:

@@ -1,5 +1,6 @@
-"""A first convolution that whitens patches of the training images, as in airbench94."""
+"""Whitening: the first convolution's kernel from patches of training images (Jordan 2024, arXiv 2404.00498)."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,53 +9,65 @@ from numpy.typing import NDArray
 from cifar.errors import UsageError
 
 LAYER = "whiten"
-IMAGES = 5000  # whose patches are used
-SMALLEST_VARIANCE = 5e-4  # added to each, so that noise is not blown up
+IMAGES = 5000  # of the training images, the first
+EPSILON = 5e-4  # is added to the eigenvalues
+CHUNK = 100  # images at once, so that their patches fit the cache
 
 
-def whiten(model: Any, images: NDArray[np.uint8]) -> None:
-    """Set the kernel of a model's layer `whiten` to the whitening filters of the first images, and their negatives.
+def initialize(model: Any, images: NDArray[np.uint8]) -> None:
+    """Set the kernel of a Keras model's layer `whiten`: filters whose outputs are uncorrelated, and their negatives.
 
-    The filters are the eigenvectors of the patches' covariance (not centred), each divided by its standard deviation,
-    those of the largest variance first. The patches are what the layer sees: the outputs of the layers before it.
+    A filter is an eigenvector of the patches' uncentred covariance, divided by the root of its eigenvalue. The same
+    images give the same bits on a machine, whatever its threads.
 
     Args:
-        model: a Keras model.
-        images: uint8, (N, 32, 32, 3).
+        model: whose convolution `whiten` has two filters for each number of a patch.
+        images: uint8, (N, 32, 32, 3), of which the first 5,000 are used.
 
     Raises:
-        UsageError: the model has no such layer, or its kernel is not twice as many filters as a patch has values.
+        UsageError: the network has no such layer.
     """
     import keras
 
-    names = [layer.name for layer in model.layers]
-    if LAYER not in names:
-        raise UsageError(f"initialization 'whitening': the network '{model.name}' has no layer named '{LAYER}'.")
-    layer = model.get_layer(LAYER)
-    height, width, channels, n_filters = layer.kernel.shape
-    patch_size = height * width * channels
-    if n_filters != 2 * patch_size:
-        raise UsageError(
-            f"initialization 'whitening': layer '{LAYER}' needs {2 * patch_size} filters, not {n_filters}."
-        )
-    before = keras.Model(model.inputs, layer.input)
-    inputs = np.asarray(before.predict_on_batch(images[:IMAGES]), np.float64)
-    filters = _whitening_filters(inputs, height, width)
-    kernel = np.concatenate([filters, -filters]).reshape(n_filters, height, width, channels)
-    weights = [kernel.transpose(1, 2, 3, 0), *layer.get_weights()[1:]]
-    layer.set_weights(weights)
+    layer = _whitening_layer(model)
+    height, width, channels, _ = layer.kernel.shape
+    inputs = keras.Model(model.inputs, layer.input)
+    size = height * width * channels
+    total = np.zeros((size, size))
+    n = 0
+    for start in range(0, min(IMAGES, len(images)), CHUNK):
+        chunk = images[start : min(start + CHUNK, IMAGES)]
+        patches = _patches(np.asarray(inputs.predict_on_batch(chunk), np.float64), height, width)
+        total += np.einsum("ni,nj->ij", patches, patches)  # in one order: a BLAS's depends on its threads
+        n += len(patches)
+    filters = _whitening_filters(total / n)
+    kernel = np.concatenate([filters, -filters]).reshape(-1, height, width, channels)
+    layer.kernel.assign(kernel.transpose(1, 2, 3, 0).astype(np.float32))
 
 
-def _whitening_filters(inputs: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """Return the filters, (P, P), of inputs (N, H, W, C) in patches of P = height x width x C values.
+def _whitening_layer(model: Any) -> Any:
+    """Return the layer; raise UsageError if there is none that whitening fits."""
+    for layer in model.layers:
+        shape = getattr(layer, "kernel", np.empty(0)).shape
+        if layer.name == LAYER and len(shape) == 4 and shape[3] == 2 * math.prod(shape[:3]):
+            return layer
+    raise UsageError(
+        f"The network '{model.name}' cannot be whitened: it has no convolution '{LAYER}' of two filters for each "
+        "number of its patches."
+    )
 
-    An eigenvector's sign is arbitrary: its largest value is made positive.
-    """
-    windows = np.lib.stride_tricks.sliding_window_view(inputs, (height, width), axis=(1, 2))
-    patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, height * width * inputs.shape[3])
-    covariance = patches.T @ patches / len(patches)
-    variances, vectors = np.linalg.eigh(covariance)
-    filters = (vectors / np.sqrt(variances + SMALLEST_VARIANCE)).T[::-1]
-    largest = np.take_along_axis(filters, np.abs(filters).argmax(axis=1)[:, np.newaxis], axis=1)
-    signed: NDArray[np.float64] = filters * np.sign(largest)
-    return signed
+
+def _patches(images: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
+    """All patches of images (N, H, W, C), each as a row of its rows of pixels: (patches, height * width * C)."""
+    windows = np.lib.stride_tricks.sliding_window_view(images, (height, width), axis=(1, 2))
+    ordered = windows.transpose(0, 1, 2, 4, 5, 3)  # from (N, rows, columns, C, height, width)
+    return ordered.reshape(-1, height * width * images.shape[-1])
+
+
+def _whitening_filters(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Filters as rows, that of the largest eigenvalue first; each one's largest number is positive."""
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    filters = (eigenvectors / np.sqrt(eigenvalues + EPSILON)).T[::-1]
+    largest = np.abs(filters).argmax(axis=1)
+    signs = np.sign(filters[np.arange(len(filters)), largest])
+    return filters * signs[:, np.newaxis]

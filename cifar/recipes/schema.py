@@ -43,19 +43,22 @@ class Policy(_Extensible):
         vertical_flip: mirror top and bottom, for half of the images.
         shift: largest shift along each axis, as a fraction of height and width.
         rotation: largest rotation to either side, in degrees.
+        whole_pixels: shift by whole pixels, as many as `shift` holds, and by no fraction of one.
         pad_crop: pixels of reflection padding on each side, from which a 32x32 window is cut at random.
         alternating_flip: mirror half of the images left and right in the first epoch, then the other half and the
             first in turn (airbench94).
-        cutout: side of a square that is filled with grey at a random position, in pixels.
+        cutout: side of a square in pixels that is filled with grey; its centre is any pixel, so that some of it may
+            lie outside (DeVries and Taylor 2017).
     """
 
-    added_fields = ("pad_crop", "alternating_flip", "cutout")
+    added_fields = ("whole_pixels", "pad_crop", "alternating_flip", "cutout")
 
     name: str = Field(pattern=r"^[\w-]+$")
     horizontal_flip: bool = False
     vertical_flip: bool = False
     shift: float = Field(0.0, ge=0, le=1)
     rotation: float = Field(0.0, ge=0, le=180)
+    whole_pixels: bool = False
     pad_crop: int = Field(0, ge=0, le=16)
     alternating_flip: bool = False
     cutout: int = Field(0, ge=0, le=32)
@@ -72,6 +75,12 @@ POLICIES: dict[str, Policy] = {
         Policy(name="vertical-flip", vertical_flip=True),
         Policy(name="shift-flip-rotate", shift=0.1, horizontal_flip=True, rotation=15.0),
         Policy(name="all", shift=0.1, horizontal_flip=True, vertical_flip=True, rotation=15.0),
+        Policy(name="shift-pixels", shift=0.1, whole_pixels=True),
+        Policy(name="pad-crop", pad_crop=4),
+        Policy(name="pad-crop-flip", pad_crop=4, horizontal_flip=True),
+        Policy(name="alternating-flip", alternating_flip=True),
+        Policy(name="pad-crop-alternating-flip", pad_crop=2, alternating_flip=True),
+        Policy(name="cutout", cutout=8),
     )
 }
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PALETTE = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c")
+PALETTE = (
+    *("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3"),
+    *("#8c8c8c", "#ccb974", "#64b5cd", "#2f3b52", "#8a5a00", "#7f9f3f", "#b02a5b"),
+)
 COLOURS = dict(zip(POLICIES, PALETTE, strict=True))
 """A policy has the same one in every figure."""
 MATRICES_PER_ROW = 3

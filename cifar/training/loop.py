@@ -9,7 +9,7 @@ from cifar import networks
 from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
 from cifar.metrics import classification
-from cifar.networks import architecture_sha256, build_with_fresh_names, weights_sha256
+from cifar.networks import architecture_sha256, build_with_fresh_names, weights_sha256, whitening
 from cifar.recipes import Recipe
 from cifar.runs.run import Run
 from cifar.runs.schemas import FORMAT_VERSION, Epoch, Timing
@@ -40,7 +40,7 @@ def build_and_compile(recipe: Recipe, data: Dataset) -> Any:
     keras.utils.set_random_seed(recipe.seed)
     model = build_with_fresh_names(recipe.network)
     if recipe.initialization == "whitening":
-        networks.whiten(model, data.x_train)
+        whitening.initialize(model, data.x_train)
     if recipe.precision == "bfloat16":
         model = networks.in_bfloat16(model)
     model.compile(

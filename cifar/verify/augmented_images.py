@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cifar.data import augmentation
 from cifar.data.dataset import Dataset
 from cifar.runs.run import Run
-from cifar.training.backends import jax as on_jax
+from cifar.training.backends import jax, jax_augmentation
 from cifar.training.backends.tensorflow import batches
 from cifar.verify.check_result import CheckOptions, CheckResult
 
@@ -59,7 +59,7 @@ def _augment_function(run: Run, data: Dataset, epoch: int) -> Augment:
     parameters = augmentation.draw(run.recipe.policy, run.recipe.seed, epoch, len(data.x_train))
     apply = augmentation.apply
     if run.recipe.backend == "jax":
-        apply = on_jax.augment
+        apply = jax_augmentation.augment
 
     def augment(indices: NDArray[np.int64]) -> Images:
         return apply(data.x_train[indices], parameters[indices])
@@ -89,7 +89,7 @@ def _augment_in_batches(run: Run, data: Dataset, epoch: int, batch_size: int) ->
         return np.concatenate([images for images, _ in batches(recipe, data, epoch)])
     augment = _augment_function(run, data, epoch)
     visits = augmentation.order(run.recipe.seed, epoch, len(data.x_train))
-    blocks = on_jax.split_into_blocks(visits, batch_size, max_steps=1)
+    blocks = jax.split_into_blocks(visits, batch_size, max_steps=1)
     return np.concatenate([augment(block[0]) for block in blocks])
 
 

@@ -17,7 +17,7 @@ from cifar.formats import FORMATS, manifest
 from cifar.inference import isolated_prediction
 from cifar.metrics import classification
 from cifar.metrics.classification import Probabilities
-from cifar.networks import NETWORKS
+from cifar.networks import NETWORKS, PUBLISHED
 from cifar.recipes import POLICIES, Recipe
 from cifar.runs.run import Run
 from cifar.system import environment
@@ -45,7 +45,7 @@ def measure(threads: int, released: Path) -> Measured:
     """
     data = dataset.draw_synthetic()
     step_losses = {}
-    for network in NETWORKS:
+    for network in PUBLISHED:
         step_losses[network] = first_losses(_recipe(threads).model_copy(update={"network": network}), data)
     with tempfile.TemporaryDirectory(prefix="cifar-gate-") as scratch:
         run = _train(data, Path(scratch), threads)

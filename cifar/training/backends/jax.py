@@ -6,22 +6,20 @@ a loop, every step is a call.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar.data import augmentation
-from cifar.data.augmentation import SIDE, Parameters
 from cifar.data.dataset import Dataset
 from cifar.errors import CifarError, UsageError
 from cifar.metrics import classification
 from cifar.recipes import Recipe
 from cifar.training.backends import DivergedError, EpochTrainer, visits
+from cifar.training.backends.jax_augmentation import Arrays, apply, as_arrays
 from cifar.training.callback import Callback
 
-Arrays = dict[str, Any]
 State = tuple[list[Any], list[Any], list[Any]]
 """Values of a model's trainable variables, of its others (dropout's seeds among them), of its optimizer's."""
 
@@ -159,93 +157,6 @@ def _assign_state(model: Any, state: State) -> None:
     for variables, values in zip(_variables(model), state, strict=True):
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-
-
-def as_arrays(parameters: Parameters) -> Arrays:
-    """Return parameters as float32 arrays: shifts are exact; cosine and sine of an angle are computed in float64."""
-    arrays: Arrays = {
-        "rows": parameters.rows.astype(np.float32),
-        "columns": parameters.columns.astype(np.float32),
-        "flip_rows": parameters.flip_rows,
-        "flip_columns": parameters.flip_columns,
-    }
-    if parameters.angle is not None:
-        theta = np.deg2rad(parameters.angle)
-        arrays |= {"cos": np.cos(theta).astype(np.float32), "sin": np.sin(theta).astype(np.float32)}
-    return arrays
-
-
-def augment(images: NDArray[np.uint8], parameters: Parameters) -> NDArray[np.uint8]:
-    """Return cifar.data.augmentation.apply(images, parameters), computed on the device."""
-    return np.asarray(_compiled_apply()(images, as_arrays(parameters)))
-
-
-@cache
-def _compiled_apply() -> Any:
-    import jax
-
-    return jax.jit(apply)
-
-
-def apply(images: Any, drawn: Arrays) -> Any:
-    """Return the augmented images: the bits of cifar.data.augmentation.apply; with rotation, within a grey level.
-
-    Args:
-        images: uint8, (N, 32, 32, 3).
-        drawn: `as_arrays` of the parameters of the same N images.
-    """
-    import jax.numpy as jnp
-
-    resample = _resample_axes
-    if "cos" in drawn:
-        resample = _resample_plane
-    return jnp.rint(resample(images, drawn)).astype(jnp.uint8)
-
-
-def _resample_axes(images: Any, drawn: Arrays) -> Any:
-    """Shift and flip: a small matrix product per axis, exact in float32."""
-    import jax.numpy as jnp
-
-    row_weights = _interpolation_weights(drawn["rows"], drawn["flip_rows"])
-    column_weights = _interpolation_weights(drawn["columns"], drawn["flip_columns"])
-    shifted = jnp.einsum("nor,nrcx->nocx", row_weights, images.astype(jnp.float32), precision="highest")
-    return jnp.einsum("noc,nrcx->nrox", column_weights, shifted, precision="highest")
-
-
-def _interpolation_weights(shift: Any, flip: Any) -> Any:
-    """Return matrices (N, output, input) that shift by linear interpolation with nearest fill, then flip."""
-    import jax.numpy as jnp
-
-    pixels = jnp.arange(SIDE, dtype=jnp.float32)
-    source = jnp.clip(pixels + shift[:, None], 0, SIDE - 1)
-    source = jnp.where(flip[:, None], source[:, ::-1], source)
-    return jnp.maximum(0, 1 - jnp.abs(source[:, :, None] - pixels))
-
-
-def _resample_plane(images: Any, drawn: Arrays) -> Any:
-    """Rotate, shift and flip: four neighbours gathered per pixel."""
-    import jax.numpy as jnp
-
-    centre = (SIDE - 1) / 2
-    grid = jnp.arange(SIDE, dtype=jnp.float32) - centre
-    cos, sin = drawn["cos"][:, None, None], drawn["sin"][:, None, None]
-    across = jnp.where(drawn["flip_columns"][:, None], -grid, grid)[:, None, :] + drawn["columns"][:, None, None]
-    down = jnp.where(drawn["flip_rows"][:, None], -grid, grid)[:, :, None] + drawn["rows"][:, None, None]
-    column = jnp.clip(cos * across - sin * down + centre, 0, SIDE - 1)
-    row = jnp.clip(sin * across + cos * down + centre, 0, SIDE - 1)
-
-    left = jnp.minimum(column.astype(jnp.int32), SIDE - 2)
-    top = jnp.minimum(row.astype(jnp.int32), SIDE - 2)
-    right_weight = (column - left)[..., None]
-    lower_weight = (row - top)[..., None]
-    image_index = jnp.arange(len(images))[:, None, None]
-
-    def corner(below: int, beside: int) -> Any:
-        return images[image_index, top + below, left + beside].astype(jnp.float32)
-
-    upper = corner(0, 0) + (corner(0, 1) - corner(0, 0)) * right_weight
-    lower = corner(1, 0) + (corner(1, 1) - corner(1, 0)) * right_weight
-    return upper + (lower - upper) * lower_weight
 
 
 @contextmanager
