@@ -167,11 +167,10 @@ def test_bfloat16_is_scored_and_saved_in_float32(small: Dataset, tmp_path: Path)
     np.testing.assert_array_equal(model.predict_on_batch(small.x_test), run.predictions()[0])
 
 
-def test_bfloat16_computes_all_layers_but_the_last_in_bfloat16(small: Dataset) -> None:
+def test_bfloat16_computes_all_from_the_first_kernel_to_before_the_last_in_bfloat16(small: Dataset) -> None:
     model = loop.build_and_compile(small_recipe(precision="bfloat16"), small)
-    *others, last = [layer.compute_dtype for layer in model.layers]
-    assert set(others) == {"bfloat16"}
-    assert last == "float32"
+    scale, *others, probabilities = [layer.compute_dtype for layer in model.layers]
+    assert (scale, set(others), probabilities) == ("float32", {"bfloat16"}, "float32")
     assert {str(weight.dtype) for weight in model.trainable_variables} == {"float32"}
 
 

@@ -8,18 +8,22 @@ from cifar.errors import UsageError, first_line
 def in_bfloat16(model: Any) -> Any:
     """Return a copy of a float32 model that computes in bfloat16: Keras's `mixed_bfloat16`.
 
-    Its weights are float32, and so is its last layer: the probabilities and the loss.
+    Its weights are float32, and so are the layers before the first kernel (scaling), the last layer with a kernel and
+    all that follow: the logits, the probabilities and the loss.
 
     Raises:
-        UsageError: the model cannot be copied layer by layer.
+        UsageError: the model has no layer with a kernel, or cannot be copied layer by layer.
     """
     import keras
 
-    last = model.layers[-1]
+    with_kernel = [number for number, layer in enumerate(model.layers) if getattr(layer, "kernel", None) is not None]
+    if not with_kernel:
+        raise UsageError("precision bfloat16: the network has no convolution and no dense layer.")
+    reduced = model.layers[with_kernel[0] : with_kernel[-1]]
 
     def copy(layer: Any) -> Any:
         config = layer.get_config()
-        if layer is not last:
+        if layer in reduced:
             config["dtype"] = "mixed_bfloat16"
         return type(layer).from_config(config)
 
