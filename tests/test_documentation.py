@@ -334,7 +334,10 @@ def test_the_table_of_networks_is_the_code() -> None:
         filters, parameters, batch, epochs, _ = (cell.strip() for cell in row.split("|"))
         assert filters == ", ".join(map(str, network.filters))
         assert parameters == f"{networks.count_parameters(name):,}"
-        assert (int(batch), int(epochs)) == (TRAINING[name].batch_size, TRAINING[name].epochs)
+        expected = ("-", "-")
+        if name in TRAINING:
+            expected = (str(TRAINING[name].batch_size), str(TRAINING[name].epochs))
+        assert (batch, epochs) == expected
 
 
 def test_every_policy_profile_and_format_is_documented() -> None:

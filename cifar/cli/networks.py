@@ -43,13 +43,15 @@ def _show_layers(name: str, model: Any) -> None:
 
 def _show_all(models: dict[str, Any]) -> None:
     from cifar.networks import NETWORKS
-    from cifar.recipes import TRAINING, Training
+    from cifar.recipes import TRAINING
     from cifar.report.table import Table, render
 
     rows, origins = [], []
     for name, model in models.items():
-        label, training = NETWORKS[name].label, TRAINING.get(name, Training())
-        rows.append((label, f"{model.count_params():,}", str(training.batch_size), str(training.epochs)))
+        label, batch_size, epochs = NETWORKS[name].label, "-", "-"
+        if name in TRAINING:
+            batch_size, epochs = str(TRAINING[name].batch_size), str(TRAINING[name].epochs)
+        rows.append((label, f"{model.count_params():,}", batch_size, epochs))
         origins.append(f"{label}: {NETWORKS[name].origin}.")
     columns = ("network<", "parameters>", "batch size>", "epochs>")
     stdout.print(render(Table("Reference networks", columns, rows)))
@@ -60,15 +62,13 @@ def _show_all(models: dict[str, Any]) -> None:
 def _facts(name: str, model: Any) -> dict[str, Any]:
     """Return what --json prints of a network."""
     from cifar.networks import NETWORKS
-    from cifar.recipes import TRAINING, Training
+    from cifar.recipes import TRAINING
 
     facts: dict[str, Any] = {"network": name, "parameters": int(model.count_params())}
     if name in NETWORKS:
-        facts |= {
-            "label": NETWORKS[name].label,
-            **TRAINING.get(name, Training()).model_dump(),
-            "origin": NETWORKS[name].origin,
-        }
+        facts |= {"label": NETWORKS[name].label, "origin": NETWORKS[name].origin}
+    if name in TRAINING:
+        facts |= TRAINING[name].model_dump()
     layers = []
     for layer in model.layers:
         layers.append(
