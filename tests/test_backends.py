@@ -41,10 +41,11 @@ environment.configure(2, backend="jax")
 import keras
 
 recipe = Recipe.model_validate_json(sys.argv[1])
-model = loop.build_and_compile(recipe)
+data = draw_synthetic(recipe.batch_size, 1)
+model = loop.build_and_compile(recipe, data)
 with np.load("weights.npz") as weights:
     model.set_weights([weights[name] for name in weights.files])
-loss, accuracy = backends.epoch_trainer(model, recipe, draw_synthetic(recipe.batch_size, 1))(1, SilentCallback())
+loss, accuracy = backends.epoch_trainer(model, recipe, data)(1, SilentCallback())
 print(repr(loss), repr(accuracy), keras.backend.backend())
 """
 BLOCKS_OF_STEPS = """
@@ -63,7 +64,7 @@ recipe, data = Recipe.model_validate_json(sys.argv[1]), draw_synthetic(300, 1)
 results, split_into_blocks = [], on_jax.split_into_blocks
 for max_steps in (1, 300):
     on_jax.split_into_blocks = lambda visits, batch_size, _: split_into_blocks(visits, batch_size, max_steps)
-    model = loop.build_and_compile(recipe)
+    model = loop.build_and_compile(recipe, data)
     loss, _ = backends.epoch_trainer(model, recipe, data)(1, SilentCallback())
     results.append((loss, np.concatenate([weight.ravel() for weight in model.get_weights()])))
 print(abs(results[0][0] - results[1][0]), np.abs(results[0][1] - results[1][1]).max())

@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from cifar.cli import app
 from cifar.cli.verify import CHECK_NAMES
+from cifar.networks import NETWORKS
 from cifar.runs.run import Run
 from cifar.system import environment, files
 from cifar.verify import CHECKS
@@ -142,6 +143,27 @@ def test_evaluate_repeats_the_recorded_scores() -> None:
 
 
 @pytest.mark.usefixtures("in_trained")
+@pytest.mark.parametrize("path", ["runs/{}", "runs/{}/exports/{}.onnx"])
+def test_test_time_augmentation_has_a_column_of_its_own(path: str) -> None:
+    arguments = ["evaluate", path.format(*["tinynet.build-none-s0"] * 2)]
+    plain = run_json(*arguments)
+    scores = run_json(*arguments, "--test-time-augmentation", "mirror")
+    augmented = scores.pop("test_time_augmentation")
+    assert scores == plain
+    assert augmented["name"] == "mirror"
+    assert augmented["n_test"] == 1000
+    assert augmented["loss"] != plain["loss"]
+    shown = run_cli([*arguments, "--test-time-augmentation", "mirror"]).out
+    head, total = (line.split() for line in shown.splitlines()[1:3])
+    assert head == ["class", "accuracy", "with", "mirror"]
+    assert total == ["all", f"{plain['accuracy']:.1%}", f"{augmented['accuracy']:.1%}"]
+    low, high = augmented["accuracy_interval"]
+    assert f"(mirror): {augmented['correct']} of 1,000 correct; 95 % interval {low:.1%} to {high:.1%}" in " ".join(
+        shown.split()
+    )
+
+
+@pytest.mark.usefixtures("in_trained")
 def test_export_to_another_folder(tmp_path: Path) -> None:
     name = "tinynet.build-none-s0"
     exports = run_json("export", f"runs/{name}", "--format", "onnx", "--to", str(tmp_path), "--card")["exports"]
@@ -212,7 +234,7 @@ def test_networks(monkeypatch: pytest.MonkeyPatch, name: str | None) -> None:
     monkeypatch.setattr(environment, "configure", lambda **_: None)  # this process runs with two threads already
     arguments = ["networks", *([name] if name else [])]
     facts = run_json(*arguments)["networks"]
-    assert [entry["network"] for entry in facts] == ([name] if name else ["first", "second", "third"])
+    assert [entry["network"] for entry in facts] == ([name] if name else list(NETWORKS))
     shown = run_cli(arguments).out
     assert max(map(len, shown.splitlines())) <= 80
     for entry in facts:
@@ -250,6 +272,7 @@ REFUSALS = [
     (("data", "fetch"), 3, ["no connection"]),
     (("evaluate", "absent"), 2, ["absent", "no such run folder"]),
     (("evaluate", "."), 2, ["not a run folder"]),
+    (("evaluate", ".", "--test-time-augmentation", "miror"), 2, ["Did you mean 'mirror'", "mirror, mirror-shift"]),
     (("export", "absent"), 2, ["absent"]),
     (("export", "absent", "--format", "onxn"), 2, ["Did you mean 'onnx'", "tflite"]),
     (("export", "absent", "--format", "onnx,tflit"), 2, ["Did you mean 'tflite'"]),

@@ -330,12 +330,15 @@ def test_the_documents_use_the_words_of_the_field(document: Path) -> None:
 def test_the_table_of_networks_is_the_code() -> None:
     text = NETWORKS_AND_RECIPES.read_text()
     for name, network in networks.NETWORKS.items():
-        (row,) = re.findall(rf"^\| `{name}` \| (.*) \|$", text, flags=re.MULTILINE)
+        (row,) = re.findall(rf"^\| `{name}` \| ((?:[^|]*\|){{4}}[^|]*) \|$", text, flags=re.MULTILINE)
         filters, parameters, batch, epochs, _ = (cell.strip() for cell in row.split("|"))
         assert filters == ", ".join(map(str, network.filters))
         assert parameters == f"{networks.count_parameters(name):,}"
-        full = recipe(name, "none", profile="reference")
-        assert (int(batch), int(epochs)) == (full.batch_size, full.epochs)
+        expected = ("-", "-")
+        if name in networks.PUBLISHED:
+            full = recipe(name, "none", profile="reference")
+            expected = (str(full.batch_size), str(full.epochs))
+        assert (batch, epochs) == expected
 
 
 def test_every_policy_profile_and_format_is_documented() -> None:

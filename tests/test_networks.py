@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import keras
@@ -5,6 +6,8 @@ import numpy as np
 import pytest
 
 from cifar import networks
+from cifar.benchmark import grid
+from cifar.cli.train import DEFAULT_NETWORKS
 from cifar.errors import UsageError
 
 FIRST_SHAPES = [
@@ -19,6 +22,17 @@ PARAMETERS = {
     "third": [896, 9248, 18496, 36928, 73856, 147584, 262656, 5130],
 }
 TOTAL = {"first": 276_138, "second": 208_794, "third": 554_794}
+# By hand: positions x kernel x channels before x after, of the convolutions and the head.
+RESNET8_MULTIPLY_ADDS = (
+    *(32**2 * 9 * (3 * 16 + 16 * 16 + 16 * 16), 16**2 * (9 * (16 * 32 + 32 * 32) + 16 * 32)),
+    *(8**2 * (9 * (32 * 64 + 64 * 64) + 32 * 64), 64 * 10),
+)
+AIRBENCH94_MULTIPLY_ADDS = (
+    *(31**2 * 4 * 3 * 24, 9 * (31**2 * 24 * 64 + 15**2 * 64 * 64)),
+    *(9 * (15**2 * 64 * 256 + 7**2 * 256 * 256), 9 * (7**2 + 3**2) * 256 * 256, 256 * 10),
+)
+AIRBENCH94_PARAMETERS = 1_973_944
+EVERY_BYTE = np.resize(np.arange(256, dtype=np.uint8), (1, 32, 32, 3))
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -76,6 +90,86 @@ def test_the_digest_tells_weights_apart_and_survives_a_file(tmp_path: Path) -> N
 def test_a_label_names_a_network_and_its_filters() -> None:
     assert networks.label("first") == networks.NETWORKS["first"].label == "first (32-64-64)"
     assert networks.label("my_module:build") == "my_module:build"
+
+
+def test_the_published_networks_are_the_ones_trained_where_none_is_named() -> None:
+    assert tuple(PARAMETERS) == networks.PUBLISHED
+    assert list(networks.PUBLISHED) == DEFAULT_NETWORKS
+    assert grid.FULL.networks == networks.PUBLISHED
+
+
+def test_resnet8_is_that_of_mlperf_tiny() -> None:
+    model = networks.build("resnet8")
+    assert model.count_params() == 78_666
+    assert networks.multiply_adds(model) == sum(RESNET8_MULTIPLY_ADDS) == 12_501_632
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    shapes = [(layer.output.shape[1], layer.filters, layer.kernel_size[0]) for layer in convolutions]
+    assert sorted(shapes) == sorted(
+        [*[(32, 16, 3)] * 3, (16, 32, 1), *[(16, 32, 3)] * 2, (8, 64, 1), *[(8, 64, 3)] * 2]
+    )
+    assert {float(layer.kernel_regularizer.l2) for layer in convolutions} == {1e-4}
+    assert {type(layer.kernel_initializer) for layer in convolutions} == {keras.initializers.HeNormal}
+    assert all(layer.use_bias for layer in convolutions)
+    head = model.layers[-1]
+    assert head.kernel_regularizer is None
+    assert len(model.losses) == len(convolutions) == 9
+    assert len([layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]) == 7
+
+
+def test_resnet8_takes_bytes_unscaled() -> None:
+    model = networks.build("resnet8")
+    pixels = keras.Model(model.inputs, model.get_layer("conv0").input).predict_on_batch(EVERY_BYTE)
+    assert np.array_equal(pixels, EVERY_BYTE.astype(np.float32))
+
+
+def test_airbench94_has_the_shapes_of_its_text() -> None:
+    model = networks.build_with_fresh_names("airbench94")
+    assert model.count_params() == AIRBENCH94_PARAMETERS
+    assert networks.multiply_adds(model) == sum(AIRBENCH94_MULTIPLY_ADDS) == 118_147_360
+    shapes = [layer.output.shape[1:] for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert shapes == [(31, 31, 24), (31, 31, 64), (15, 15, 64), (15, 15, 256), (7, 7, 256), (7, 7, 256), (3, 3, 256)]
+    biased = [layer.name for layer in model.layers if getattr(layer, "bias", None) is not None]
+    assert biased == ["whiten"]
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            assert (layer.scale, layer.center, layer.momentum, layer.epsilon) == (False, True, 0.6, 1e-12)
+            assert layer.name.startswith("norm")
+    assert {weight.path for weight in model.weights} >= {"airbench94/whiten/bias", "airbench94/norm1a/beta"}
+    kinds = [type(layer).__name__ for layer in model.layers]
+    block = ["Conv2D", "MaxPooling2D", *["BatchNormalization", "Activation", "Conv2D"], "BatchNormalization"]
+    assert kinds[3:9] == block
+    assert kinds[-5:] == ["MaxPooling2D", "Flatten", "Dense", "Rescaling", "Softmax"]
+
+
+def test_airbench94_normalises_bytes_and_its_gelu_is_exact() -> None:
+    model = networks.build("airbench94")
+    normalised = keras.Model(model.inputs, model.get_layer("whiten").input).predict_on_batch(EVERY_BYTE)
+    expected = (EVERY_BYTE / 255 - (0.4914, 0.4822, 0.4465)) / (0.2470, 0.2435, 0.2616)
+    np.testing.assert_allclose(normalised, expected, atol=2e-6)
+    values = np.linspace(-4, 4, 101, dtype=np.float32)
+    exact = [0.5 * x * (1 + math.erf(x / math.sqrt(2))) for x in values.tolist()]
+    np.testing.assert_allclose(model.get_layer("gelu1a")(values), exact, atol=1e-6)
+
+
+def test_airbench94_passes_channels_on_at_first_and_draws_the_rest_as_pytorch_does() -> None:
+    keras.utils.set_random_seed(0)
+    model = networks.build_with_fresh_names("airbench94")
+    images = np.random.default_rng(0).normal(size=(2, 9, 9, 256)).astype(np.float32)
+    for layer in model.layers:
+        if not layer.name.startswith("conv"):
+            continue
+        inputs, outputs = layer.kernel.shape[2:]
+        n = min(inputs, outputs)
+        assert np.array_equal(layer(images[..., :inputs])[..., :n], images[..., :n])
+        drawn = layer.kernel.numpy()[..., n:]
+        if drawn.size:
+            bound = 1 / math.sqrt(9 * inputs)
+            assert np.abs(drawn).max() <= bound
+            assert drawn.std() == pytest.approx(bound / math.sqrt(3), rel=0.03)
+    head = model.get_layer("head").kernel.numpy()
+    assert 0.95 / 16 < np.abs(head).max() <= 1 / 16
+    keras.utils.set_random_seed(0)
+    assert networks.weights_sha256(networks.build_with_fresh_names("airbench94")) == networks.weights_sha256(model)
 
 
 @pytest.mark.usefixtures("tiny")

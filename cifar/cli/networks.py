@@ -42,14 +42,17 @@ def _show_layers(name: str, model: Any) -> None:
 
 
 def _show_all(models: dict[str, Any]) -> None:
-    from cifar.networks import NETWORKS
+    from cifar.networks import NETWORKS, PUBLISHED
     from cifar.recipes import recipe
     from cifar.report.table import Table, render
 
     rows, origins = [], []
     for name, model in models.items():
-        label, training = NETWORKS[name].label, recipe(name, "none", profile="reference")
-        rows.append((label, f"{model.count_params():,}", str(training.batch_size), str(training.epochs)))
+        label, batch_size, epochs = NETWORKS[name].label, "-", "-"
+        if name in PUBLISHED:
+            published = recipe(name, "none", profile="reference")
+            batch_size, epochs = str(published.batch_size), str(published.epochs)
+        rows.append((label, f"{model.count_params():,}", batch_size, epochs))
         origins.append(f"{label}: {NETWORKS[name].origin}.")
     columns = ("network<", "parameters>", "batch size>", "epochs>")
     stdout.print(render(Table("Reference networks", columns, rows)))
@@ -59,14 +62,15 @@ def _show_all(models: dict[str, Any]) -> None:
 
 def _facts(name: str, model: Any) -> dict[str, Any]:
     """Return what --json prints of a network."""
-    from cifar.networks import NETWORKS
+    from cifar.networks import NETWORKS, PUBLISHED
     from cifar.recipes import recipe
 
     facts: dict[str, Any] = {"network": name, "parameters": int(model.count_params())}
     if name in NETWORKS:
-        training = recipe(name, "none", profile="reference")
-        facts |= {"label": NETWORKS[name].label, "batch_size": training.batch_size, "epochs": training.epochs}
-        facts["origin"] = NETWORKS[name].origin
+        facts |= {"label": NETWORKS[name].label, "origin": NETWORKS[name].origin}
+    if name in PUBLISHED:
+        published = recipe(name, "none", profile="reference")
+        facts |= {"batch_size": published.batch_size, "epochs": published.epochs}
     layers = []
     for layer in model.layers:
         layers.append(

@@ -10,6 +10,7 @@ from cifar.data.dataset import NAMES
 from cifar.formats import FORMATS
 from cifar.inference.preprocessing import RANGES
 from cifar.metrics.misclassified import PICKS
+from cifar.metrics.views import TEST_TIME_AUGMENTATIONS
 from cifar.networks.catalog import NETWORKS, check_name
 from cifar.recipes import MAX_THREADS, POLICIES
 
@@ -124,6 +125,16 @@ FileData = Annotated[
         NAMES,
         "--data",
         help=f"The data set of a model file: {', '.join(NAMES)}. Default: the manifest's, else cifar10.",
+        show_default=False,
+    ),
+]
+TestTimeAugmentation = Annotated[
+    str | None,
+    one_name(
+        "test-time augmentation",
+        TEST_TIME_AUGMENTATIONS,
+        "--test-time-augmentation",
+        help=f"Score several views of each image too: {', '.join(TEST_TIME_AUGMENTATIONS)}.",
         show_default=False,
     ),
 ]

@@ -16,6 +16,7 @@ from cifar.inference.external import format_of
 from cifar.inference.isolated_prediction import InferenceError, predict_file
 from cifar.inference.preprocessing import RANGES, Preprocessing, PreprocessingNeededError
 from cifar.metrics.classification import CLASSES, Probabilities
+from cifar.metrics.views import average_views, stack_views
 
 TRIAL_IMAGES = 500  # training images on which input ranges are tried: the test set chooses nothing
 TIME_LIMIT = 900.0  # seconds for a file
@@ -33,12 +34,14 @@ class ScoredFile:
         entry: of the manifest beside it, whose checksum the file has; None if there is none.
         outputs: what the file gives; logits went through a softmax.
         probabilities: float32 (N, 10), in the data's class order.
+        augmented: the same with test-time augmentation; None if none was wanted.
     """
 
     format: str
     entry: ManifestEntry | None
     outputs: OutputKind
     probabilities: Probabilities
+    augmented: Probabilities | None = None
 
 
 def score_file(
@@ -48,6 +51,7 @@ def score_file(
     class_order: Sequence[str] | None,
     threads: int,
     advance: Callable[[int], None] = lambda _images: None,
+    test_time_augmentation: str | None = None,
 ) -> ScoredFile:
     """Run a model file on the whole test set.
 
@@ -58,6 +62,7 @@ def score_file(
         class_order: the classes in the order of its output; None for the data's.
         threads: for its runtime.
         advance: is called with the number of images after each batch.
+        test_time_augmentation: a name of TEST_TIME_AUGMENTATIONS, whose views of the test images are predicted too.
 
     Raises:
         PreprocessingNeededError: the file does not say how it scales pixels.
@@ -66,9 +71,16 @@ def score_file(
     """
     format_name, entry = format_of(path), manifest.verify_checksum(path)
     columns = output_columns(class_order, data.class_names)
-    raw = predict_file(format_name, path, data.x_test, threads, TIME_LIMIT, preprocessing, advance)
-    outputs, probabilities = as_probabilities(raw)
-    return ScoredFile(format_name, entry, outputs, np.ascontiguousarray(probabilities[:, columns]))
+    images = data.x_test
+    if test_time_augmentation:
+        images = stack_views(images, test_time_augmentation)
+    raw = predict_file(format_name, path, images, threads, TIME_LIMIT, preprocessing, advance)
+    outputs, in_file_order = as_probabilities(raw)
+    probabilities = np.ascontiguousarray(in_file_order[:, columns])
+    augmented = None
+    if test_time_augmentation:
+        augmented = average_views(probabilities, test_time_augmentation)
+    return ScoredFile(format_name, entry, outputs, probabilities[: len(data.x_test)], augmented)
 
 
 def require_usable(

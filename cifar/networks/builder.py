@@ -32,7 +32,8 @@ def build(name: str) -> Any:
     """Return a new, uncompiled Keras model: uint8 images (N, 32, 32, 3) in, float32 probabilities (N, 10) out.
 
     Args:
-        name: of NETWORKS, or `module:function` for a function without arguments that returns a Keras model. The module is searched for in the current folder first.
+        name: of NETWORKS, or `module:function` for a function without arguments that returns a Keras model. The
+            module is searched for in the current folder first.
 
     Raises:
         UsageError: the name is unknown, or the function's result does not keep this contract.

@@ -9,7 +9,7 @@ WEIGHT_PENALTY = 1e-4  # L2, of the kernels of the convolutions
 
 
 def build(name: str, filters: tuple[int, int, int]) -> Any:
-    """Return the Keras model: three stacks of two 3x3 convolutions and a shortcut. Pixels are not scaled: 0 to 255."""
+    """Return the Keras model: three stacks of two 3x3 convolutions and a shortcut, on unscaled pixels."""
     image = keras.Input((32, 32, 3), dtype="uint8", name="image")
     features = layers.Rescaling(1.0, name="float")(image)
     features = _convolve(features, filters[0], 3, name="conv0")

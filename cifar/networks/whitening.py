@@ -30,7 +30,7 @@ def initialize(model: Any, images: NDArray[np.uint8]) -> None:
     import keras
 
     layer = _whitening_layer(model)
-    height, width, channels, _ = layer.kernel.shape
+    height, width, channels, _ = map(int, layer.kernel.shape)
     inputs = keras.Model(model.inputs, layer.input)
     size = height * width * channels
     total = np.zeros((size, size))
@@ -48,7 +48,7 @@ def initialize(model: Any, images: NDArray[np.uint8]) -> None:
 def _whitening_layer(model: Any) -> Any:
     """Return the layer; raise UsageError if there is none that whitening fits."""
     for layer in model.layers:
-        shape = getattr(layer, "kernel", np.empty(0)).shape
+        shape = tuple(getattr(layer, "kernel", np.empty(0)).shape)
         if layer.name == LAYER and len(shape) == 4 and shape[3] == 2 * math.prod(shape[:3]):
             return layer
     raise UsageError(
@@ -70,4 +70,5 @@ def _whitening_filters(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     filters = (eigenvectors / np.sqrt(eigenvalues + EPSILON)).T[::-1]
     largest = np.abs(filters).argmax(axis=1)
     signs = np.sign(filters[np.arange(len(filters)), largest])
-    return filters * signs[:, np.newaxis]
+    positive: NDArray[np.float64] = filters * signs[:, np.newaxis]
+    return positive
