@@ -335,6 +335,14 @@ def test_the_new_draws_are_independent_of_the_old_ones_and_of_each_other():
     assert np.abs(np.corrcoef(values) - np.eye(len(values))).max() < 0.05
 
 
+def test_the_first_image_of_many_seeds_has_independent_draws():
+    """As two streams would not have that begin with the same numbers."""
+    policy = Policy(name="every", shift=0.1, horizontal_flip=True, pad_crop=4, cutout=1)
+    draws = [draw(policy, seed, 1, 1) for seed in range(3000)]
+    values = np.array([[*p.rows, *p.columns, *p.flip_columns, *p.crop[0], *p.cutout[0, ::2]] for p in draws]).T
+    assert np.abs(np.corrcoef(values) - np.eye(len(values))).max() < 0.09  # five standard deviations
+
+
 @pytest.mark.parametrize("name", ["pad-crop", "cutout", "alternating-flip", "shift-pixels"])
 def test_each_new_transform_counts_as_a_change(name):
     assert draw(POLICIES[name], 0, 1, 5).any() is True

@@ -317,7 +317,7 @@ def check_refusal(output: Output, code: int, words: list[str]) -> None:
 
 
 ROOT_COMMANDS = [
-    "train", "report", "runs", "evaluate", "predict", "export", "bench", "compare", "verify", "networks", "data",
+    "train", "report", "runs", "evaluate", "predict", "export", "bench", "compare", "verify", "recipes", "networks", "data",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from cifar import cli, export, networks
 from cifar.data import dataset
 from cifar.data.dataset import Dataset
-from cifar.export import ParityError, exporting
+from cifar.export import ParityError, exporting, parity
 from cifar.formats import FLOAT32_FORMATS, FORMATS, Source, graph, manifest, saved_model
 from cifar.inference import isolated_prediction
 from cifar.inference.runtimes import load_session
@@ -678,6 +679,66 @@ def test_a_loaded_file_is_run_by_what_its_format_names_with_the_threads_asked(
 @pytest.mark.parametrize("name", ["tflite", "tflite-int8"])
 def test_a_tflite_file_without_its_delegate_says_so(exported: Path, pair: list[Run], name: str) -> None:
     assert what_runs(file_of(exported, pair[0], name), name, 2, plain=True) == ("built-in kernels", 1)
+
+
+# Residual connections, batch normalization, GELU
+
+
+HEAD_SCALE = {"resnet8": 1, "airbench94": 10}  # so that there are several classes, and none is certain
+
+
+@pytest.fixture(scope="module", params=HEAD_SCALE)
+def normalised(request: pytest.FixtureRequest, data: Dataset) -> Any:
+    """A network with batch normalization, whose statistics are those of some images."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = networks.build_with_fresh_names(request.param)
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+        layer.beta.assign(keras.random.normal(layer.beta.shape, stddev=0.1))
+    model(data.x_train[:200], training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    head = next(layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
+    head.kernel.assign(head.kernel * HEAD_SCALE[request.param])
+    if head.use_bias:
+        head.bias.assign(-np.log(model.predict_on_batch(data.x_train[:200])).mean(axis=0))
+    return model
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_network_with_batch_normalization_is_the_same_model_in_every_format(
+    normalised: Any, data: Dataset, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / f"file{FORMATS[name].suffix}"
+    FORMATS[name].module.write(Source(normalised, {}, data.x_train[:100]), path)
+    session = load_session(name, path, 2)
+    expected = normalised.predict_on_batch(data.x_test[:200])
+    assert expected.std(axis=0).max() > 0.05
+    assert len(set(expected.argmax(axis=1))) > 5
+    differences = []
+    for batch in (1, 50, 200):
+        predicted = np.concatenate([session(data.x_test[i : i + batch]) for i in range(0, 200, batch)])
+        agreement, difference = parity.agreement_and_difference(expected, predicted)
+        differences.append(difference)
+        if name in FLOAT32_FORMATS:
+            assert agreement >= parity.MIN_AGREEMENT
+            assert difference <= parity.MAX_DIFFERENCE
+        assert agreement > 0.7
+    assert max(differences) < {"float32": 1e-4, "float16": 0.01, "int8": 0.5}[FORMATS[name].precision]
+
+
+def test_tflite_folds_batch_normalization_after_a_convolution_and_knows_gelu(normalised: Any, tmp_path: Path) -> None:
+    FORMATS["tflite"].module.write(Source(normalised, {}, np.empty((0, 32, 32, 3), np.uint8)), tmp_path / "file")
+    operators, _, _ = read_tflite(tmp_path / "file")
+    counts = Counter(kind for kind, _, _ in operators)
+    if normalised.name == "resnet8":
+        assert (counts["CONV_2D"], counts["MUL"], counts["ADD"]) == (9, 0, 3)
+    else:  # pixels, and the three normalizations after a pooling
+        assert (counts["CONV_2D"], counts["MUL"], counts["ADD"], counts["GELU"]) == (7, 4, 4, 7)
 
 
 # Multiply-adds

@@ -70,6 +70,7 @@ OTHER_POLICY = {
     "vertical_flip": True,
     "shift": 5e-324,
     "rotation": 5e-324,
+    "whole_pixels": True,
     "pad_crop": 1,
     "alternating_flip": True,
     "cutout": 1,

@@ -228,7 +228,7 @@ def test_training_figures_are_means_over_images_not_over_batches(small: Dataset)
     wanted = small_recipe("tinynet:without_dropout", batch_size=64)  # 300 = 4 * 64 + 44
     model = loop.build_and_compile(wanted, small)
     train_epoch = backends.epoch_trainer(model, wanted, small)
-    epoch, _ = loop._train_and_score(1, model, train_epoch, small, SilentCallback())
+    epoch, _ = loop._train_and_score(1, wanted, model, model, train_epoch, small, SilentCallback())
 
     model = loop.build_and_compile(wanted, small)
     losses: list[float] = []

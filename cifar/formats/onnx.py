@@ -1,5 +1,6 @@
 """ONNX, written by tf2onnx."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from cifar.formats.graph import serving
 from cifar.system import hardware
 
 OPSET = 18
+NUMBERED = "const_fold_opt__"  # how tf2onnx calls the constants that it computes
 
 
 def write(source: Source, path: Path) -> None:
@@ -33,6 +35,7 @@ def convert(source: Source) -> Any:
             serve, input_signature=signature, opset=OPSET, custom_op_handlers={"Erfc": (_write_erfc, [])}
         )
     _make_constant(proto, serve.get_concrete_function())
+    _name_constants(proto.graph)
     for end in (*proto.graph.input, *proto.graph.output):
         end.type.tensor_type.shape.dim[0].dim_param = "N"
     proto.graph.doc_string = ""
@@ -59,6 +62,29 @@ def _make_constant(proto: Any, function: Any) -> None:
     for constant in [end for end in proto.graph.input if end.name in values]:
         proto.graph.initializer.append(onnx.numpy_helper.from_array(values[constant.name].numpy(), constant.name))
         proto.graph.input.remove(constant)
+
+
+def _name_constants(graph: Any) -> None:
+    """Name constants by their first use, where tf2onnx's names depend on memory addresses.
+
+    They do where it numbers several constants, or keeps one of several equal ones.
+    """
+    first_use: dict[str, str] = {}
+    uses = Counter(name for node in graph.node for name in node.input)
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            first_use.setdefault(name, f"{node.output[0]}/constant{position}")
+    names = {}
+    for constant in graph.initializer:
+        if constant.name.startswith(NUMBERED) or uses[constant.name] > 1:
+            names[constant.name] = first_use[constant.name]
+    if len(names) == 1:  # there is nothing to choose from
+        return
+    for constant in graph.initializer:
+        constant.name = names.get(constant.name, constant.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    graph.initializer.sort(key=lambda constant: constant.name, reverse=True)
 
 
 def save(proto: Any, metadata: dict[str, str], path: Path) -> None:
