@@ -687,7 +687,7 @@ def test_a_tflite_file_without_its_delegate_says_so(exported: Path, pair: list[R
 HEAD_SCALE = {"resnet8": 1, "airbench94": 10}  # so that there are several classes, and none is certain
 
 
-@pytest.fixture(scope="module", params=HEAD_SCALE)
+@pytest.fixture(scope="module", params=["resnet8", pytest.param("airbench94", marks=pytest.mark.slow)])
 def normalised(request: pytest.FixtureRequest, data: Dataset) -> Any:
     """A network with batch normalization, whose statistics are those of some images."""
     import keras

@@ -7,8 +7,8 @@ import pytest
 
 from cifar import networks
 from cifar.benchmark import grid
-from cifar.cli.train import DEFAULT_NETWORKS
 from cifar.errors import UsageError
+from cifar.recipes import PUBLISHED, read
 
 FIRST_SHAPES = [
     (32, 32, 32), (30, 30, 32), (15, 15, 32),
@@ -94,7 +94,7 @@ def test_a_label_names_a_network_and_its_filters() -> None:
 
 def test_the_published_networks_are_the_ones_trained_where_none_is_named() -> None:
     assert tuple(PARAMETERS) == networks.PUBLISHED
-    assert list(networks.PUBLISHED) == DEFAULT_NETWORKS
+    assert list(networks.PUBLISHED) == read(PUBLISHED).networks
     assert grid.FULL.networks == networks.PUBLISHED
 
 
