@@ -20,8 +20,8 @@ from cifar.system import environment
 from cifar.training import sweep
 from cifar.training.callback import SilentCallback
 
-# Before a test module imports Keras: TensorFlow reads its variables when it is imported, and without them leaves oneDNN
-# out on processors without AVX-512. The processes that tests start have them.
+# Before a test module imports Keras: TensorFlow reads its variables when it is imported, and without them leaves
+# oneDNN out on processors without AVX-512. The processes that tests start have them.
 os.environ.update(environment.BACKENDS["tensorflow"].on("cpu"))
 ROOT = Path(__file__).parent.parent
 TINY = """
