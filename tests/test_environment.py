@@ -1,7 +1,10 @@
 """What decides a run's bits is recorded or fixed, on every system; what was recorded before stays comparable."""
 
 import json
+import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +103,22 @@ def test_keras_json_changes_no_bits(cifar: Command, tiny: Path) -> None:
         assert done.code == 0, done.err
         digests.append(json.loads(next((tiny / name).glob("*/metrics.json")).read_text())["weights_sha256"])
     assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(("set_before", "refused"), [(False, True), (True, False)])
+def test_tensorflow_that_was_imported_without_its_variables_is_refused(set_before: bool, refused: bool) -> None:
+    script = (
+        "import tensorflow\n"
+        "from cifar.errors import UsageError\n"
+        "from cifar.system import environment\n"
+        "try:\n"
+        "    environment.configure(2)\n"
+        "except UsageError as error:\n"
+        "    print(error)\n"
+    )
+    variables = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    if set_before:
+        variables["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=variables, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert ("imported without TF_ENABLE_ONEDNN_OPTS=1" in done.stdout) == refused

@@ -25,6 +25,17 @@ def keras_layer_has_inbound_nodes() -> bool:
     return len(layer._inbound_nodes) == 1
 
 
+def keras_runs_a_functional_model_by_its_graph() -> bool:
+    import keras
+
+    image = keras.Input((2,))
+    doubled = keras.layers.Rescaling(2.0)(image)
+    model = keras.Model(image, keras.layers.Add()([doubled, image]))
+    assert type(model).__name__ == "Functional"
+    output = model._run_through_graph(keras.ops.ones((1, 2)), operation_fn=lambda operation: operation)
+    return bool(keras.ops.all(output == 3))
+
+
 def ai_edge_litert_lists_operations() -> bool:
     from ai_edge_litert.interpreter import Interpreter
 
@@ -50,6 +61,7 @@ PRIVATE: dict[str, Callable[[], bool]] = {
         "class ImageDataGenerator" in source("keras.src.legacy.preprocessing.image")
     ),
     "layer._inbound_nodes": keras_layer_has_inbound_nodes,
+    "model._run_through_graph": keras_runs_a_functional_model_by_its_graph,
     "interpreter._get_ops_details": ai_edge_litert_lists_operations,
     "ai_edge_litert.schema_py_generated": lambda: "class ModelT" in source("ai_edge_litert.schema_py_generated"),
     "tensorflow.core.protobuf.saved_model_pb2": tensorflow_has_the_saved_model_message,

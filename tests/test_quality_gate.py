@@ -22,7 +22,7 @@ from cifar.formats import FORMATS
 from cifar.metrics.classification import pack_mask
 from cifar.networks import NETWORKS, PUBLISHED
 from cifar.recipes import POLICIES
-from cifar.training import step
+from cifar.training import fast_layers
 from cifar.verify import gate_baseline, quality_gate
 from cifar.verify.gate_baseline import Baseline, Measured, Measurement, ReleasedOutputs
 
@@ -200,11 +200,11 @@ def test_a_bug_in_augmentation_changes_a_digest_on_every_machine(
 def test_a_bug_in_the_training_step_changes_a_loss_beyond_the_tolerance(
     baseline: Baseline, monkeypatch: pytest.MonkeyPatch, bug: str
 ) -> None:
-    correct = getattr(step, bug)
+    correct = getattr(fast_layers, bug)
     if bug == "drop":
-        monkeypatch.setattr(step, "drop", lambda _layer, features: features)
+        monkeypatch.setattr(fast_layers, "drop", lambda _layer, features: features)
     else:
-        monkeypatch.setattr(step, "convolve", lambda layer, images: correct(layer, images) * 1.05)
+        monkeypatch.setattr(fast_layers, "convolve", lambda layer, images: correct(layer, images) * 1.05)
     losses = {}
     for network in PUBLISHED:
         recipe = quality_gate.RECIPE.model_copy(update={"network": network})
@@ -237,8 +237,8 @@ correct = augmentation.apply
 augmentation.apply = lambda images, p: correct(images, dataclasses.replace(p, columns=-p.columns))
 """
 TRAINING_STEP = """
-from cifar.training import step
-step.drop = lambda layer, features: features
+from cifar.training import fast_layers
+fast_layers.drop = lambda layer, features: features
 """
 EXPORTER = """
 from cifar.formats import graph

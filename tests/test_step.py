@@ -1,4 +1,4 @@
-"""The training step equals that of Keras up to rounding; dropout drops the right share."""
+"""The training step equals that of Keras up to rounding."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers
 
 from cifar import networks
@@ -43,9 +42,9 @@ STACKS: dict[str, Callable[[], list[Any]]] = {
         *(make() for make in HEAD),
     ],
     "normalised": lambda: [
-        layers.Conv2D(4, 3),
+        layers.Conv2D(4, 3, use_bias=False),  # before a normalization, a bias has no gradient but rounding
         layers.BatchNormalization(),
-        layers.ReLU(),
+        layers.Activation("gelu"),
         *(make() for make in HEAD),
     ],
 }
@@ -68,70 +67,6 @@ def test_without_dropout_a_step_equals_that_of_keras(name: str) -> None:
         assert np.abs(actual - expected).max() <= 0.02 * largest_update
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("strides", [1, 2])
-def test_a_convolution_and_its_gradients_equal_those_of_keras(padding: str, strides: int) -> None:
-    keras.utils.set_random_seed(1)
-    layer = layers.Conv2D(8, 3, padding=padding, strides=strides, activation="relu", bias_initializer="normal")
-    layer.build((None, 12, 12, 5))
-    assert step._is_plain_convolution(layer)
-    values = tf.constant(np.random.default_rng(2).normal(size=(4, 12, 12, 5)).astype(np.float32))
-    results = []
-    for run in (layer, lambda x: step.convolve(layer, x)):
-        with tf.GradientTape() as tape:
-            tape.watch(values)
-            output = run(values)
-            loss = tf.reduce_sum(output * tf.cos(output))
-        results.append([output, *tape.gradient(loss, [values, layer.kernel.value, layer.bias.value])])
-    for expected, actual in zip(*results, strict=True):
-        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_layers_with_other_settings_are_left_to_keras() -> None:
-    plain = {"filters": 4, "kernel_size": 3, "activation": "relu"}
-    for more in (
-        {"activation": "tanh"}, {"use_bias": False}, {"filters": 6, "groups": 3}, {"dilation_rate": 2},
-        {"activity_regularizer": "l2"}, {"dtype": "float16"},
-    ):  # fmt: skip
-        layer = layers.Conv2D(**{**plain, **more})
-        layer.build((None, 8, 8, 3))
-        assert not step._is_plain_convolution(layer), more
-    assert step._is_plain_dropout(layers.Dropout(0.25))
-    for rate, shape in ((0.3, None), (0.0, None), (0.5, (None, 1))):
-        assert not step._is_plain_dropout(layers.Dropout(rate, noise_shape=shape))
-
-
-@pytest.mark.parametrize("rate", [0.25, 0.5, 1 / 256])
-def test_dropout_keeps_its_share_and_scales_what_it_keeps(rate: float) -> None:
-    n = 1_000_003
-    kept = step.drop(layers.Dropout(rate, seed=4), tf.ones(n)).numpy()
-    assert set(np.unique(kept)) == {np.float32(0), np.float32(1 / (1 - rate))}
-    share = (kept > 0).mean()
-    deviation = np.sqrt(rate * (1 - rate) / n)
-    assert abs(share - (1 - rate)) < 4 * deviation
-
-
-def test_dropout_masks_differ_between_calls_and_layers() -> None:
-    one, other = layers.Dropout(0.5, seed=4), layers.Dropout(0.5, seed=5)
-    masks = [step.drop(layer, tf.ones(4096)).numpy() > 0 for layer in (one, one, one, other)]
-    for i, a in enumerate(masks):
-        for b in masks[:i]:
-            for shift in (0, 4, 16, 64):  # a counter that went on by one would give the same bytes, moved along
-                agreement = (a[shift:] == b[: len(b) - shift]).mean()
-                assert 0.45 < agreement < 0.55
-                agreement = (b[shift:] == a[: len(a) - shift]).mean()
-                assert 0.45 < agreement < 0.55
-
-
-def test_dropout_passes_the_gradient_where_it_passed_the_value() -> None:
-    values = tf.constant(np.linspace(1, 2, 1000, dtype=np.float32))
-    with tf.GradientTape() as tape:
-        tape.watch(values)
-        kept = step.drop(layers.Dropout(0.25, seed=1), values)
-    gradient = tape.gradient(kept, values).numpy()
-    np.testing.assert_allclose(gradient, kept / values, rtol=1e-6)
-
-
 def test_the_state_of_dropout_is_part_of_a_checkpoint() -> None:
     model = loop.build_and_compile(recipe("second", "none"), draw_synthetic(64, 1))
     train_step = step.compile_step(model)
@@ -142,14 +77,40 @@ def test_the_state_of_dropout_is_part_of_a_checkpoint() -> None:
     assert all((a != b).any() for a, b in zip(before, after, strict=True))
 
 
-def test_a_model_that_is_not_sequential_is_trained_too() -> None:
+def with_branches() -> Any:
+    """A functional model with two branches, an operation that is no layer, and batch normalization."""
     image = keras.Input((32, 32, 3), dtype="uint8")
     features = layers.Rescaling(1 / 255)(image)
     branches = [layers.Conv2D(4, 3, activation="relu", padding="same")(features) for _ in range(2)]
-    features = layers.Flatten()(layers.Add()(branches))
-    model = keras.Model(image, layers.Dense(10, activation="softmax")(features))
-    model.compile(optimizer="rmsprop", loss="categorical_crossentropy")
-    model.optimizer.build(model.trainable_variables)
-    train_step = step.compile_step(model)
-    losses = [train_step(images(), targets())[0] for _ in range(10)]
-    assert losses[-1] < losses[0]
+    features = layers.BatchNormalization()(layers.Add()(branches) * 2.0)
+    return keras.Model(image, layers.Dense(10, activation="softmax")(layers.Flatten()(features)))
+
+
+class WithCall(keras.Model):  # type: ignore[misc]
+    """A model with a `call` of its own, which the training step must not replace."""
+
+    def __init__(self) -> None:
+        image = keras.Input((32, 32, 3), dtype="uint8")
+        features = layers.Flatten()(layers.Rescaling(1 / 255)(image))
+        super().__init__(image, layers.Dense(10, activation="softmax")(features))
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        return super().call(255 - inputs, training=training, mask=mask)
+
+
+@pytest.mark.parametrize("build", [with_branches, WithCall])
+def test_a_model_that_is_not_sequential_is_trained_as_by_keras(build: Callable[[], Any]) -> None:
+    models = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        model = build()
+        model.compile(optimizer="sgd", loss="categorical_crossentropy")
+        model.optimizer.build(model.trainable_variables)
+        models.append(model)
+    train_step = step.compile_step(models[0])
+    for _ in range(3):
+        loss, _correct = train_step(images(), targets())
+        expected = models[1].train_on_batch(images(), targets())
+        assert loss == pytest.approx(float(expected), rel=2e-4)
+    for actual, expected in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-5)

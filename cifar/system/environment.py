@@ -112,7 +112,8 @@ def configure(threads: int, device: str = "cpu", backend: BackendName = "tensorf
 
     Raises:
         UsageError: this process already runs another backend or another number of threads, the user's environment
-            asks for other arithmetic, the backend is not installed, or it sees no such device.
+            asks for other arithmetic, the backend was imported without its variables or is not installed, or it sees
+            no such device.
     """
     chosen = BACKENDS[backend]
     for name in chosen.decisive:
@@ -122,6 +123,11 @@ def configure(threads: int, device: str = "cpu", backend: BackendName = "tensorf
             raise UsageError(f"{name}={value} is set, and runs are made under {name}={required} alone: unset it.")
     if "keras" in sys.modules and sys.modules["keras"].backend.backend() != backend:
         raise UsageError(f"Keras already runs in this process, not on {chosen.name}.")
+    if backend == "tensorflow" and "tensorflow" in sys.modules and "TF_ENABLE_ONEDNN_OPTS" not in os.environ:
+        raise UsageError(
+            "TensorFlow was imported without TF_ENABLE_ONEDNN_OPTS=1, which decides what it computes: set "
+            "that variable, or call cifar.system.environment.configure before the first import of Keras."
+        )
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     os.environ.update(chosen.on(device))
     if device == "gpu" and visible not in (None, "-1"):

@@ -1,14 +1,13 @@
-"""The training step on TensorFlow: Keras's layers and optimizer, with faster operations for some of the layers.
-
-Each of these operations computes what the Keras layer computes. The model itself consists of Keras's layers, and is
-scored and saved as such.
-"""
+"""The training step on TensorFlow: Keras's layers and optimizer, with faster operations for some of the layers."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cifar.training import fast_layers
 
 TrainStep = Callable[[NDArray[np.uint8], NDArray[np.float32]], tuple[float, int]]
 """Images (B, 32, 32, 3) and one-hot targets (B, 10) in; the mean loss and the number of correct predictions out."""
@@ -49,90 +48,29 @@ def forward(model: Any, images: Any) -> Any:
     import keras
     import tensorflow as tf
 
-    if type(model) is not keras.Sequential:
-        return model(images, training=True)
     features = tf.cast(images, model.inputs[0].dtype)
-    for layer in model.layers:
-        if _is_plain_convolution(layer):
-            features = convolve(layer, features)
-        elif _is_plain_dropout(layer):
-            features = drop(layer, features)
-        else:
-            features = layer(features, training=True)
-    return features
+    if type(model) is keras.Sequential:
+        for layer in model.layers:
+            features = _in_training(layer)(features)
+        return features
+    if type(model).__name__ == "Functional":  # and not of a class with a `call` of its own
+        return model._run_through_graph(features, operation_fn=_in_training)
+    return model(images, training=True)
 
 
-def _is_plain_convolution(layer: Any) -> bool:
-    """Whether `convolve` computes the same as a layer."""
+def _in_training(operation: Any) -> Callable[..., Any]:
+    """Return the function that computes the output of a layer, or of another operation of a model, in training."""
     import keras
 
-    return (
-        type(layer) is keras.layers.Conv2D
-        and layer.activation is keras.activations.relu
-        and layer.use_bias
-        and (layer.groups, layer.dilation_rate, layer.data_format) == (1, (1, 1), "channels_last")
-        and layer.activity_regularizer is None
-        and not layer.lora_enabled
-        and layer.compute_dtype == "float32"
-    )
+    if not isinstance(operation, keras.layers.Layer):
+        return operation  # type: ignore[no-any-return]
+    faster = fast_layers.replacement(operation)
+    if faster is None:
+        return partial(operation, training=True)
 
+    def run(features: Any, mask: Any = None) -> Any:
+        if mask is not None:
+            return operation(features, mask=mask, training=True)
+        return faster(operation, features)
 
-def convolve(layer: Any, images: Any) -> Any:
-    """Return the output of a Conv2D layer with bias and ReLU.
-
-    The gradient of the bias is computed on its own. Otherwise TensorFlow fuses it into the gradient of the kernel,
-    which takes oneDNN a third longer.
-    """
-    import tensorflow as tf
-
-    settings = {"strides": [1, *layer.strides, 1], "padding": layer.padding.upper()}
-
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def function(images: Any, kernel: Any, bias: Any) -> Any:
-        features = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(images, kernel, **settings), bias))
-
-        def gradients(upstream: Any) -> Any:
-            relu_gradient = tf.raw_ops.ReluGrad(gradients=upstream, features=features)
-            images_gradient = tf.nn.conv2d_transpose(relu_gradient, kernel, tf.shape(images), **settings)
-            kernel_gradient = tf.raw_ops.Conv2DBackpropFilter(
-                input=images, filter_sizes=tf.shape(kernel), out_backprop=relu_gradient, **settings
-            )
-            bias_gradient = tf.reduce_sum(relu_gradient, axis=[0, 1, 2])
-            return images_gradient, kernel_gradient, bias_gradient
-
-        return features, gradients
-
-    return function(images, layer.kernel.value, layer.bias.value)
-
-
-def _is_plain_dropout(layer: Any) -> bool:
-    """Whether `drop` computes the same as a layer; its rate must be a multiple of 1/256."""
-    import keras
-
-    return (
-        type(layer) is keras.layers.Dropout
-        and layer.noise_shape is None
-        and 0 < layer.rate * 256 == int(layer.rate * 256)
-    )
-
-
-def drop(layer: Any, values: Any) -> Any:
-    """Return the output of a Dropout layer, from one random byte per value where Keras draws a float of four bytes.
-
-    The bytes come from Philox: the key is the layer's seed, the counter is the number of the layer's calls.
-    """
-    import tensorflow as tf
-
-    seed, call = tf.unstack(tf.cast(layer.seed_generator.next(), tf.uint64))
-    n = tf.size(values)
-    random_words = tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=[(n + 3) // 4],
-        key=[seed],
-        counter=[tf.zeros_like(call), call],  # the low 64 bits count within a call
-        alg=tf.random.Algorithm.PHILOX.value,
-        dtype=tf.uint32,
-    )
-    random_bytes = tf.reshape(tf.bitcast(random_words, tf.uint8), [-1])[:n]
-    threshold = tf.constant(int(layer.rate * 256), tf.uint8)
-    kept = tf.reshape(random_bytes, tf.shape(values)) >= threshold
-    return tf.where(kept, values / (1 - layer.rate), tf.zeros((), values.dtype))
+    return run
