@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cifar.errors import UsageError
-from cifar.networks import NETWORKS
-from cifar.recipes import POLICIES, Policy, Recipe, grid, recipe
+from cifar.networks import NETWORKS, PUBLISHED
+from cifar.recipes import POLICIES, PROFILES, Policy, Recipe, grid, read, recipe
 
 COUNTS = st.integers(1, 2**31 - 1)
 ANY_POLICY = st.builds(
@@ -130,13 +130,21 @@ def test_the_reference_profile_is_the_networks_own_recipe_on_all_images(network,
 
 
 @pytest.mark.parametrize("network", [*NETWORKS, "my_module:build"])
-def test_the_quick_profile_is_the_same_for_every_network_and_the_default(network):
-    actual = recipe(network, "none", profile="quick")
+def test_the_smoke_profile_is_the_same_for_every_network(network):
+    actual = recipe(network, "none", profile="smoke")
     assert (actual.train_images, actual.batch_size, actual.epochs) == (10_000, 64, 5)
-    assert actual == recipe(network, "none")
+    assert (actual.recipe, actual.optimizer, actual.schedule) == ("published", "rmsprop", "constant")
 
 
-@pytest.mark.parametrize("profile", ["quick", "reference"])
+@pytest.mark.parametrize("network", [*PUBLISHED, "my_module:build"])
+def test_the_quick_profile_is_the_recipe_quick_on_all_images(network):
+    actual = recipe(network, "none", profile="quick")
+    assert actual == recipe(network, "none", file=read("quick"), profile="reference")
+    assert (actual.recipe, actual.train_images, actual.epochs) == ("quick", None, 2)
+    assert actual.name == f"{network.replace(':', '.')}-none-s0"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 def test_explicit_epochs_take_precedence_over_the_profile(profile):
     actual = recipe("second", "none", profile=profile, epochs=7)
     assert actual.epochs == 7
@@ -183,7 +191,7 @@ def test_a_policy_has_the_name_it_is_listed_under_and_the_transforms_of_that_nam
 @pytest.mark.parametrize(
     ("arguments", "nearest", "valid"),
     [
-        ({"augment": "none", "profile": "referense"}, "reference", "quick, reference"),
+        ({"augment": "none", "profile": "referense"}, "reference", "quick, reference, smoke"),
         ({"augment": "shift-filp"}, "shift-flip", "none, shift-flip, flip, shift, rotate, vertical-flip"),
     ],
 )

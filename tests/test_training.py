@@ -17,7 +17,7 @@ from cifar import networks
 from cifar.data.dataset import Dataset, draw_synthetic
 from cifar.errors import UsageError
 from cifar.metrics import classification
-from cifar.recipes import Recipe, recipe
+from cifar.recipes import Recipe, read, recipe
 from cifar.runs.run import Run, locked_run, runs_in
 from cifar.runs.schemas import Epoch, Identity, Timing
 from cifar.training import backends, checkpoint, loop
@@ -112,6 +112,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     (resumed,) = train_here([small_recipe()], small, tmp_path / "runs")
     assert facts(resumed) == facts(uninterrupted)
     assert not (resumed.path / "checkpoint.npz").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "network"), [("tuned", "second"), ("resnet8", "resnet8"), ("airbench94", "airbench94")]
+)
+def test_a_recipe_trained_twice_or_killed_and_resumed_has_one_digest(
+    tmp_path: Path, name: str, network: str, precision: str
+) -> None:
+    """Schedules, momentum, moving averages, running statistics and whitening are in the weights or the checkpoint."""
+    file = read(name)
+    fields = {"batch_size": 50, "precision": precision}
+    wanted = recipe(
+        network, file.augment[-1], file=file, profile="reference", epochs=2, fields=fields, dataset="synthetic"
+    )
+    data = draw_synthetic(220, 100)  # with a partial batch, left out by airbench94
+    once, again = (train_here([wanted], data, tmp_path / folder)[0] for folder in ("once", "again"))
+    start_and_kill(wanted, data, tmp_path / "killed", 1)
+    (resumed,) = train_here([wanted], data, tmp_path / "killed")
+    assert facts(again) == facts(once)
+    assert facts(resumed) == facts(once)
 
 
 def test_an_exception_leaves_what_a_kill_would(uninterrupted: Run, tmp_path: Path, small: Dataset) -> None:

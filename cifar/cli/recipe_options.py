@@ -31,7 +31,7 @@ RecipeName = Annotated[
     typer.Option(
         "--recipe",
         autocompletion=lambda incomplete: [name for name in RECIPES if name.startswith(incomplete)],
-        help=f"{', '.join(RECIPES)}, or your own as FILE.toml; see `cifar recipes`. Default: published, shortened.",
+        help=f"{', '.join(RECIPES)}, or your own as FILE.toml; see `cifar recipes`. Default: quick.",
         metavar="NAME|FILE",
         show_default=False,
     ),
@@ -42,7 +42,7 @@ ProfileName = Annotated[
         "profile",
         PROFILES,
         "--profile",
-        help="quick (default without --recipe): 10,000 training images, 5 epochs. reference: all of the recipe.",
+        help="quick: the recipe of that name. reference: the published recipe. smoke: 5 epochs of 10,000 images.",
         show_default=False,
     ),
 ]

@@ -70,8 +70,9 @@ def train(
 
     backend = environment.requested_backend()
     if recipe and profile:
-        raise UsageError("--recipe trains a whole recipe, --profile is for the published one: give one of them.")
-    file = recipes.read(recipe or recipes.PUBLISHED)
+        raise UsageError("--recipe trains a whole recipe, and a profile is one or a part of one: give one of them.")
+    profile = profile or ("reference" if recipe else "quick")
+    file = recipes.read(recipe or recipes.PROFILES[profile].recipe)
     with interrupt.resumable(runs):
         loaded = dataset.load(data, data_dir, note)
         if loaded.name == "synthetic":
@@ -81,7 +82,7 @@ def train(
             augment or file.augment,
             seed,
             file=file,
-            profile=profile or ("reference" if recipe else "quick"),
+            profile=profile,
             fields=fields,
             dataset=loaded.name,
             threads=threads,

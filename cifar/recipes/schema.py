@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from cifar.system.environment import BackendName
 
-PUBLISHED = "published"  # the name of the default recipe
+PUBLISHED = "published"  # the recipe of the reference results
+QUICK = "quick"  # what `cifar train` trains unless told otherwise
+UNNAMED = (PUBLISHED, QUICK)  # recipes that a run's name leaves out
 NETWORK_PATTERN = r"^[\w.-]+(:[\w.]+)?\Z"  # a pattern without slashes: the name becomes part of file names
 MAX_EPOCHS, MAX_THREADS = 2**31 - 1, 1024
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -192,9 +194,12 @@ class Recipe(_Extensible):
 
     @property
     def name(self) -> str:
-        """NETWORK[-RECIPE][-PRECISION][-holdoutN]-AUGMENT-sSEED, the run folder's name; defaults are not in it."""
+        """The run folder's name: NETWORK[-RECIPE][-PRECISION][-holdoutN]-AUGMENT-sSEED.
+
+        It leaves out `published`, `quick` and float32.
+        """
         parts = [self.network.replace(":", ".")]
-        if self.recipe != PUBLISHED:
+        if self.recipe not in UNNAMED:
             parts.append(self.recipe)
         if self.precision != "float32":
             parts.append(self.precision)

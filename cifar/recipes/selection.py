@@ -9,22 +9,25 @@ from pydantic import BaseModel
 from cifar.errors import one_of
 from cifar.recipes import named
 from cifar.recipes.named import RecipeFile
-from cifar.recipes.schema import POLICIES, PUBLISHED, Recipe
+from cifar.recipes.schema import POLICIES, PUBLISHED, QUICK, Recipe
 from cifar.system.environment import BackendName
 
 
 class Profile(BaseModel):
-    """How much of a recipe is run. None: as much as the recipe has."""
+    """A named recipe, or a part of it. None: as much as the recipe has."""
 
+    recipe: str = PUBLISHED
     train_images: int | None = None
     batch_size: int | None = None
     epochs: int | None = None
 
 
 PROFILES: dict[str, Profile] = {
-    "quick": Profile(train_images=10_000, batch_size=64, epochs=5),
+    "quick": Profile(recipe=QUICK),
     "reference": Profile(),
+    "smoke": Profile(train_images=10_000, batch_size=64, epochs=5),
 }
+"""`cifar train` trains `quick` unless told otherwise; golden runs and tests are of `smoke`."""
 
 
 def recipe(
@@ -33,7 +36,7 @@ def recipe(
     *,
     seed: int = 0,
     file: RecipeFile | None = None,
-    profile: str = "quick",
+    profile: str = "smoke",
     epochs: int | None = None,
     fields: Mapping[str, Any] | None = None,
     dataset: Literal["cifar10", "synthetic"] = "cifar10",
@@ -46,7 +49,7 @@ def recipe(
         network: a reference network's name, or `module:function`.
         augment: a name of POLICIES.
         seed: of the recipe.
-        file: the named recipe; None for the published one.
+        file: the named recipe; None for the profile's.
         profile: a name of PROFILES.
         epochs: instead of the profile's.
         fields: further fields of Recipe, instead of the file's and the profile's.
@@ -57,12 +60,12 @@ def recipe(
     Raises:
         UsageError: unknown policy or profile, or a field is not valid.
     """
-    limits = PROFILES[one_of("profile", profile, PROFILES)].model_dump(exclude_none=True)
-    chosen = {**limits, **(fields or {})}
+    part = PROFILES[one_of("profile", profile, PROFILES)]
+    chosen = {**part.model_dump(exclude={"recipe"}, exclude_none=True), **(fields or {})}
     if epochs is not None:
         chosen["epochs"] = epochs
     return named.make(
-        file or named.read(PUBLISHED),
+        file or named.read(part.recipe),
         network=network,
         policy=POLICIES[one_of("augmentation policy", augment, POLICIES)],
         seed=seed,
