@@ -15,6 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.replay import ReplayTimer
 from cifar.analysis import summary
+from cifar.analysis.finished_run import FinishedRun
 from cifar.analysis.gains import Gain
 from cifar.analysis.groups import Group
 from cifar.benchmark import grid, measure, models, report
@@ -34,7 +35,9 @@ RELEASED = Path(__file__).parent.parent / "exports"
 DEVICES = ("cpu", "gpu", "all")
 SESSION = pytest.StashKey[Session]()
 GAINS = pytest.StashKey[list[tuple[Group, Gain]]]()
+FINISHED = pytest.StashKey[list[FinishedRun]]()
 NO_PAIRS = pytest.param(None, marks=pytest.mark.skip(reason="no plain and augmented runs of one network (--run)"))
+NO_RUNS = pytest.param(None, marks=pytest.mark.skip(reason="no finished runs (--run)"))
 
 Measure = Callable[[], tuple[list[float], Row]]
 
@@ -80,7 +83,9 @@ def pytest_configure(config: pytest.Config) -> None:
     full = config.getoption("full", False)
     config.stash[SESSION] = Session(grid.FULL if full else grid.DEFAULT, by_name, config.getoption("order_seed", 0))
     config.stash[GAINS] = []
+    config.stash[FINISHED] = []
     for group in groups:
+        config.stash[FINISHED] += group.results
         for gain in group.gains():
             config.stash[GAINS].append((group, gain))
     config.option.benchmark_save_data = True  # a result without its samples cannot be compared
@@ -113,12 +118,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "network": lambda: session.grid.networks,
         "policy": lambda: [name for name in POLICIES if name != "none"],
         "group_and_gain": lambda: config.stash[GAINS],
+        "finished_run": lambda: config.stash[FINISHED],
     }
+    none_there = {"group_and_gain": NO_PAIRS, "finished_run": NO_RUNS}
     for name in set(metafunc.fixturenames) & set(cases):
-        metafunc.parametrize(name, cases[name]() or [NO_PAIRS], ids=_case_id)
+        metafunc.parametrize(name, cases[name]() or [none_there[name]], ids=_case_id)
 
 
 def _case_id(value: Any) -> str:
+    if isinstance(value, FinishedRun):
+        return value.run.path.name
     if isinstance(value, tuple):
         _, gain = value
         return f"{gain.network}-{gain.augment}"

@@ -339,6 +339,20 @@ def test_a_gain_row_says_what_augmentation_gained(pair: list[Run], tmp_path: Pat
     assert row["minutes_to_75_plain"] is None  # three epochs do not get there
 
 
+def test_a_time_to_accuracy_row_has_the_recorded_times_and_both_accuracies(
+    run: Run, tmp_path: Path, cifar: Command
+) -> None:
+    output = bench(tmp_path, "--run", run.path, "-k", "time_to_accuracy")
+    (row,) = output.rows
+    assert row["data"] == [timing.train_seconds for timing in run.timing]
+    assert row["minutes"] == pytest.approx(run.metrics.train_seconds / 60)
+    assert row["accuracy"] == run.metrics.accuracy
+    evaluated = json.loads(cifar("evaluate", run.path, "--test-time-augmentation", "mirror-shift", "--json").out)
+    assert row["accuracy_mirror_shift"] == evaluated["test_time_augmentation"]["accuracy"]
+    assert row["minutes_to_94"] is None  # one epoch of 256 images does not get there
+    assert row["minutes_to_94_mirror_shift"] is None
+
+
 def test_training_steps_and_the_time_to_the_first_are_measured(tmp_path: Path) -> None:
     output = bench(tmp_path, "-k", "training and (first-none-cifar or first_step)")
     assert output.code == 0, output.out

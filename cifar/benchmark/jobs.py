@@ -326,3 +326,18 @@ def export(run: Path, formats: Sequence[str], folder: Path) -> None:
     environment.configure(threads)
     data = load_data(opened, None, print)
     export_runs([opened], data, formats, folder, threads, ANY_DROP)
+
+
+def accuracy_of_views(path: Path, views_name: str) -> float:
+    """Return the accuracy of a run's Keras model with test-time augmentation, on its whole test set."""
+    from cifar import networks
+    from cifar.metrics import classification, views
+    from cifar.runs.loading import load_data, load_keras
+    from cifar.runs.run import Run
+
+    run = Run(path)
+    data = load_data(run, None, lambda _note: None)
+    environment.configure(run.recipe.threads)
+    images = views.stack_views(data.x_test, views_name)
+    of_views = predict(networks.predictor(load_keras(run)), images)
+    return classification.score(views.average_views(of_views, views_name), data.y_test).accuracy

@@ -17,7 +17,7 @@ RowPair = tuple[BenchmarkRow, BenchmarkRow]
 """A row of the base, and the row of that name in the head."""
 
 
-UNTIMED = "gain"  # the kind of row whose samples are no times of this session
+UNTIMED = ("gain", "time-to-accuracy")  # kinds of rows whose samples are no times of this session
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def count_without_samples(pairs: Sequence[RowPair]) -> dict[str, int]:
     counts = {"base": 0, "head": 0}
     for pair in pairs:
         for side, row in zip(counts, pair, strict=True):
-            if row.columns.kind != UNTIMED and not len(row.samples):
+            if row.columns.kind not in UNTIMED and not len(row.samples):
                 counts[side] += 1
     return {side: count for side, count in counts.items() if count}
 
@@ -126,7 +126,7 @@ def compare_times(pairs: Sequence[RowPair], conditions: MeasuringConditions, lim
     """The verdicts on the times of the rows that have samples on both sides; first those that were tested."""
     tested, p_values, not_tested = [], [], []
     for base, head in pairs:
-        if not len(base.samples) or not len(head.samples) or head.columns.kind == UNTIMED:
+        if not len(base.samples) or not len(head.samples) or head.columns.kind in UNTIMED:
             continue
         verdict = _compare_row(base, head, conditions, limits)
         if verdict.p_value is None:
