@@ -4,8 +4,8 @@ from cifar.runs.schemas import Epoch, Timing
 from cifar.training.callback import Callback
 
 TOLERANCES = (0.0002, 0.0002, 0.001, 0.003, 0.008)
-"""Of each batch's loss: rounding grows with every update. Five times the largest difference measured between machines,
-or settings of one, and at least 0.0002: docs/reproducibility.md."""
+"""Of each batch's loss: rounding grows with every update. Five times the largest difference measured between machines
+or between settings of one, and at least 0.0002: docs/reproducibility.md."""
 STEPS = len(TOLERANCES)
 
 
