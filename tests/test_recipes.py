@@ -144,6 +144,21 @@ def test_the_quick_profile_is_the_recipe_quick_on_all_images(network):
     assert actual.name == f"{network.replace(':', '.')}-none-s0"
 
 
+@pytest.mark.parametrize(
+    ("network", "name", "precision", "expected"),
+    [
+        ("first", "published", "float32", "first-none-s3"),
+        ("first", "tuned", "bfloat16", "first-tuned-bfloat16-none-s3"),
+        ("resnet8", "resnet8", "float32", "resnet8-none-s3"),
+        ("mine:build", "airbench94", "float32", "mine.build-airbench94-none-s3"),
+    ],
+)
+def test_a_run_is_named_after_what_is_not_the_default(network, name, precision, expected):
+    fields = {"precision": precision, "initialization": "default", "frozen_after": {}}
+    actual = recipe(network, "none", seed=3, file=read(name), profile="reference", fields=fields)
+    assert actual.name == expected
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_explicit_epochs_take_precedence_over_the_profile(profile):
     actual = recipe("second", "none", profile=profile, epochs=7)

@@ -94,7 +94,7 @@ class FinishedRun:
         words = [network]
         for name in ("recipe", "precision", "backend"):
             value = getattr(self.run.recipe, name)
-            if value != Recipe.model_fields[name].default:
+            if value not in (Recipe.model_fields[name].default, self.run.recipe.network):
                 words.append(value)
         return " ".join(words)
 

@@ -196,10 +196,10 @@ class Recipe(_Extensible):
     def name(self) -> str:
         """The run folder's name: NETWORK[-RECIPE][-PRECISION][-holdoutN]-AUGMENT-sSEED.
 
-        It leaves out `published`, `quick` and float32.
+        It leaves out `published`, `quick`, a recipe named as its network, and float32.
         """
         parts = [self.network.replace(":", ".")]
-        if self.recipe not in UNNAMED:
+        if self.recipe not in (*UNNAMED, self.network):
             parts.append(self.recipe)
         if self.precision != "float32":
             parts.append(self.precision)
