@@ -26,13 +26,14 @@ from cifar.inference.runtimes import load_session
 from cifar.metrics import classification
 from cifar.metrics.classification import Probabilities
 from cifar.networks import PUBLISHED
-from cifar.recipes import recipe
+from cifar.recipes import read, recipe
 from cifar.report import card, detail_tables, figure_files, table
 from cifar.runs.run import runs_in
 from cifar.system import files
 
 BASELINES = ROOT / "bench" / "baselines"
 EXPORTS = ROOT / "exports"
+RECIPE_RUNS = ROOT / "bench" / "recipes"
 RESULTS = ROOT / "docs" / "results.md"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUNS = {run.path.name: run for run in runs_in(BASELINES)}
@@ -117,15 +118,47 @@ def test_a_reference_run_is_whole_and_has_the_reference_recipe(name: str) -> Non
     assert {entry.format for entry in result.exports} == set(FORMATS)
 
 
-def test_no_image_and_no_model_is_among_the_reference_runs() -> None:
+def test_the_table_of_the_recipes_holds_what_their_runs_recorded() -> None:
+    (shown,) = tables_in((RECIPE_RUNS / "README.md").read_text())
+    expected = []
+    for run in runs_in(RECIPE_RUNS):
+        result = FinishedRun(run)  # raises unless its files belong together
+        chosen = read(run.recipe.recipe)
+        fields = {"precision": run.recipe.precision}
+        policy, seed = run.recipe.policy.name, run.recipe.seed
+        assert run.recipe == recipe(
+            run.recipe.network, policy, seed=seed, file=chosen, profile="reference", fields=fields
+        )
+        files = {entry.format: f"{100 * entry.accuracy:.2f}" for entry in result.exports}
+        assert files.keys() == set(FORMATS)
+        views = run.path / "mirror-shift.json"
+        scores = json.loads(views.read_text()) if views.exists() else None
+        if scores:
+            assert scores["weights_sha256"] == result.metrics.weights_sha256
+            views_percent = f"{100 * scores['test_time_augmentation']['accuracy']:.2f}"
+        row = {
+            "run": f"`{run.path.name}`",
+            "epochs": str(result.metrics.epochs),
+            "minutes": f"{result.metrics.train_seconds / 60:.1f}",
+            "test %": f"{100 * result.metrics.accuracy:.2f}",
+            "views %": views_percent if scores else "-",
+            "onnx-int8 %": files["onnx-int8"],
+            "tflite-int8 %": files["tflite-int8"],
+        }
+        expected.append(row)
+    assert sorted(shown, key=str) == sorted(expected, key=str)
+
+
+def test_no_image_and_no_model_is_among_the_committed_runs() -> None:
     names = set()
-    for path in BASELINES.rglob("*"):
+    for path in (*BASELINES.rglob("*"), *RECIPE_RUNS.rglob("*")):
         if path.is_file() and not {"figures", "__pycache__"} & set(path.parts):
             names.add(path.name)
     assert names <= {
         *("recipe.json", "environment.json", "metrics.json", "history.jsonl", "timing.jsonl", "predictions.npz"),
         *("verify.jsonl", "manifest.json", "quality.json", "README.md", "curves.png", ".lock", "why.py", "why.json"),
         "gate.json",
+        "mirror-shift.json",
     }
 
 

@@ -293,7 +293,7 @@ def _phrase(value: Any) -> Any:
     if value == "":
         return "not set"
     if isinstance(value, list):
-        return " ".join(value)
+        return " ".join(map(str, value))
     if isinstance(value, dict):
         return " ".join(f"{name} {size}" for name, size in value.items())
     return value

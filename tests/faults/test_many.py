@@ -36,7 +36,7 @@ def test_ten_processes_on_one_folder_train_every_run_once_and_damage_none(tmp_pa
     assert Counter(name for process in processes for name in trained(process.err)) == dict.fromkeys(POLICIES, 1)
     assert not list(tmp_path.rglob("*.part"))
 
-    wanted = [recipe("tinynet:build", name, epochs=EPOCHS, dataset="synthetic") for name in POLICIES]
+    wanted = [recipe("tinynet:build", name, profile="quick", epochs=EPOCHS, dataset="synthetic") for name in POLICIES]
     for alone in train_here(wanted, dataset.draw_synthetic(), tmp_path / "alone"):
         together = tmp_path / "together" / alone.path.name
         whole.check(together)

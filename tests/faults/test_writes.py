@@ -316,7 +316,7 @@ def test_a_file_that_does_not_fit_is_one_sentence_and_nothing_is_half_there(
         run = f"runs/tinynet.{network}-none-s0"
         words = {
             "train": ("train", "--network", f"tinynet:{network}", "--augment", "none", "--data", "synthetic",
-                      "--epochs", "1", "--quiet"),
+                      "--profile", "smoke", "--epochs", "1", "--quiet"),
             "export": ("export", run),
             "report": ("report", "runs"),
         }  # fmt: skip
