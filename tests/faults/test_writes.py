@@ -277,7 +277,8 @@ def smallest():
 
 def large():
     return keras.Sequential([
-        keras.Input((32, 32, 3)), layers.Flatten(), layers.Dense(300), layers.Dense(10, activation="softmax")
+        keras.Input((32, 32, 3)), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(300),
+        layers.Dense(10, activation="softmax")
     ])
 """
 LIMITS = [  # bytes, the network, the command that is limited, the first file that does not fit
