@@ -39,10 +39,10 @@ COMMANDS = [command.name or command.callback.__name__ for command in app.registe
 DATA_COMMANDS = ["data info", "data fetch", "data verify"]
 
 SHORTER = (  # so that the commands of the documents end in seconds: a pattern, and what stands for it
-    (r"^cifar train$", "cifar train --data synthetic --network second --augment none --epochs 1"),
+    (r"^cifar train$", "cifar train --profile smoke --data synthetic --network second --augment none --epochs 1"),
     (r"--epochs (2|20)$", "--epochs 1"),
     (r"^(KERAS_BACKEND=jax .*)$", r"\1 --augment none"),
-    (r"--profile reference", "--profile quick --data synthetic --augment none --epochs 1"),
+    (r"--profile reference", "--profile smoke --data synthetic --augment none --epochs 1"),
     (r"--augment none,shift-flip --seed 0-2", "--augment none,none --seed 0-0"),
     (r"--seed 0,1$", "--seed 0,0"),
     (r"^cifar verify \S+", "cifar verify runs/second-none-s0"),

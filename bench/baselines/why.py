@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cifar import networks
 from cifar.data.dataset import Dataset
-from cifar.errors import CifarError
+from cifar.errors import CifarError, UsageError
 from cifar.metrics import classification
 from cifar.runs.loading import load_data, load_keras
 from cifar.runs.run import Run
@@ -90,6 +90,10 @@ def main(*folders: str) -> None:
     for folder in folders:
         print(folder, flush=True)
         run = Run(Path(folder))
+        if run.recipe.schedule != "constant" or run.recipe.warmup:
+            raise UsageError(
+                f"{folder}: its learning rate is not constant: `cifar train --profile reference` trains those."
+            )
         data = load_data(run, None, print)
         content = json.loads(WHY.read_text()) if WHY.exists() else {"format_version": FORMAT_VERSION, "runs": {}}
         content["runs"][run.path.name] = {"commit": commit, **explain(run, data)}
