@@ -365,7 +365,20 @@ def test_the_saved_model_loads_without_this_package(pair: list[Run], small: Data
     assert json.loads(done.stdout.splitlines()[-1]) == pair[0].predictions()[0].argmax(axis=1).tolist()
 
 
-TRAIN = ("train", "--network", "second", "--augment", "shift-flip", "--data", "synthetic", "--epochs", "3", "--quiet")
+TRAIN = (
+    "train",
+    "--profile",
+    "smoke",
+    "--network",
+    "second",
+    "--augment",
+    "shift-flip",
+    "--data",
+    "synthetic",
+    "--epochs",
+    "3",
+    "--quiet",
+)
 RESUME = """
 import sys
 from cifar.system import environment
