@@ -226,7 +226,7 @@ def test_a_loss_that_is_nan_ends_the_run(tiny: Path) -> None:
     assert done.returncode == 1
     run = Run(tiny / "runs" / "tinynet.exploding-none-s0")
     assert run.diverged
-    assert "epoch 1, after 128 of its images" in run.divergence
+    assert "epoch 1, after 64 of its images" in run.divergence
 
 
 def test_too_little_memory_is_reported_in_a_sentence() -> None:
