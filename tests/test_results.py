@@ -119,7 +119,7 @@ def test_a_reference_run_is_whole_and_has_the_reference_recipe(name: str) -> Non
 
 
 def test_the_table_of_the_recipes_holds_what_their_runs_recorded() -> None:
-    (shown,) = tables_in((RECIPE_RUNS / "README.md").read_text())
+    shown, _ = tables_in((RECIPE_RUNS / "README.md").read_text())
     expected = []
     for run in runs_in(RECIPE_RUNS):
         result = FinishedRun(run)  # raises unless its files belong together
@@ -147,6 +147,29 @@ def test_the_table_of_the_recipes_holds_what_their_runs_recorded() -> None:
         }
         expected.append(row)
     assert sorted(shown, key=str) == sorted(expected, key=str)
+
+
+def test_the_table_of_the_choice_of_recipes_holds_what_held_out_images_said() -> None:
+    _, shown = tables_in((RECIPE_RUNS / "README.md").read_text())
+    expected = []
+    for run in runs_in(RECIPE_RUNS / "tuning"):
+        chosen = run.recipe
+        assert (chosen.hold_out, run.metrics.hold_out, run.metrics.n_train) == (5000, 5000, 45_000)
+        row = {
+            "run": f"`{chosen.recipe}`",
+            "batch": str(chosen.batch_size),
+            "rate": f"{chosen.learning_rate:g}",
+            "warm-up": f"{chosen.warmup:g}",
+            "epochs": str(chosen.epochs),
+            "held-out %": f"{100 * run.metrics.accuracy:.1f}",
+        }
+        expected.append(row)
+    assert sorted(shown, key=str) == sorted(expected, key=str)
+    for recipe_name, run_name in (("tuned", "tuned-0015"), ("quick", "qd")):
+        (chosen,) = (run.recipe for run in runs_in(RECIPE_RUNS / "tuning") if run.recipe.recipe == run_name)
+        now = recipe("first", "shift-flip", file=read(recipe_name), profile="reference")
+        same = {"batch_size", "learning_rate", "warmup", "epochs", "schedule", "optimizer", "weight_decay"}
+        assert now.model_dump(include=same) == chosen.model_dump(include=same)
 
 
 def test_no_image_and_no_model_is_among_the_committed_runs() -> None:
