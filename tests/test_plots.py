@@ -9,6 +9,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+from cifar.analysis.finished_run import FinishedRun
 from cifar.analysis.summary import summarise
 from cifar.data.dataset import Dataset
 from cifar.report import figure_files, plots
@@ -97,6 +98,21 @@ def is_within(inner: Any, outer: Any) -> bool:
     return bool(outer.x0 <= inner.x0 and outer.y0 <= inner.y0 and inner.x1 <= outer.x1 and inner.y1 <= outer.y1)
 
 
+def assert_legible(figure: Any) -> None:
+    """No text of a figure is cut off, and none lies on another."""
+    figure.draw_without_rendering()
+    axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]
+    ticks = {label for axis in axes for label in axis.get_ticklabels()}  # including those out of sight
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text not in ticks and text.get_text()]
+    boxes = [text.get_window_extent() for text in texts]
+    cut = [text.get_text() for text, box in zip(texts, boxes, strict=True) if not is_within(box, figure.bbox)]
+    assert cut == []
+    padded = [box.padded(1) for box in boxes]
+    pairs = combinations(zip(texts, padded, strict=True), 2)
+    crossed = [(one.get_text(), other.get_text()) for (one, at), (other, by) in pairs if at.overlaps(by)]
+    assert crossed == []
+
+
 def test_no_text_of_a_figure_is_cut_or_overprinted(pair: list[Run], small: Dataset) -> None:
     (group,) = summarise(pair).groups
     result = group.results[0]
@@ -108,16 +124,11 @@ def test_no_text_of_a_figure_is_cut_or_overprinted(pair: list[Run], small: Datas
         plots.misclassified([result], small.x_test, "confident"),
         plots.misclassified([result] * 8, small.x_test, "confident"),
     ):
-        figure.draw_without_rendering()
-        axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]
-        ticks = {label for axis in axes for label in axis.get_ticklabels()}  # including those out of sight
-        texts = [
-            text for text in figure.findobj(Text) if text.get_visible() and text not in ticks and text.get_text()
-        ]
-        boxes = [text.get_window_extent() for text in texts]
-        cut = [text.get_text() for text, box in zip(texts, boxes, strict=True) if not is_within(box, figure.bbox)]
-        assert cut == []
-        padded = [box.padded(1) for box in boxes]
-        pairs = combinations(zip(texts, padded, strict=True), 2)
-        crossed = [(one.get_text(), other.get_text()) for (one, at), (other, by) in pairs if at.overlaps(by)]
-        assert crossed == []
+        assert_legible(figure)
+
+
+def test_long_names_of_recipe_and_policy_overprint_nothing(pair: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    (group,) = summarise(pair).groups
+    monkeypatch.setattr(FinishedRun, "augment", "pad-crop-alternating-flip")
+    monkeypatch.setattr(FinishedRun, "network", "airbench94 somebody's-own bfloat16")
+    assert_legible(plots.curves([group.results[0]]))

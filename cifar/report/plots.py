@@ -97,7 +97,7 @@ def _add_curves_legend(figure: "Figure", panels: Sequence["Axes"]) -> None:
             lines[line.get_label()] = line
         if panel.collections:
             title = "Mean over seeds;\nband: their range"
-    figure.legend(lines.values(), lines.keys(), loc="outside right upper", frameon=False, title=title)
+    figure.legend(lines.values(), lines.keys(), loc="outside right center", frameon=False, title=title)
 
 
 def _by_policy(results: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
