@@ -120,9 +120,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "group_and_gain": lambda: config.stash[GAINS],
         "finished_run": lambda: config.stash[FINISHED],
     }
-    none_there = {"group_and_gain": NO_PAIRS, "finished_run": NO_RUNS}
     for name in set(metafunc.fixturenames) & set(cases):
-        metafunc.parametrize(name, cases[name]() or [none_there[name]], ids=_case_id)
+        metafunc.parametrize(name, cases[name]() or [NO_RUNS if name == "finished_run" else NO_PAIRS], ids=_case_id)
 
 
 def _case_id(value: Any) -> str:

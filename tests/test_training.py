@@ -366,19 +366,9 @@ def test_the_saved_model_loads_without_this_package(pair: list[Run], small: Data
 
 
 TRAIN = (
-    "train",
-    "--profile",
-    "smoke",
-    "--network",
-    "second",
-    "--augment",
-    "shift-flip",
-    "--data",
-    "synthetic",
-    "--epochs",
-    "3",
-    "--quiet",
-)
+    "train", "--profile", "smoke", "--network", "second", "--augment", "shift-flip", "--data", "synthetic",
+    "--epochs", "3", "--quiet",
+)  # fmt: skip
 RESUME = """
 import sys
 from cifar.system import environment

@@ -42,17 +42,18 @@ def _mean_minutes(runs: Sequence[FinishedRun]) -> float | None:
     """Minutes of training until an epoch tests at 75 %, mean over runs; None if one never does."""
     minutes = []
     for run in runs:
-        value = _minutes(run)
+        value = minutes_to(run, GOAL)
         if value is None:
             return None
         minutes.append(value)
     return float(np.mean(minutes))
 
 
-def _minutes(run: FinishedRun) -> float | None:
+def minutes_to(run: FinishedRun, goal: float) -> float | None:
+    """Minutes of training until an epoch reaches a test accuracy; None if none does."""
     seconds = 0.0
     for epoch, timing in zip(run.history, run.run.timing, strict=True):
         seconds += timing.train_seconds
-        if epoch.test_accuracy is not None and epoch.test_accuracy >= GOAL:
+        if epoch.test_accuracy is not None and epoch.test_accuracy >= goal:
             return seconds / 60
     return None

@@ -2,6 +2,7 @@
 
 from cifar.analysis.finished_run import FinishedRun
 from cifar.benchmark import jobs
+from cifar.benchmark.gain import minutes_to
 from cifar.benchmark.session import Row
 from cifar.benchmark.worker import run_worker
 from cifar.errors import CifarError
@@ -16,11 +17,7 @@ def time_to_accuracy(run: FinishedRun) -> tuple[list[float], Row]:
     scored here, after the last epoch, where the run's model and its data are at hand.
     """
     seconds = [timing.train_seconds for timing in run.run.timing]
-    minutes_to_goal = None
-    for number, epoch in enumerate(run.history, start=1):
-        if epoch.test_accuracy is not None and epoch.test_accuracy >= GOAL:
-            minutes_to_goal = sum(seconds[:number]) / 60
-            break
+    minutes = sum(seconds) / 60
     augmented = _accuracy_of_views(run)
     reached = augmented is not None and augmented >= GOAL
     return seconds, {
@@ -34,9 +31,9 @@ def time_to_accuracy(run: FinishedRun) -> tuple[list[float], Row]:
         "n_test": run.metrics.n_test,
         "accuracy": run.metrics.accuracy,
         "accuracy_mirror_shift": augmented,
-        "minutes": sum(seconds) / 60,
-        "minutes_to_94": minutes_to_goal,
-        "minutes_to_94_mirror_shift": sum(seconds) / 60 if reached else None,
+        "minutes": minutes,
+        "minutes_to_94": minutes_to(run, GOAL),
+        "minutes_to_94_mirror_shift": minutes if reached else None,
         "trained_on": run.run.environment["cpu"]["model"],
     }
 
