@@ -6,6 +6,7 @@ The measuring is in cifar.benchmark.
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from cifar.analysis.gains import Gain
 from cifar.analysis.groups import Group
 from cifar.benchmark import grid, measure, models, report
 from cifar.benchmark.inference import InferenceBenchmark
+from cifar.benchmark.measurements import Measurements, Missing
 from cifar.benchmark.session import NotAvailableError, Row, Session
-from cifar.benchmark.tables import Measurements, Missing
 from cifar.benchmark.training import TrainingBenchmark
 from cifar.data import dataset
 from cifar.errors import CifarError, one_of, printable
@@ -29,9 +30,11 @@ from cifar.formats import origin
 from cifar.inference import scoring
 from cifar.inference.preprocessing import parse_preprocessing
 from cifar.recipes import POLICIES
+from cifar.runs.run import runs_in
 from cifar.system import hardware
 
 RELEASED = Path(__file__).parent.parent / "exports"
+RECIPE_RESULTS = Path(__file__).parent / "recipes"
 DEVICES = ("cpu", "gpu", "all")
 SESSION = pytest.StashKey[Session]()
 GAINS = pytest.StashKey[list[tuple[Group, Gain]]]()
@@ -80,15 +83,25 @@ def pytest_configure(config: pytest.Config) -> None:
     except CifarError as error:
         raise pytest.UsageError(str(error)) from None
     by_name = {model.name: model for model in chosen}
-    full = config.getoption("full", False)
-    config.stash[SESSION] = Session(grid.FULL if full else grid.DEFAULT, by_name, config.getoption("order_seed", 0))
+    measured = grid.FULL if config.getoption("full", False) else grid.DEFAULT
+    if folders or model_files:
+        measured = replace(measured, thorough_models=None)
+    config.stash[SESSION] = Session(measured, by_name, config.getoption("order_seed", 0))
     config.stash[GAINS] = []
     config.stash[FINISHED] = []
     for group in groups:
         config.stash[FINISHED] += group.results
         for gain in group.gains():
             config.stash[GAINS].append((group, gain))
+    if not runs:
+        config.stash[FINISHED] += _results_of_airbench94()
     config.option.benchmark_save_data = True  # a result without its samples cannot be compared
+
+
+def _results_of_airbench94() -> list[FinishedRun]:
+    """The committed runs whose time to 94 % is shown where no run is named."""
+    committed = runs_in(RECIPE_RESULTS)
+    return [FinishedRun(run) for run in committed if run.recipe.network == "airbench94" and not run.recipe.hold_out]
 
 
 def _external_models(config: pytest.Config) -> list[models.BenchmarkModel]:
@@ -115,7 +128,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "latency_case": lambda: grid.inference_cases(session.grid, chosen, _devices(config)),
         "cold_start_case": lambda: grid.cold_start_cases(session.grid, chosen),
         "training_case": lambda: grid.training_cases(session.grid, _devices(config)),
-        "network": lambda: session.grid.networks,
+        "network": lambda: grid.first_step_networks(session.grid),
         "policy": lambda: [name for name in POLICIES if name != "none"],
         "group_and_gain": lambda: config.stash[GAINS],
         "finished_run": lambda: config.stash[FINISHED],

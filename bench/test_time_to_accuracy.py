@@ -6,5 +6,5 @@ from cifar.benchmark.time_to_accuracy import time_to_accuracy
 pytestmark = MARKS
 
 
-def test_time_to_accuracy(record, finished_run):
+def test_training_time_to_accuracy(record, finished_run):
     record(lambda: time_to_accuracy(finished_run))

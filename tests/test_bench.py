@@ -27,9 +27,10 @@ from cifar import export
 from cifar.benchmark import grid, jobs, models, report, tables, timing
 from cifar.benchmark.grid import Case, TrainingCase
 from cifar.benchmark.inference import InferenceBenchmark
+from cifar.benchmark.measurements import Measurements, Missing
 from cifar.benchmark.session import NotAvailableError, Peak
 from cifar.benchmark.session import Session as BenchSession
-from cifar.benchmark.tables import Measurements, Missing, pareto_front
+from cifar.benchmark.tables import pareto_front
 from cifar.benchmark.training import STEPS, TrainingBenchmark
 from cifar.benchmark.worker import run_worker
 from cifar.compare import benchmark_results, compare_results
@@ -357,7 +358,9 @@ def test_training_steps_and_the_time_to_the_first_are_measured(tmp_path: Path) -
     output = bench(tmp_path, "-k", "training and (first-none-cifar or first_step)")
     assert output.code == 0, output.out
     steps, first = sorted(output.rows, key=lambda row: row["kind"] != "training")
-    assert (steps["batch"], len(steps["data"])) == (128, 45)
+    assert (steps["batch"], steps["precision"]) == (128, "float32")
+    assert len(steps["data"]) == sum(steps["rounds"]) >= 3
+    assert len(steps["images_per_second_rounds"]) == len(steps["rounds"])
     assert steps["flop_per_image"] == pytest.approx(127.9e6, rel=1e-3)
     assert steps["images_per_second"] == pytest.approx(128 / np.median(steps["data"]))
     assert steps["slowest_over_median"] == pytest.approx(max(steps["data"]) / np.median(steps["data"]))
@@ -366,7 +369,8 @@ def test_training_steps_and_the_time_to_the_first_are_measured(tmp_path: Path) -
     assert 300 << 20 < steps["memory_bytes"] < 1500 << 20
     assert 0 < first["import_seconds"] < min(first["data"])
     assert first["threads"] == steps["threads"] == grid.TRAINING_THREADS
-    assert "best step" in output.out
+    assert "Training steps" in output.out
+    assert "to the end of the first step" in output.out
 
 
 def test_a_peers_memory_is_that_of_one_batch_size_without_keras(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,8 +379,8 @@ def test_a_peers_memory_is_that_of_one_batch_size_without_keras(monkeypatch: pyt
         monkeypatch.setattr(jobs, name, getattr(training_stub, name))
     monkeypatch.setattr("cifar.benchmark.training.is_installed", lambda _: True)
     case = TrainingCase("second", "none", "pytorch")
-    session = BenchSession(replace(grid.DEFAULT, rounds=2), {}, 0, training=[case])
-    session.peaks = {grid.TRAINING_THREADS: Peak("not measured", [1e12])}
+    session = BenchSession(replace(grid.DEFAULT, rounds=2, try_batch_sizes=True), {}, 0, training=[case])
+    session.peaks = {(grid.TRAINING_THREADS, "float32"): Peak("not measured", [1e12])}
     _, row = TrainingBenchmark(session).steps(case)
     assert row["batch"] == 128
     assert row["tried"]["128"] > row["tried"]["256"]
@@ -419,7 +423,7 @@ def test_jax_is_measured_and_shown_to_have_run(exported: Path) -> None:
     session = BenchSession(
         quick, {model.name: model}, 0, inference=[case], training=[training], formats=["saved-model"]
     )
-    session.peaks = {threads: Peak("not measured", [1e12]) for threads in (1, grid.TRAINING_THREADS)}
+    session.peaks = {(threads, "float32"): Peak("not measured", [1e12]) for threads in (1, grid.TRAINING_THREADS)}
     _, row = InferenceBenchmark(session).latency(case)
     assert (row["provider_actual"], row["runtime"], row["threads_actual"]) == ("JAX CPU", "jax", 1)
     seconds, row = TrainingBenchmark(session).steps(training)
@@ -463,10 +467,18 @@ def test_the_grids_hold_what_they_promise() -> None:
     cases = grid.inference_cases(grid.DEFAULT, chosen, ["cpu"])
     assert len(cases) == 14
     assert {case.threads for case in cases} == {1}
-    assert {(case.policy, case.method) for case in grid.training_cases(grid.DEFAULT, ["cpu"])} == {
-        ("none", "cifar"), ("none", "fit"), ("none", "pytorch"), ("shift-flip", "cifar"), ("shift-flip", "generator"),
-        ("shift-flip", "layers"), ("shift-flip", "pytorch"), ("shift-flip-rotate", "cifar"),
-    }  # fmt: skip
+    assert list(map(str, grid.training_cases(grid.DEFAULT, ["cpu"]))) == [
+        "first-none-cifar", "first-none-fit", "first-none-pytorch",
+        "first-shift-flip-cifar", "first-shift-flip-generator", "first-shift-flip-layers", "first-shift-flip-pytorch",
+        "first-shift-flip-rotate-cifar",
+        "first-none-cifar-bfloat16", "first-none-fit-bfloat16", "first-none-pytorch-bfloat16",
+        "first-shift-flip-cifar-bfloat16",
+        "airbench94-none-cifar-bfloat16", "airbench94-none-fit-bfloat16", "airbench94-none-pytorch-bfloat16",
+    ]  # fmt: skip
+    assert grid.first_step_networks(grid.DEFAULT) == ["first"]
+    assert grid.first_step_networks(grid.FULL) == ["first", "second", "third"]
+    two = [models.BenchmarkModel(name, "") for name in ("a", "b")]
+    assert {case.model for case in grid.cold_start_cases(grid.DEFAULT, two)} == {"a"}
     on_gpu = {(case.policy, case.method) for case in grid.training_cases(grid.DEFAULT, ["cpu", "gpu"])}
     assert on_gpu >= {("none", "jax"), ("shift-flip", "jax"), ("shift-flip-rotate", "jax")}
     assert {
@@ -481,12 +493,14 @@ def test_the_grids_hold_what_they_promise() -> None:
 
 def test_pytorch_trains_the_same_network() -> None:
     torch = pytest.importorskip("torch")
-    from cifar.benchmark import training_methods
+    from cifar.benchmark import pytorch_training
 
-    for name, parameters in (("first", 276_138), ("second", 208_794), ("third", 554_794)):
-        assert sum(p.numel() for p in training_methods.pytorch_network(name).parameters()) == parameters
+    for name, parameters in (("first", 276_138), ("second", 208_794), ("third", 554_794), ("airbench94", 1_971_640)):
+        model = pytorch_training.network(name)
+        assert sum(p.numel() for p in model.parameters() if p.requires_grad) == parameters
+        assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
     images = torch.rand(64, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    moved = training_methods._augment_in_pytorch(images, recipe("first", "shift-flip").policy)
+    moved = pytorch_training.augment(images, recipe("first", "shift-flip").policy)
     assert moved.shape == images.shape
     assert moved.is_contiguous(memory_format=torch.channels_last)
     assert not torch.equal(moved, images)
@@ -597,9 +611,8 @@ def test_milliseconds_fit_five_characters(value: float) -> None:
 
 def test_what_was_not_measured_is_said() -> None:
     row = {"kind": "augmentation", "augment": "shift", "batch": 128, "threads": 1, "images_per_second": 10.0}
-    result = Measurements(
-        [row], [Missing("test_latency[x]", "failed", "GPU was asked, CPU ran")], {2: Peak("blas", [1e9, 2e9])}
-    )
+    missing = Missing("test_latency[x]", "failed", "GPU was asked, CPU ran")
+    result = Measurements([row], [missing], {(2, "float32"): Peak("blas", [1e9, 2e9])})
     printed = io.StringIO()
     report.show(result, printed)
     assert "failed: test_latency[x]: GPU was asked, CPU ran" in printed.getvalue()
@@ -610,10 +623,11 @@ def test_an_unsteady_machine_is_named() -> None:
     training = {
         "kind": "training", "method": "cifar train", "model": "first", "augment": "none", "batch": 128, "threads": 2,
         "images_per_second": 100.0, "images_per_second_best": 110.0, "flop_per_image": 1e7,
-        "slowest_over_median": 1.0, "memory_bytes": 1, "peak_fraction": 0.5,
+        "slowest_over_median": 1.0, "memory_bytes": 1, "peak_fraction": 0.5, "precision": "float32",
+        "tried": {}, "rounds": [1], "images_per_second_rounds": [100.0],
     }  # fmt: skip
     for after, unsteady in ((0.95e9, False), (0.85e9, True)):
-        text = report.markdown(Measurements([training], [], {2: Peak("blas", [1e9, after])}))
+        text = report.markdown(Measurements([training], [], {(2, "float32"): Peak("blas", [1e9, after])}))
         assert ("UNSTEADY" in text) == unsteady
 
 

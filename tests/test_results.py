@@ -17,7 +17,7 @@ from cifar import __version__
 from cifar.analysis import summary
 from cifar.analysis.finished_run import FinishedRun
 from cifar.benchmark import report as bench_report
-from cifar.benchmark.tables import Measurements
+from cifar.benchmark.measurements import Measurements
 from cifar.data import dataset
 from cifar.errors import NotFoundError
 from cifar.formats import FLOAT32_FORMATS, FORMATS, manifest

@@ -10,7 +10,7 @@ from cifar.benchmark.worker import run_worker
 def augmentation_speed(session: Session, policy: str) -> tuple[list[float], Row]:
     """Return seconds for a batch of 128 images on one thread, by several processes, and the row."""
     processes = session.grid.processes
-    budget = session.grid.budget / 2
+    budget = session.grid.budget / 4
     seconds: list[float] = []
     repeats, cores_busy = [], []
     for _ in range(processes):

@@ -1,12 +1,14 @@
 """What is measured, as data."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil
 
 from cifar.benchmark.models import KERAS_JAX, BenchmarkModel
-from cifar.benchmark.training_methods import JAX, OURS, TRAINING_METHODS, TrainingMethod
+from cifar.benchmark.training_methods import JAX, OURS, TRAINING_METHODS
+from cifar.benchmark.workload import Precision
 from cifar.networks import PUBLISHED
 
 POLICIES = ("none", "shift-flip", "shift-flip-rotate")
@@ -15,49 +17,89 @@ TRAINING_THREADS = psutil.cpu_count(logical=False) or ALL_THREADS  # of every tr
 
 
 @dataclass(frozen=True)
+class TrainingRows:
+    """Which rows of training a network has in a precision.
+
+    Attributes:
+        network: by name.
+        precision: of the operations.
+        policies: of `cifar train`.
+        peer_policies: under which the other training methods are measured too.
+        batch_size: of every method; None for that of our recipe.
+    """
+
+    network: str
+    precision: Precision
+    policies: tuple[str, ...]
+    peer_policies: tuple[str, ...]
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
 class Grid:
     """How much of everything is measured.
 
     Attributes:
         batch_sizes, threads: of inference.
-        networks, policies: of training with `cifar train`.
-        peer_policies: the policies under which the other training methods are measured too.
+        training: the rows of training.
         processes: share the samples of a case of inference: what differs between them is noise.
         rounds: of training, each of a few steps of every method.
         budget: seconds of sampling per case of inference, shared by the models.
+        round_seconds: of warm-up, and of timed steps, in a round of a training method.
+        session_seconds: after which no third round of training and no second cold start of a file begins.
+        thorough_models: of how many models, the first ones, predictions and cold starts are measured too; of the
+            others accuracy is as recorded. None for all.
+        try_batch_sizes: whether a peer is timed at the fastest of several batch sizes, and not at ours.
+        emulated: whether training in bfloat16 is measured on a processor without units for it.
         jax: whether JAX is measured on the CPU too; on a GPU it always is.
     """
 
     batch_sizes: tuple[int, ...]
     threads: tuple[int, ...]
-    networks: tuple[str, ...]
-    policies: tuple[str, ...]
-    peer_policies: tuple[str, ...]
+    training: tuple[TrainingRows, ...]
     processes: int
     rounds: int
     budget: float
+    round_seconds: float
+    session_seconds: float = math.inf
+    thorough_models: int | None = None
+    try_batch_sizes: bool = False
+    emulated: bool = False
     jax: bool = False
 
 
+PEER_POLICIES = ("none", "shift-flip")
+LARGE_BATCH = 512  # of airbench94's network: half of its recipe's, so that a step takes under a second
 DEFAULT = Grid(
     batch_sizes=(1, 32),
     threads=(1,),
-    networks=("first",),
-    policies=POLICIES,
-    peer_policies=("none", "shift-flip"),
-    processes=3,
+    training=(
+        TrainingRows("first", "float32", POLICIES, PEER_POLICIES),
+        TrainingRows("first", "bfloat16", PEER_POLICIES, ("none",)),
+        TrainingRows("airbench94", "bfloat16", ("none",), ("none",), LARGE_BATCH),
+    ),
+    processes=2,
     rounds=3,
-    budget=1.2,
+    budget=1.0,
+    round_seconds=1.0,
+    session_seconds=220.0,
+    thorough_models=1,
 )
 FULL = Grid(
     batch_sizes=(1, 32, 256),
     threads=tuple(sorted({1, ALL_THREADS})),
-    networks=PUBLISHED,
-    policies=POLICIES,
-    peer_policies=POLICIES,
+    training=(
+        *(TrainingRows(network, "float32", POLICIES, POLICIES) for network in PUBLISHED),
+        *(TrainingRows(network, "bfloat16", POLICIES, POLICIES) for network in PUBLISHED),
+        TrainingRows("airbench94", "float32", ("none",), ("none",), LARGE_BATCH),
+        TrainingRows("airbench94", "bfloat16", ("none",), ("none",), LARGE_BATCH),
+    ),
     processes=5,
     rounds=12,
     budget=4.0,
+    round_seconds=20.0,
+    try_batch_sizes=True,
+    emulated=True,
     jax=True,
 )
 
@@ -79,15 +121,18 @@ class Case:
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """A row of training."""
+    """A row of training; its batch size is None for that of our recipe."""
 
     network: str
     policy: str
     method: str
+    precision: Precision = "float32"
+    batch_size: int | None = None
 
     def __str__(self) -> str:
         """As pytest names it."""
-        return f"{self.network}-{self.policy}-{self.method}"
+        name = f"{self.network}-{self.policy}-{self.method}"
+        return name if self.precision == "float32" else f"{name}-{self.precision}"
 
 
 def inference_cases(grid: Grid, models: Sequence[BenchmarkModel], devices: Sequence[str]) -> list[Case]:
@@ -104,25 +149,33 @@ def inference_cases(grid: Grid, models: Sequence[BenchmarkModel], devices: Seque
 
 
 def cold_start_cases(grid: Grid, models: Sequence[BenchmarkModel]) -> list[Case]:
-    """Return every format of every model, once for each number of threads."""
-    return [case for case in inference_cases(grid, models, ["cpu"]) if case.batch == grid.batch_sizes[0]]
+    """Return every format of the models whose cold starts are measured, once for each number of threads."""
+    cases = inference_cases(grid, models[: grid.thorough_models], ["cpu"])
+    return [case for case in cases if case.batch == grid.batch_sizes[0]]
 
 
 def training_cases(grid: Grid, devices: Sequence[str]) -> list[TrainingCase]:
     """Return every training method under every policy that it supports."""
     cases = []
-    for network in grid.networks:
-        for policy in grid.policies:
-            for name, method in TRAINING_METHODS.items():
-                if _is_measured(grid, name, method, policy, devices):
-                    cases.append(TrainingCase(network, policy, name))
+    for rows in grid.training:
+        for policy in rows.policies:
+            for name in _methods(rows, policy, with_jax=grid.jax or "gpu" in devices):
+                cases.append(TrainingCase(rows.network, policy, name, rows.precision, rows.batch_size))
     return cases
 
 
-def _is_measured(grid: Grid, name: str, method: TrainingMethod, policy: str, devices: Sequence[str]) -> bool:
-    """Whether a training method is measured under a policy."""
-    if policy not in method.policies:
-        return False
-    if name == JAX:
-        return grid.jax or "gpu" in devices
-    return name == OURS or policy in grid.peer_policies
+def first_step_networks(grid: Grid) -> list[str]:
+    """Return the networks of which the time to the first step is measured: the published ones."""
+    return [network for network in PUBLISHED if network in {rows.network for rows in grid.training}]
+
+
+def _methods(rows: TrainingRows, policy: str, with_jax: bool) -> list[str]:
+    """The training methods that are measured under a policy."""
+    names = []
+    for name, method in TRAINING_METHODS.items():
+        if policy not in method.policies or rows.precision not in method.precisions:
+            continue
+        wanted = {OURS: True, JAX: with_jax}.get(name, policy in rows.peer_policies)
+        if wanted:
+            names.append(name)
+    return names

@@ -4,6 +4,7 @@ import importlib.util
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -18,16 +19,18 @@ from cifar.benchmark.jobs import IMPORTS, FileJob
 from cifar.benchmark.models import KERAS, KERAS_JAX, BenchmarkModel
 from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.timing import MIN_SAMPLES, sample_percentile
-from cifar.benchmark.worker import run_worker
+from cifar.benchmark.worker import TIME_LIMIT, run_worker, thread_variables
 from cifar.data import dataset
 from cifar.errors import CifarError
 from cifar.formats import FORMATS, Format
 from cifar.inference import scoring
 from cifar.metrics.classification import pack_mask
 from cifar.system import hardware
+from cifar.system.child_process import ChildProcess
 
+LOADED_AT_ONCE = 4  # workers that load their files side by side
 MAX_COLD_STARTS = 5  # of a file
-COLD_START_SECONDS = 5.0  # after which no further one begins, shared by the models
+COLD_START_SECONDS = 3.0  # after which no further one begins, shared by the models
 EXTRA_CORES = 0.25  # that a row may keep busy beyond its threads
 JAX_EXTRA_CORES = 0.75  # its calls come from a thread of their own, beside those of its pool
 KERAS_FORMATS = {
@@ -99,7 +102,9 @@ class InferenceBenchmark:
         budget = COLD_START_SECONDS / len(self._session.models)
         began = time.perf_counter()
         results: list[Row] = []
-        while not results or (len(results) < MAX_COLD_STARTS and time.perf_counter() - began < budget):
+        while not results or (
+            len(results) < MAX_COLD_STARTS and time.perf_counter() - began < budget and self._session.has_time
+        ):
             result = run_worker(
                 jobs.cold_start, case.threads, job=job, runtime=runtime, spawned=time.time(), batches=batches
             )
@@ -108,39 +113,55 @@ class InferenceBenchmark:
         return results
 
     def _run_all(self) -> None:
-        """Run all selected cases that are available: one worker for each runtime, threads and device, in turn.
+        """Run all selected cases that are available: one worker for each runtime, threads and device.
 
-        Then all of them again, in new processes: what differs between processes is noise that no single one shows.
+        They load their files side by side and are timed in turn. Then all of them again, in new processes: what
+        differs between processes is noise that no single one shows.
         """
         groups: dict[tuple[str, int, str], list[Case]] = {}
         for case in self._session.inference:
             if self._is_available(case):
                 groups.setdefault(_group(case), []).append(case)
+        ordered = list(groups.values())
         for repeat in range(self._session.grid.processes):
-            for cases in groups.values():
-                for result in self._run_group(cases, repeat):
-                    self._results.setdefault(result["id"], []).append(result)
+            for start in range(0, len(ordered), LOADED_AT_ONCE):
+                self._run_groups(ordered[start : start + LOADED_AT_ONCE], repeat)
 
-    def _run_group(self, cases: Sequence[Case], repeat: int) -> list[Row]:
-        """Measure the cases of one runtime, number of threads and device in one worker."""
+    def _run_groups(self, groups: Sequence[Sequence[Case]], repeat: int) -> None:
+        """Measure some groups of cases, each in a worker."""
+        results: list[Row] = []
+        with ExitStack() as stack:
+            ready: list[tuple[Sequence[Case], ChildProcess]] = []
+            for cases, worker in [(cases, stack.enter_context(self._start(cases, repeat))) for cases in groups]:
+                try:
+                    worker.receive(TIME_LIMIT)  # it has loaded its files
+                    ready.append((cases, worker))
+                except CifarError as error:
+                    results += _failed(cases, error)
+            for cases, worker in ready:
+                try:
+                    worker.resume()
+                    results += worker.receive(TIME_LIMIT)
+                except CifarError as error:
+                    results += _failed(cases, error)
+        for result in results:
+            self._results.setdefault(result["id"], []).append(result)
+
+    def _start(self, cases: Sequence[Case], repeat: int) -> ChildProcess:
+        """Start the worker of the cases of one runtime, number of threads and device."""
         session = self._session
         predictions = None
         if repeat == 0:
             predictions = Path(tempfile.mkdtemp(dir=session.scratch))
-        file_jobs = list(map(self._job, cases))
-        try:
-            results: list[Row] = run_worker(
-                jobs.inference,
-                cases[0].threads,
-                jobs=file_jobs,
-                predictions=predictions,
-                seed=session.order_seed + repeat,
-                budget=session.grid.budget / len(session.models),
-                processes=session.grid.processes,
-            )
-        except CifarError as error:
-            return [{"id": str(case), "error": str(error)} for case in cases]
-        return results
+        return ChildProcess(
+            jobs.inference,
+            variables=thread_variables(cases[0].threads),
+            jobs=list(map(self._job, cases)),
+            predictions=predictions,
+            seed=session.order_seed + repeat,
+            budget=session.grid.budget / len(session.models),
+            processes=session.grid.processes,
+        )
 
     def _check_what_ran(self, case: Case, result: Row) -> None:
         """Refuse a number that something else gave than was wanted; an external file may run on what it can."""
@@ -179,6 +200,7 @@ class InferenceBenchmark:
             device=case.device,
             images=self._images(model),
             preprocessing=model.external.preprocessing if model.external else None,
+            predicts=case.model in self._session.thorough_models,
         )
 
     def _images(self, model: BenchmarkModel) -> Path:
@@ -237,10 +259,12 @@ class InferenceBenchmark:
     def _quality(self, case: Case, result: Row) -> Row:
         """Accuracy and agreement with the Keras model: measured where the data is, else as recorded at export."""
         model = self._session.model(case.model)
-        data = models.data_of(model)
         recorded = self._recorded_quality(case, model)
+        if case.model not in self._session.thorough_models:
+            return {"quality": "recorded", "not_measured": "--full measures it", **recorded}
+        data = models.data_of(model)
         if data is None:
-            return {"quality": "recorded", **recorded}
+            return {"quality": "recorded", "not_measured": "the data is not on this machine", **recorded}
         class_order = model.external.class_order if model.external else None
         columns = scoring.output_columns(class_order, data.class_names)
         classes = np.load(result["predictions"])[:, columns].argmax(axis=1)
@@ -330,6 +354,11 @@ def _group(case: Case) -> tuple[str, int, str]:
     """Cases with the same group share a worker: Keras has one of its own, on each backend."""
     runtime = case.format if case.format in KERAS_FORMATS else FORMATS[case.format].runtime
     return runtime, case.threads, case.device
+
+
+def _failed(cases: Sequence[Case], error: CifarError) -> list[Row]:
+    """The results of a worker that failed."""
+    return [{"id": str(case), "error": str(error)} for case in cases]
 
 
 def _column(results: Iterable[Row], name: str) -> list[Any]:

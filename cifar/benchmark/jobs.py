@@ -5,9 +5,11 @@ would be part of every format's cold start and memory.
 """
 
 import importlib
+import os
 import random
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ from cifar.system.child_process import exchange
 from cifar.system.environment import BackendName
 
 if TYPE_CHECKING:
-    from cifar.benchmark.training_methods import TrainingJob
+    from cifar.benchmark.training_job import TrainingJob
 
 IMPORTS = {name: runtime.import_name for name, runtime in RUNTIMES.items()} | {"jax": "jax"}
 """The module whose import starts a runtime, by the name of its distribution."""
@@ -49,6 +51,7 @@ class FileJob:
         device: `cpu` or `gpu`.
         images: a .npy file of uint8 (N, 32, 32, 3), whose first images are the batch.
         preprocessing: of an external file; None for ours.
+        predicts: whether the file predicts all its images.
     """
 
     id: str
@@ -60,6 +63,7 @@ class FileJob:
     device: str
     images: Path
     preprocessing: Preprocessing | None
+    predicts: bool = True
 
 
 class KerasSession:
@@ -115,7 +119,7 @@ def load(job: FileJob) -> Any:
 def inference(
     jobs: Sequence[FileJob], predictions: Path | None, seed: int, budget: float, processes: int
 ) -> list[dict[str, Any]]:
-    """Time files of one runtime, in an order shuffled by the seed; then let each predict all its images.
+    """Load files of one runtime, wait, and time them, in an order shuffled by the seed; then let each predict.
 
     Args:
         jobs: all with the same runtime, number of threads and device.
@@ -129,15 +133,24 @@ def inference(
         that kept it from running.
     """
     loaded: dict[Path, Any] = {}
+    errors: dict[Path, str] = {}
+    for job in jobs:
+        if job.path not in loaded and job.path not in errors:
+            try:
+                loaded[job.path] = load(job)
+            except Exception as error:  # a runtime raises what it likes about a damaged file
+                errors[job.path] = first_line(error)
+    exchange({})
     results = []
     for order, job in enumerate(random.Random(seed).sample(jobs, len(jobs))):
         result: dict[str, Any] = {"id": job.id, "path": str(job.path), "format": job.format, "order": order}
-        try:
-            if job.path not in loaded:
-                loaded[job.path] = load(job)
-            result |= _time(loaded[job.path], job, budget, processes)
-        except Exception as error:  # a runtime raises what it likes about a damaged file
-            result["error"] = f"{job.path}: {first_line(error)}"
+        if job.path in loaded:
+            try:
+                result |= _time(loaded[job.path], job, budget, processes)
+            except Exception as error:
+                errors[job.path] = first_line(error)
+        if job.path in errors:
+            result["error"] = f"{job.path}: {errors[job.path]}"
         results.append(result)
     if predictions is not None:
         _predict_all(jobs, loaded, results, predictions)
@@ -164,14 +177,19 @@ def _time(session: Any, job: FileJob, budget: float, processes: int) -> dict[str
 def _predict_all(
     jobs: Sequence[FileJob], loaded: dict[Path, Any], results: Sequence[dict[str, Any]], folder: Path
 ) -> None:
-    """Save what each loaded file predicts for all its images, and tell each result where."""
-    images = {job.path: job.images for job in jobs}
-    for number, (path, session) in enumerate(loaded.items()):
-        file = folder / f"{number}.npy"
-        np.save(file, predict(session, np.load(images[path])))
-        for result in results:
-            if result["path"] == str(path):
-                result["predictions"] = str(file)
+    """Save what each loaded file predicts for all its images, and tell each result where; a file on each core."""
+    images = {job.path: job.images for job in jobs if job.predicts and job.path in loaded}
+    saved = {path: folder / f"{number}.npy" for number, path in enumerate(images)}
+
+    def save(path: Path) -> None:
+        np.save(saved[path], predict(loaded[path], np.load(images[path], mmap_mode="r")))
+
+    with ThreadPoolExecutor(os.cpu_count()) as cores:
+        list(cores.map(save, saved))
+    for result in results:
+        file = saved.get(Path(result["path"]))
+        if file:
+            result["predictions"] = str(file)
 
 
 def save_predictions(job: FileJob, to: Path) -> None:
@@ -209,19 +227,27 @@ def cold_start(job: FileJob, runtime: str, spawned: float, batches: Sequence[int
     }
 
 
-def matrix_peak(threads: int) -> dict[str, Any]:
-    """Time a few 4096^3 float32 matrix products with TensorFlow, the fastest library for them; the best counts."""
+def matrix_peak(threads: int, precisions: Sequence[str]) -> dict[str, Any]:
+    """Time a few 4096^3 matrix products in each precision with TensorFlow, the fastest library for them.
+
+    Returns:
+        `library`, and `flops`: by precision the FLOP/s of the fastest.
+    """
     environment.configure(threads)
     import tensorflow as tf
 
     shape = (PEAK_SIZE, PEAK_SIZE)
-    left, right = tf.random.stateless_uniform(shape, (0, 0)), tf.random.stateless_uniform(shape, (0, 1))
-    seconds = []
-    for _ in range(PEAK_REPEATS):
-        before = time.perf_counter()
-        tf.matmul(left, right).numpy()
-        seconds.append(time.perf_counter() - before)
-    return {"flops": 2 * PEAK_SIZE**3 / min(seconds), "library": f"tensorflow {tf.__version__} matmul"}
+    flops = {}
+    for precision in precisions:
+        left = tf.cast(tf.random.stateless_uniform(shape, (0, 0)), precision)
+        right = tf.cast(tf.random.stateless_uniform(shape, (0, 1)), precision)
+        seconds = []
+        for _ in range(PEAK_REPEATS):
+            before = time.perf_counter()
+            tf.matmul(left, right).numpy()
+            seconds.append(time.perf_counter() - before)
+        flops[precision] = 2 * PEAK_SIZE**3 / min(seconds)
+    return {"flops": flops, "library": f"tensorflow {tf.__version__} matmul"}
 
 
 def augmentation(policy: str, budget: float, processes: int) -> dict[str, Any]:
@@ -238,24 +264,24 @@ def augmentation(policy: str, budget: float, processes: int) -> dict[str, Any]:
 
 def try_batch_sizes(job: "TrainingJob", batch_sizes: Sequence[int]) -> dict[int, float]:
     """Return the images/s of a training method at each batch size."""
-    from cifar.benchmark import training_methods
+    from cifar.benchmark import training_job
 
-    return training_methods.try_batch_sizes(job, batch_sizes)
+    return training_job.try_batch_sizes(job, batch_sizes)
 
 
 def training(job: "TrainingJob", batch_size: int) -> None:
-    """Time training steps at a batch size, in rounds: see cifar.benchmark.training_methods."""
-    from cifar.benchmark import training_methods
+    """Time training steps at a batch size, in rounds: see cifar.benchmark.training_job."""
+    from cifar.benchmark import training_job
 
-    training_methods.measure(job, batch_size, exchange)
+    training_job.measure(job, batch_size, exchange)
 
 
-def training_flop(network: str) -> int | None:
-    """Return the floating-point operations of a training step for one image; None where they cannot be counted."""
+def training_flop(names: Sequence[str]) -> dict[str, int | None]:
+    """Return the floating-point operations of a training step for one image, by network; None if not countable."""
     from cifar import networks
 
     environment.configure(threads=1)
-    return networks.training_flop(networks.build(network))
+    return {name: networks.training_flop(networks.build_with_fresh_names(name)) for name in names}
 
 
 def first_step(folder: Path, network: str, threads: int, spawned: float) -> dict[str, float]:

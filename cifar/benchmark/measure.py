@@ -6,9 +6,9 @@ from typing import Any
 from cifar.benchmark import grid
 from cifar.benchmark.grid import Case, Grid
 from cifar.benchmark.inference import InferenceBenchmark
+from cifar.benchmark.measurements import Measurements, Missing
 from cifar.benchmark.models import BenchmarkModel
 from cifar.benchmark.session import NotAvailableError, Row, Session
-from cifar.benchmark.tables import Measurements, Missing
 from cifar.compare.benchmark_results import FORMAT_VERSION
 from cifar.errors import CifarError
 from cifar.system import environment
@@ -71,8 +71,9 @@ def add_peak_fractions(session: Session, rows: Sequence[Row]) -> None:
 def machine_facts(session: Session) -> dict[str, Any]:
     """Return where, and under which settings, a session measures."""
     peaks = {}
-    for threads, peak in session.peaks.items():
-        peaks[str(threads)] = {"library": peak.library, "flops": peak.flops, "steady": peak.steady}
+    for (threads, precision), peak in session.peaks.items():
+        name = str(threads) if precision == "float32" else f"{threads} {precision}"
+        peaks[name] = {"library": peak.library, "flops": peak.flops, "steady": peak.steady}
     return {
         **environment.facts(grid.ALL_THREADS),
         "format_version": FORMAT_VERSION,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from cifar.benchmark.tables import Measurements, all_tables, inference_rows
+from cifar.benchmark.measurements import Measurements
+from cifar.benchmark.tables import all_tables, inference_rows
 from cifar.compare.benchmark_results import FORMAT_VERSION
 from cifar.report.table import markdown as tables_as_markdown
 from cifar.report.table import render

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cifar.benchmark.grid import Grid
+    from cifar.benchmark.measurements import Measurements
     from cifar.benchmark.models import BenchmarkModel
-    from cifar.benchmark.tables import Measurements
     from cifar.formats.manifest import ManifestEntry
 
 DEVICES = ("cpu", "gpu", "all")
@@ -156,7 +156,7 @@ def _grid(full: bool, batch_sizes: list[int] | None, threads: list[int] | None) 
 
     from cifar.benchmark import grid
 
-    chosen = grid.FULL if full else grid.DEFAULT
+    chosen = grid.FULL if full else replace(grid.DEFAULT, thorough_models=None)
     if batch_sizes:
         chosen = replace(chosen, batch_sizes=tuple(sorted(set(batch_sizes))))
     if threads:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from cifar.benchmark import jobs
-from cifar.benchmark.training_methods import TRAINING_METHODS, Tick, Workload
+from cifar.benchmark.training_methods import TRAINING_METHODS
+from cifar.benchmark.workload import Tick, Workload
 
 BALLAST = 600 << 20  # bytes that the slower batch size takes
 real_training, real_trial = jobs.training, jobs.try_batch_sizes
