@@ -159,12 +159,12 @@ def gelu(layer: Any, values: Any) -> Any:
     """
     import tensorflow as tf
 
-    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+    @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
     def forward(values: Any) -> Any:
         x = tf.cast(values, tf.float32)
         return tf.cast(x * _normal_cdf(x), values.dtype)
 
-    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+    @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
     def backward(values: Any, upstream: Any) -> Any:
         x = tf.cast(values, tf.float32)
         density = tf.exp(-0.5 * x * x) * 0.3989422804014327  # 1 / sqrt(2 pi)
