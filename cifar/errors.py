@@ -93,4 +93,4 @@ def one_of(what: str, value: str, valid: Collection[str], also: str = "") -> str
     hint = ""
     for nearest in difflib.get_close_matches(value, valid, n=1, cutoff=0.5):
         hint = f" Did you mean '{nearest}'?"
-    raise UsageError(f"There is no {what} '{value}'.{hint} Valid: {', '.join(valid)}{also}.")
+    raise UsageError(f"There is no {what} '{printable(value, 100)}'.{hint} Valid: {', '.join(valid)}{also}.")

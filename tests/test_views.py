@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cifar.metrics.views import TEST_TIME_AUGMENTATIONS, average_views, stack_views
+from cifar.metrics.views import TEST_TIME_AUGMENTATIONS, average_views, split_views, stack_views
 
 Floats = NDArray[np.float64]
 SEEDS = st.integers(0, 2**32 - 1)
@@ -84,3 +84,15 @@ def test_an_image_and_its_mirror_image_are_predicted_alike(seed: int) -> None:
     for images in (image, image[:, :, ::-1]):
         both.append(average_views(softmax(logits(stack_views(images, "mirror"))).astype(np.float32), "mirror"))
     np.testing.assert_allclose(*both, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [None, *TEST_TIME_AUGMENTATIONS])
+def test_the_images_own_probabilities_come_beside_the_average(name: str | None) -> None:
+    images = noise(3)
+    of_views = softmax(logits(stack_views(images, name))).astype(np.float32)
+    own, average = split_views(of_views, name)
+    np.testing.assert_array_equal(own, softmax(logits(images)).astype(np.float32))
+    if name is None:
+        assert average is None
+    else:
+        np.testing.assert_array_equal(average, average_views(of_views, name))

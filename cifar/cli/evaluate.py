@@ -123,17 +123,13 @@ def _evaluate_run(path: Path, data_dir: Path | None, test_time_augmentation: str
     run = Run(path)
     metrics = run.metrics
     data = load_data(run, data_dir, note)
-    images = data.x_test
-    if test_time_augmentation:
-        images = views.stack_views(images, test_time_augmentation)
+    images = views.stack_views(data.x_test, test_time_augmentation)
     with progress.steps(stderr, "Scoring", len(images)) as advance:
         environment.configure(run.recipe.threads)
         predictor = networks.predictor(load_keras(run))
         of_views = classification.predict(predictor, images, advance=advance)
-    probabilities = of_views[: len(data.x_test)]
-    augmented = None
-    if test_time_augmentation:
-        augmented = classification.score(views.average_views(of_views, test_time_augmentation), data.y_test)
+    probabilities, average = views.split_views(of_views, test_time_augmentation)
+    augmented = None if average is None else classification.score(average, data.y_test)
     scores = classification.score(probabilities, data.y_test)
     if scores.accuracy != metrics.accuracy:
         note(f"The run recorded {metrics.accuracy:.2%}; here it is {scores.accuracy:.2%}.")

@@ -16,7 +16,7 @@ from cifar.inference.external import format_of
 from cifar.inference.isolated_prediction import InferenceError, predict_file
 from cifar.inference.preprocessing import RANGES, Preprocessing, PreprocessingNeededError
 from cifar.metrics.classification import CLASSES, Probabilities
-from cifar.metrics.views import average_views, stack_views
+from cifar.metrics.views import split_views, stack_views
 
 TRIAL_IMAGES = 500  # training images on which input ranges are tried: the test set chooses nothing
 TIME_LIMIT = 900.0  # seconds for a file
@@ -71,16 +71,12 @@ def score_file(
     """
     format_name, entry = format_of(path), manifest.verify_checksum(path)
     columns = output_columns(class_order, data.class_names)
-    images = data.x_test
-    if test_time_augmentation:
-        images = stack_views(images, test_time_augmentation)
+    images = stack_views(data.x_test, test_time_augmentation)
     raw = predict_file(format_name, path, images, threads, TIME_LIMIT, preprocessing, advance)
     outputs, in_file_order = as_probabilities(raw)
-    probabilities = np.ascontiguousarray(in_file_order[:, columns])
-    augmented = None
-    if test_time_augmentation:
-        augmented = average_views(probabilities, test_time_augmentation)
-    return ScoredFile(format_name, entry, outputs, probabilities[: len(data.x_test)], augmented)
+    of_views = np.ascontiguousarray(in_file_order[:, columns])
+    probabilities, augmented = split_views(of_views, test_time_augmentation)
+    return ScoredFile(format_name, entry, outputs, probabilities, augmented)
 
 
 def require_usable(

@@ -45,10 +45,28 @@ TEST_TIME_AUGMENTATIONS: dict[str, tuple[View, ...]] = {
 """By name, the views that are averaged; the first is always the image itself. `mirror-shift` is airbench94's."""
 
 
-def stack_views(images: Images, name: str) -> Images:
-    """Return the views of images, (N, 32, 32, 3), one after another: uint8, (views * N, 32, 32, 3)."""
+def stack_views(images: Images, name: str | None) -> Images:
+    """Return the views of images, (N, 32, 32, 3), one after another: uint8, (views * N, 32, 32, 3).
+
+    Without test-time augmentation (None) the images are their only view.
+    """
+    if name is None:
+        return images
     views = [_look(images, view) for view in TEST_TIME_AUGMENTATIONS[name]]
     return np.concatenate(views)
+
+
+def split_views(probabilities: Probabilities, name: str | None) -> tuple[Probabilities, Probabilities | None]:
+    """Return the probabilities of images, (N, 10), without and with test-time augmentation (None if there is none).
+
+    Args:
+        probabilities: of their views, float32 (views * N, 10), as `stack_views` stacked them.
+        name: of the test-time augmentation, or None.
+    """
+    if name is None:
+        return probabilities, None
+    n = len(probabilities) // len(TEST_TIME_AUGMENTATIONS[name])
+    return probabilities[:n], average_views(probabilities, name)
 
 
 def average_views(probabilities: Probabilities, name: str) -> Probabilities:

@@ -1,6 +1,5 @@
 """Recipes by name or file: TOML that says what is trained. Those of this package lie beside this module."""
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -124,15 +123,9 @@ def _read_text(path: Path) -> str:
 
 def _check_field(field: str, path: Path) -> None:
     """Raise UsageError unless a recipe file may set a field."""
-    if field in FIELDS:
-        return
     if field in NOT_IN_A_FILE:
         raise UsageError(f"{path}: '{field}' is chosen with an option of `cifar train`, not in a recipe file.")
-    valid = (*FIELDS, *HEAD)
-    hint = ""
-    for nearest in difflib.get_close_matches(field, valid, n=1, cutoff=0.5):
-        hint = f" Did you mean '{nearest}'?"
-    raise UsageError(f"{path}: there is no field '{printable(field, 40)}'.{hint} Valid: {', '.join(valid)}.")
+    one_of(f"field in {path}:", field, (*FIELDS, *HEAD))
 
 
 def _sentence(error: ValidationError) -> str:

@@ -24,6 +24,7 @@ PALETTE = (
 )
 COLOURS = dict(zip(POLICIES, PALETTE, strict=True))
 """A policy has the same one in every figure."""
+OTHER_COLOUR = "#333333"  # of a policy that is not in POLICIES
 MATRICES_PER_ROW = 3
 MARKED_EPOCHS = 10  # a curve of fewer has its epochs marked
 
@@ -112,7 +113,7 @@ def _plot_curve(panel: "Axes", curve: Curve, results: Sequence[FinishedRun]) -> 
     augment = results[0].augment
     epochs = range(1, len(results[0].history) + 1)
     marker = "." if len(epochs) < MARKED_EPOCHS else None
-    colour = COLOURS.get(augment)
+    colour = COLOURS.get(augment, OTHER_COLOUR)
     for field, style, kind in ((curve.training, "--", "training"), (curve.test, "-", "test")):
         values = np.stack([_history_column(result, field) for result in results])
         label = f"{_policy(augment)}, {kind}"
