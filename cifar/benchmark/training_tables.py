@@ -29,12 +29,14 @@ RATIOS = (
     Column("ratio>", "ratio", "{:.2f}".format),
     Column("of rounds>", "of_rounds"),
 )
+LACKING: Row = {"precision": "float32", "tried": {}, "rounds": [], "images_per_second_rounds": []}
+"""What rows of older results lack."""
 NAME_OF_OURS = TRAINING_METHODS[OURS].name
 
 
 def training_tables(measurements: Measurements) -> list[Table]:
     """Return the table of steps and that of ratios; none without rows of training."""
-    rows = measurements.of("training")
+    rows = [{**LACKING, **row} for row in measurements.of("training")]
     if not rows:
         return []
     tables = [table_of("Training steps", STEPS, list(map(_extended, rows)), _notes(measurements, rows))]
@@ -80,13 +82,13 @@ def _ratio(ours: Row, other: Row) -> Row:
         "method": other["method"] if other["method"] != NAME_OF_OURS else "itself, none",
         "other_precision": other["precision"],
         "ratio": ours["images_per_second"] / other["images_per_second"],
-        "of_rounds": f"{min(of_rounds):.2f} to {max(of_rounds):.2f}",
+        "of_rounds": f"{min(of_rounds):.2f} to {max(of_rounds):.2f}" if of_rounds else None,
     }
 
 
 def _extended(row: Row) -> Row:
-    steps = ", ".join(map(str, row["rounds"]))
-    return {**row, "memory_mib": row["memory_bytes"] / 2**20, "rounds": steps}
+    rounds = ", ".join(map(str, row["rounds"])) or None
+    return {**row, "memory_mib": row["memory_bytes"] / 2**20, "rounds": rounds}
 
 
 def _notes(measurements: Measurements, rows: Sequence[Row]) -> list[str]:
