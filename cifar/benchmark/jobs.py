@@ -366,6 +366,4 @@ def accuracy_of_views(path: Path, views_name: str) -> float:
     environment.configure(run.recipe.threads)
     images = views.stack_views(data.x_test, views_name)
     of_views = predict(networks.predictor(load_keras(run)), images)
-    _, average = views.split_views(of_views, views_name)
-    assert average is not None
-    return classification.score(average, data.y_test).accuracy
+    return classification.score(views.average_views(of_views, views_name), data.y_test).accuracy
