@@ -31,7 +31,8 @@ from cifar.benchmark.measurements import Measurements, Missing
 from cifar.benchmark.session import NotAvailableError, Peak
 from cifar.benchmark.session import Session as BenchSession
 from cifar.benchmark.tables import pareto_front
-from cifar.benchmark.training import STEPS, TrainingBenchmark
+from cifar.benchmark.training import LEAST_ROUNDS, STEPS, TrainingBenchmark
+from cifar.benchmark.training_job import LEAST_STEPS
 from cifar.benchmark.worker import run_worker
 from cifar.compare import benchmark_results, compare_results
 from cifar.data import dataset
@@ -359,8 +360,9 @@ def test_training_steps_and_the_time_to_the_first_are_measured(tmp_path: Path) -
     assert output.code == 0, output.out
     steps, first = sorted(output.rows, key=lambda row: row["kind"] != "training")
     assert (steps["batch"], steps["precision"]) == (128, "float32")
-    assert len(steps["data"]) == sum(steps["rounds"]) >= 3
-    assert len(steps["images_per_second_rounds"]) == len(steps["rounds"])
+    assert len(steps["data"]) == sum(steps["rounds"])
+    assert all(LEAST_STEPS <= steps_of_round <= STEPS for steps_of_round in steps["rounds"])
+    assert LEAST_ROUNDS <= len(steps["images_per_second_rounds"]) == len(steps["rounds"]) <= grid.DEFAULT.rounds
     assert steps["flop_per_image"] == pytest.approx(127.9e6, rel=1e-3)
     assert steps["images_per_second"] == pytest.approx(128 / np.median(steps["data"]))
     assert steps["slowest_over_median"] == pytest.approx(max(steps["data"]) / np.median(steps["data"]))
