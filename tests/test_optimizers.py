@@ -112,10 +112,38 @@ def test_a_pattern_without_a_variable_is_refused(field: str) -> None:
         apply(sgd(**{field: {"layer/kernle": 1}}), [1.0])
 
 
-def test_adamw_decays_kernels_alone() -> None:
-    wanted = small_recipe(optimizer="adamw", learning_rate=0.1, weight_decay=0.5)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_decoupled_decay_is_of_kernels_alone(optimizer: str) -> None:
+    wanted = small_recipe(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)
     values = apply(wanted, [0.0])
     assert values[0].tolist() == [pytest.approx(0.95), 1.0]
+
+
+def muon_step(weights: NDArray[np.float64], gradient: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
+    """One step from zero momentum, with an exact orthogonal matrix; its root mean square is 0.2 x the rate."""
+    matrix = gradient.reshape(-1, gradient.shape[-1])
+    left, _, right = np.linalg.svd(matrix, full_matrices=False)
+    update = 0.2 * np.sqrt(max(matrix.shape)) * (left @ right)
+    return weights - rate * update.reshape(weights.shape)
+
+
+def test_muon_updates_the_kernel_of_a_convolution_by_an_orthogonal_matrix() -> None:
+    model = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Conv2D(8, 3), keras.layers.Dense(3)])
+    optimizer = optimizers.build(small_recipe(optimizer="muon", learning_rate=0.1, weight_decay=0.0), 10)
+    weights = model.trainable_variables
+    optimizer.build(weights)
+    before = [weight.numpy().astype(np.float64) for weight in weights]
+    rng = np.random.default_rng(0)
+    gradients = [rng.normal(size=weight.shape) for weight in weights]
+    optimizer.apply([gradient.astype(np.float32) for gradient in gradients])
+    convolution, bias, *rest = zip(weights, before, gradients, strict=True)
+    change = convolution[0].numpy() - convolution[1]
+    expected = muon_step(convolution[1], convolution[2], 0.1) - convolution[1]
+    cosine = (change * expected).sum() / np.linalg.norm(change) / np.linalg.norm(expected)
+    assert cosine > 0.97  # five iterations are no exact factorisation
+    assert np.linalg.norm(change) == pytest.approx(np.linalg.norm(expected), rel=0.2)
+    for weight, start, gradient in (bias, *rest):  # AdamW's first step has the size of the rate
+        np.testing.assert_allclose(weight.numpy(), start - 0.1 * np.sign(gradient), atol=1e-4)
 
 
 def test_lookahead_is_that_of_airbench() -> None:
@@ -138,6 +166,7 @@ def test_lookahead_is_that_of_airbench() -> None:
 
 FEATURES: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "weight_decay": 0.01},
+    "muon": {"optimizer": "muon", "weight_decay": 0.01},
     "schedule": {"schedule": "cosine", "warmup": 0.3, "initial_rate": 0.1, "final_rate": 0.1},
     "sgd": {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.01},
     "label smoothing": {"label_smoothing": 0.1},

@@ -94,18 +94,18 @@ def test_a_recipe_is_listed_shown_and_can_be_trained_from_what_is_shown(mine: Pa
     for wrong in (["tuned", "--to", "again.toml"], ["--to", "all.toml"]):
         assert run_cli(["recipes", *wrong]).code == 2
     facts = run_cli(["recipes", "tuned", "--json"]).json["recipes"]
-    assert facts[0]["networks"]["first"]["optimizer"] == "adamw"
+    assert facts[0]["networks"]["first"]["optimizer"] == "muon"
 
 
 INVALID = {
     "unknown field": ("learning_rat = 1", "Did you mean 'learning_rate'"),
     "field of the command": ("seed = 3", "'seed' is chosen with an option"),
-    "unknown value": ('optimizer = "adma"', "optimizer = 'adma': input should be 'rmsprop', 'sgd' or 'adamw'"),
+    "unknown value": ('optimizer = "adma"', "optimizer = 'adma': input should be 'rmsprop', 'sgd', 'adamw'"),
     "out of range": ("learning_rate = -1", "learning_rate = -1: input should be greater than 0"),
     "infinite": ("learning_rate = inf", "learning_rate = inf"),
     "wrong type": ('batch_size = "many"', "batch_size = 'many'"),
     "momentum alone": ("momentum = 0.9", "momentum needs optimizer sgd, not rmsprop"),
-    "decay of rmsprop": ("weight_decay = 0.1", "weight_decay needs optimizer sgd or adamw"),
+    "decay of rmsprop": ("weight_decay = 0.1", "weight_decay needs optimizer sgd or adamw or muon"),
     "constant that falls": ("final_rate = 0.1", "final_rate needs schedule linear or cosine"),
     "no warm-up": ("initial_rate = 0.1", "initial_rate needs a warmup above 0"),
     "decay alone": ("averaging_decay = 0.1", "averaging_decay needs weight_averaging lookahead"),

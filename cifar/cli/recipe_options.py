@@ -14,10 +14,10 @@ METAVARS = {int: "N", float: "X", str: "NAME"}
 FIELD_OPTIONS: dict[str, tuple[type, dict[str, Any]]] = {
     "epochs": (int, {"min": 1, "max": MAX_EPOCHS, "help": "How often every training image is seen."}),
     "batch_size": (int, {"min": 1, "help": "Images per update."}),
-    "optimizer": (str, {"help": "rmsprop, sgd (Nesterov momentum), adamw."}),
+    "optimizer": (str, {"help": "rmsprop, sgd (Nesterov momentum), adamw, muon."}),
     "learning_rate": (float, {"help": "At its largest."}),
     "momentum": (float, {"help": "Of sgd, 0 to 1."}),
-    "weight_decay": (float, {"help": "Of sgd and adamw, 0 to 1."}),
+    "weight_decay": (float, {"help": "Of sgd, adamw and muon, 0 to 1."}),
     "schedule": (str, {"help": "After the warm-up: constant, linear, cosine."}),
     "warmup": (float, {"help": "Share of the steps in which the learning rate rises, 0 to 1."}),
     "label_smoothing": (float, {"help": "The part of the targets that all classes share, 0 to 1."}),

@@ -106,10 +106,10 @@ class Recipe(_Extensible):
         precision: of the training's operations; bfloat16 is Keras's `mixed_bfloat16`. Weights and loss are float32.
         hold_out: how many training images, the last ones, are scored instead of the test images and not trained on.
         drop_last: whether an epoch's last partial batch is left out.
-        optimizer: `sgd` has Nesterov momentum.
+        optimizer: `sgd` has Nesterov momentum; `muon` is Jordan's (2024), see cifar.training.optimizers.
         momentum: of `sgd`.
-        weight_decay: of `adamw` decoupled (Loshchilov and Hutter 2019); of `sgd` its product with the weight is
-            added to the gradient.
+        weight_decay: of `adamw` and `muon` decoupled (Loshchilov and Hutter 2019); of `sgd` its product with the
+            weight is added to the gradient.
         schedule: how the learning rate falls after the warm-up.
         warmup: share of all steps during which the learning rate rises linearly.
         initial_rate: the learning rate of the first step, if there is a warm-up, as a share of the largest.
@@ -157,7 +157,7 @@ class Recipe(_Extensible):
     precision: Literal["float32", "bfloat16"] = "float32"
     hold_out: int = Field(0, ge=0, lt=2**31)
     drop_last: bool = False
-    optimizer: Literal["rmsprop", "sgd", "adamw"] = "rmsprop"
+    optimizer: Literal["rmsprop", "sgd", "adamw", "muon"] = "rmsprop"
     momentum: float = Field(0.0, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, lt=1)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -178,7 +178,7 @@ class Recipe(_Extensible):
             ("momentum", "optimizer", ("sgd",)),
             ("rate_multipliers", "optimizer", ("sgd",)),
             ("frozen_after", "optimizer", ("sgd",)),
-            ("weight_decay", "optimizer", ("sgd", "adamw")),
+            ("weight_decay", "optimizer", ("sgd", "adamw", "muon")),
             ("final_rate", "schedule", ("linear", "cosine")),
             ("averaging_decay", "weight_averaging", ("lookahead",)),
         )

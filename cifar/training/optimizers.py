@@ -33,6 +33,8 @@ def build(recipe: Recipe, steps_per_epoch: int) -> Any:
         optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
         optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
         return optimizer
+    if recipe.optimizer == "muon":
+        return Muon(rate, weight_decay=recipe.weight_decay)
     return keras.optimizers.RMSprop(rate)
 
 
@@ -154,6 +156,38 @@ class NesterovSGD(keras.optimizers.Optimizer):  # type: ignore[misc]
         if last_step is not None:
             update = ops.where(self.iterations < last_step, update, ops.zeros_like(update))
         self.assign_sub(variable, update)
+
+
+class Muon(keras.optimizers.Muon):  # type: ignore[misc]
+    """Keras's Muon, applied to the kernels of convolutions as well; Keras leaves these to AdamW.
+
+    A kernel (height, width, in, out) is updated as a matrix of height x width x in rows and out columns, as Jordan's
+    implementation does (https://kellerjordan.github.io/posts/muon). The last layer's kernel and everything that is
+    no kernel are AdamW's, at the same learning rate; biases and the variables of normalisation do not decay.
+
+    Args:
+        learning_rate: a number or a schedule.
+        weight_decay: decoupled, of kernels.
+    """
+
+    def __init__(self, learning_rate: Any, weight_decay: float) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay, adam_weight_decay=weight_decay)
+        self.exclude_from_weight_decay(var_names=NOT_DECAYED)
+
+    def build(self, variables: list[Any]) -> None:
+        """Create the buffers; the last kernel among the variables is the last layer's."""
+        kernels = [variable.path for variable in variables if len(variable.shape) > 1]
+        self._adamw_paths = kernels[-1:]
+        super().build(variables)
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        return len(variable.shape) < 2 or variable.path in self._adamw_paths
+
+    def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
+        self.assign(m, self.momentum * m + gradient)
+        update = ops.reshape(gradient + self.momentum * m, (-1, variable.shape[-1]))
+        update = self.lr_adjust(self.zeropower_via_newtonschulz5(update, self.ns_steps))
+        self.assign_sub(variable, ops.cast(lr, variable.dtype) * ops.reshape(update, variable.shape))
 
 
 def _matches(path: str, pattern: str) -> bool:
