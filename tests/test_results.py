@@ -249,6 +249,24 @@ def _explained() -> list[str]:
     ]
 
 
+def test_the_table_of_int8_before_and_after_holds_what_the_manifests_say() -> None:
+    expected = []
+    for network in PUBLISHED:
+        name = f"{network}-shift-flip-s0"
+        before = {entry.format: entry for entry in manifest.read(BASELINES / name / "exports")}
+        after = {entry.format: entry for entry in ENTRIES if _run_name(entry) == name}
+        for form in ("onnx-int8", "tflite-int8"):
+            shares = [RUNS[name].metrics.accuracy, before[form].agreement, after[form].agreement]
+            shares += [before[form].accuracy, after[form].accuracy]
+            keras, *rest = (f"{100 * share:.2f}" for share in shares)
+            expected.append([f"`{network}`", keras, form, *rest])
+            assert after[form].logits is not None
+            assert after[form].logits.centred
+            assert after[form].bytes <= 1.01 * before[form].bytes
+    (shown,) = tables_in((ROOT / "docs" / "int8.md").read_text())
+    assert [list(row.values()) for row in shown] == expected
+
+
 def test_a_difference_that_two_single_runs_may_show_by_chance_is_welchs() -> None:
     """docs/results.md: 95 % of the differences of single runs with the deviations of three seeds lie below it."""
     deviations = []
@@ -278,8 +296,8 @@ def test_the_released_models_are_the_augmented_ones_of_seed_0() -> None:
     assert released == {(network, "shift-flip", 0) for network in PUBLISHED}
     for name in {_run_name(entry) for entry in ENTRIES}:
         of_run = [entry for entry in ENTRIES if entry.file.startswith(name)]
-        recorded = {entry.file: entry.sha256 for entry in manifest.read(BASELINES / name / "exports")}
-        assert {entry.file: entry.sha256 for entry in of_run} == recorded
+        recorded = {entry.file: entry.weights_sha256 for entry in manifest.read(BASELINES / name / "exports")}
+        assert {entry.file: entry.weights_sha256 for entry in of_run} == recorded
         assert (EXPORTS / f"{name}.md").read_text() == card.markdown(FinishedRun(RUNS[name]), of_run)
     assert files.size(EXPORTS) < 25 * 2**20
 

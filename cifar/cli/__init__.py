@@ -12,7 +12,21 @@ from typing import NoReturn
 import typer
 
 from cifar import __version__
-from cifar.cli import bench, compare, data, evaluate, export, networks, predict, recipes, report, runs, train, verify
+from cifar.cli import (
+    bench,
+    compare,
+    data,
+    diagnose,
+    evaluate,
+    export,
+    networks,
+    predict,
+    recipes,
+    report,
+    runs,
+    train,
+    verify,
+)
 from cifar.cli.output import stderr
 from cifar.errors import CifarError, StorageError, UsageError, printable
 
@@ -35,6 +49,7 @@ app.command()(runs.runs)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(export.export)
+app.command()(diagnose.diagnose)
 app.command()(bench.bench)
 app.command()(compare.compare)
 app.command()(verify.verify)

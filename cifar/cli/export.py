@@ -26,7 +26,7 @@ def export(
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="Points of test accuracy that a file of lower precision may lose. Default: float16 0.2, int8 1.",
+            help="Points of test accuracy that a file of lower precision may lose. Default: float16 0.2, int8 0.5.",
             min=0,
             show_default=False,
         ),

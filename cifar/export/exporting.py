@@ -4,8 +4,10 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +16,9 @@ from cifar import networks
 from cifar.data import augmentation
 from cifar.data.dataset import Dataset
 from cifar.errors import CifarError, StorageError, UsageError, first_line, last_line
-from cifar.export.parity import Draft, ParityError, Predictions, check_parity
-from cifar.formats import FLOAT32_FORMATS, FORMATS, INPUT, OUTPUT, Source, manifest, origin
+from cifar.export.parity import CheckedFile, Draft, ParityError, Predictions, check_parity
+from cifar.formats import FLOAT32_FORMATS, FORMATS, INPUT, OUTPUT, Source, logits, manifest, origin, top1
+from cifar.formats.logits import Logits, NotCentred
 from cifar.formats.manifest import ManifestEntry
 from cifar.inference import isolated_prediction
 from cifar.metrics.classification import Probabilities
@@ -25,6 +28,7 @@ from cifar.system import environment, files
 from cifar.system.child_process import run_in_subprocess
 
 CALIBRATION_IMAGES = 500  # training images from which int8 takes its ranges
+RANGE_IMAGES = 5000  # training images that choose the range of int8's logits
 CALIBRATION_PURPOSE = 100  # of their random stream; epoch 0, which training does not have
 METADATA_VERSION = "1"  # of the keys that every file carries
 
@@ -67,7 +71,7 @@ def export_runs(
         written: list[list[Draft]] = []
         for run in runs:
             try:
-                written.append(list(_write_run(run, dataset, formats, scratch, advance)))
+                written.append(list(_write_run(run, dataset, formats, scratch, threads, advance)))
             except ParityError as error:
                 refusals.append(str(error))
         predictions = _predict(written, formats, dataset.x_test, threads, advance)
@@ -77,8 +81,7 @@ def export_runs(
             except ParityError as error:
                 refusals.append(str(error))
                 continue
-            _install(checked, to)
-            entries += [entry for _, entry in checked]
+            entries += _install(checked, to)
     if refusals:
         raise ParityError(" ".join(refusals))
     return entries
@@ -132,14 +135,19 @@ def file_metadata(run: Run, dataset: Dataset, precision: str) -> dict[str, str]:
     }
 
 
-def calibration_indices(seed: int, n: int) -> NDArray[np.int64]:
-    """Return indices, ascending, of up to 500 of n training images, drawn without replacement from the run's seed."""
-    drawn = augmentation.stream(seed, 0, CALIBRATION_PURPOSE).permutation(n)[:CALIBRATION_IMAGES]
+def calibration_indices(seed: int, n: int, count: int = CALIBRATION_IMAGES) -> NDArray[np.int64]:
+    """Return indices, ascending, of up to `count` of n training images, drawn without replacement by a run's seed."""
+    drawn = augmentation.stream(seed, 0, CALIBRATION_PURPOSE).permutation(n)[:count]
     return np.sort(drawn)
 
 
 def _write_run(
-    run: Run, dataset: Dataset, formats: Sequence[str], scratch: Path, advance: Callable[[], None]
+    run: Run,
+    dataset: Dataset,
+    formats: Sequence[str],
+    scratch: Path,
+    threads: int,
+    advance: Callable[[], None],
 ) -> Iterator[Draft]:
     """Write a run's files, each into a folder of its own."""
     if run.identity.data_sha256 != dataset.sha256:
@@ -150,14 +158,42 @@ def _write_run(
     multiply_adds = networks.multiply_adds(model)
     train_images = dataset.head(run.recipe.train_images).x_train
     indices = calibration_indices(run.recipe.seed, len(train_images))
+    centred = _centred_logits(run, model, train_images) if _has_int8(formats) else None
     for name in formats:
         format_ = FORMATS[name]
         path = Path(tempfile.mkdtemp(dir=scratch), f"{run.path.name}{format_.suffix}")
         source = Source(model, file_metadata(run, dataset, format_.precision), train_images[indices])
+        if format_.precision == "int8":
+            source = replace(source, logits=centred)
+            source = _without_mean_error(name, source, path, run, train_images, threads)
         _write_file(name, source, path, run)
         advance()
-        calibration = indices.tolist() if format_.precision == "int8" else None
-        yield Draft(run, name, path, multiply_adds, calibration)
+        yield Draft(run, name, path, multiply_adds, indices.tolist(), source.logits)
+
+
+def _has_int8(formats: Sequence[str]) -> bool:
+    return any(FORMATS[name].precision == "int8" for name in formats)
+
+
+def _range_images(run: Run, train_images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return train_images[calibration_indices(run.recipe.seed, len(train_images), RANGE_IMAGES)]
+
+
+def _centred_logits(run: Run, model: Any, train_images: NDArray[np.uint8]) -> Logits | NotCentred:
+    return logits.centred(model, _range_images(run, train_images))
+
+
+def _without_mean_error(
+    name: str, source: Source, path: Path, run: Run, train_images: NDArray[np.uint8], threads: int
+) -> Source:
+    """Write a file that gives the logits, and correct the bias by what it gives in its own runtime."""
+    if not isinstance(source.logits, Logits):
+        return source
+    images = _range_images(run, train_images)
+    draft = path.with_name(f"logits{FORMATS[name].suffix}")
+    _write_file(name, replace(source, logits=replace(source.logits, softmax=False)), draft, run)
+    quantized = isolated_prediction.predict_file(name, draft, images, threads)
+    return replace(source, logits=logits.without_mean_error(source.logits, images, quantized))
 
 
 def _write_file(name: str, source: Source, path: Path, run: Run) -> None:
@@ -208,13 +244,18 @@ def _check_weights(run: Run, to: Path, entries: Iterable[ManifestEntry]) -> None
             raise UsageError(f"{path} is of other weights than {run.path}: delete it or choose another folder.")
 
 
-def _install(checked: Sequence[tuple[Draft, ManifestEntry]], to: Path | None) -> None:
+def _install(checked: Sequence[CheckedFile], to: Path | None) -> list[ManifestEntry]:
     """Move a run's files into place, each with its entry in the folder's manifest: to its own exports/, or `to`.
 
     The entry of an earlier file is removed before the file is replaced, and the new one is added after: whatever a
     kill leaves, no entry describes another file than the one it was written for.
+
+    Returns:
+        The entries, with the digest of what each file says of every test image.
     """
-    for draft, entry in checked:
+    installed = []
+    for file in checked:
+        draft, entry = file.draft, file.entry
         folder = to or draft.run.path / "exports"
         with manifest.locked_entries(folder) as entries:
             if to is not None:  # another process may have written there meanwhile
@@ -223,9 +264,12 @@ def _install(checked: Sequence[tuple[Draft, ManifestEntry]], to: Path | None) ->
             manifest.save(folder, entries)
             with files.atomic_replace(folder / entry.file) as path:
                 shutil.move(draft.path, path)
-            entries[entry.file] = entry
+            digest = top1.write(folder / entry.file, file.top1)
+            entries[entry.file] = entry.model_copy(update={"top1_sha256": digest})
+        installed.append(entries[entry.file])
         if entry.format == origin.PROGRAM:
             origin.remember(entry.sha256)
+    return installed
 
 
 def _export_on_tensorflow(paths: Sequence[Path], dataset: Dataset, threads: int) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar.errors import CifarError
-from cifar.formats import FORMATS
-from cifar.formats.manifest import ManifestEntry
+from cifar.formats import FORMATS, top1
+from cifar.formats.logits import Logits, NotCentred
+from cifar.formats.manifest import LogitsEntry, ManifestEntry
+from cifar.formats.top1 import Top1
 from cifar.metrics import classification
 from cifar.metrics.classification import Probabilities
 from cifar.runs.run import Run
@@ -37,20 +39,35 @@ class Draft:
         format: a key of FORMATS.
         path: in the scratch folder.
         multiply_adds: of the network, per image.
-        calibration: indices of the training images for int8; None for other precisions.
+        calibration: indices of the training images from which int8 takes its ranges.
+        logits: what int8 quantises; None for other precisions.
     """
 
     run: Run
     format: str
     path: Path
     multiply_adds: int | None
-    calibration: list[int] | None
+    calibration: list[int]
+    logits: Logits | NotCentred | None
 
 
-def check_parity(
-    drafts: Sequence[Draft], predictions: Predictions, max_drop: float | None
-) -> list[tuple[Draft, ManifestEntry]]:
-    """Compare the files of a run with its Keras model; return each with its entry for the manifest.
+@dataclass(frozen=True)
+class CheckedFile:
+    """A file that may be moved into place.
+
+    Attributes:
+        draft: the file.
+        entry: of the manifest; the digest of `top1` is not yet in it.
+        top1: what it says of every test image.
+    """
+
+    draft: Draft
+    entry: ManifestEntry
+    top1: Top1
+
+
+def check_parity(drafts: Sequence[Draft], predictions: Predictions, max_drop: float | None) -> list[CheckedFile]:
+    """Compare the files of a run with its Keras model.
 
     Args:
         drafts: the files.
@@ -65,7 +82,7 @@ def check_parity(
         result = predictions[draft.path]
         if isinstance(result, CifarError):
             raise ParityError(str(result))
-        checked.append((draft, _check_file(draft, result, max_drop)))
+        checked.append(CheckedFile(draft, _check_file(draft, result, max_drop), top1.of(result)))
     return checked
 
 
@@ -133,12 +150,21 @@ def _entry(draft: Draft, **scores: Any) -> ManifestEntry:
         parameters=metrics.parameters,
         data_sha256=draft.run.identity.data_sha256,
         multiply_adds=draft.multiply_adds,
-        calibration=draft.calibration,
+        calibration=draft.calibration if format_.precision == "int8" else None,
+        logits=_logits_entry(draft.logits),
         runtime=format_.runtime,
         runtime_version=metadata.version(format_.runtime),
         instruction_sets=hardware.cpu()["instruction_sets"],
         **scores,
     )
+
+
+def _logits_entry(logits: Logits | NotCentred | None) -> LogitsEntry | None:
+    if logits is None:
+        return None
+    if isinstance(logits, NotCentred):
+        return LogitsEntry(centred=False, reason=logits.reason)
+    return LogitsEntry(centred=True, range=logits.range)
 
 
 def agreement_and_difference(expected: Probabilities, predicted: NDArray[np.float32]) -> tuple[float, float]:

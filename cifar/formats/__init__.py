@@ -11,6 +11,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar.formats.logits import Logits, NotCentred
+
 INPUT, OUTPUT = "image", "probabilities"
 
 
@@ -22,11 +24,13 @@ class Source:
         model: a Keras model.
         metadata: stored in the file; see `export.file_metadata`.
         calibration: training images, uint8 (N, 32, 32, 3), from whose activations int8 takes its ranges.
+        logits: what int8 quantises in place of the model's; None for other precisions.
     """
 
     model: Any
     metadata: dict[str, str]
     calibration: NDArray[np.uint8]
+    logits: Logits | NotCentred | None = None
 
 
 class FormatModule(Protocol):
@@ -73,9 +77,9 @@ FORMATS: dict[str, Format] = {
     "saved-model": Format(".saved_model", "saved_model", "tensorflow", _TENSORFLOW),
     "tflite": Format(".tflite", "tflite", "ai-edge-litert", _LITERT),
     "tflite-float16": Format(".float16.tflite", "tflite_float16", "ai-edge-litert", _LITERT, "float16", 0.2),
-    "tflite-int8": Format(".int8.tflite", "tflite_int8", "ai-edge-litert", _LITERT, "int8", 1.0),
+    "tflite-int8": Format(".int8.tflite", "tflite_int8", "ai-edge-litert", _LITERT, "int8", 0.5),
     "onnx": Format(".onnx", "onnx", "onnxruntime", _ONNX_RUNTIME),
-    "onnx-int8": Format(".int8.onnx", "onnx_int8", "onnxruntime", _ONNX_RUNTIME, "int8", 1.0),
+    "onnx-int8": Format(".int8.onnx", "onnx_int8", "onnxruntime", _ONNX_RUNTIME, "int8", 0.5),
 }
 FLOAT32_FORMATS = tuple(name for name, row in FORMATS.items() if row.max_drop is None)
 """The formats whose files must be numerically equivalent to the Keras model; written where none is named."""

@@ -17,6 +17,22 @@ FORMAT_VERSION = 2
 NAME = "manifest.json"
 
 
+class LogitsEntry(BaseModel):
+    """How the logits of an int8 file are quantised.
+
+    Attributes:
+        centred: whether their mean over the classes was subtracted in the last kernel and bias.
+        range: lowest and highest value; what lies outside is clipped. None: the extremes of the calibration images.
+        reason: why they are not centred.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    centred: bool
+    range: tuple[float, float] | None = None
+    reason: str | None = None
+
+
 class ManifestEntry(BaseModel):
     """One exported file: what it was made from, and what its own runtime predicted for the whole test set.
 
@@ -31,6 +47,8 @@ class ManifestEntry(BaseModel):
         parameters: of the network; None where they were not counted.
         multiply_adds: of convolutions and dense layers, per image; None where they cannot be counted.
         calibration: indices of the training images that gave int8 its ranges; None for other precisions.
+        logits: how they are quantised; None for other precisions, and in a manifest from before it was recorded.
+        top1_sha256: of NAME.top1.npz; None in a manifest from before it was kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -58,6 +76,8 @@ class ManifestEntry(BaseModel):
     parameters: Count | None = None
     multiply_adds: Count | None = None
     calibration: list[Count] | None = None
+    logits: LogitsEntry | None = None
+    top1_sha256: Digest | None = None
 
 
 def read(folder: Path) -> list[ManifestEntry]:

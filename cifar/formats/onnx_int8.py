@@ -5,12 +5,15 @@ The softmax stays in float32, so that the rows of probabilities still sum to 1.
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar.formats import INPUT, Source
+from cifar.formats.logits import Logits, NotCentred, output_model
 from cifar.formats.onnx import convert, read_metadata, save
 from cifar.system import hardware
 
@@ -21,10 +24,16 @@ BATCH = 100  # calibration images at once
 
 
 def write(source: Source, path: Path) -> None:
-    """Write an ONNX file whose scales are the smallest and largest activations of the calibration images."""
+    """Write an ONNX file whose ranges are the smallest and largest activations of the calibration images.
+
+    The range of the logits is another where `source.logits` says one.
+    """
     import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    if isinstance(source.logits, Logits):
+        source = replace(source, model=output_model(source.logits))
 
     class Images(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -47,9 +56,20 @@ def write(source: Source, path: Path) -> None:
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             op_types_to_quantize=OPERATIONS,
+            extra_options={"TensorQuantOverrides": _ranges(onnx.load(str(prepared)), source.logits)},
         )
         proto = onnx.load(str(quantised))
     save(proto, source.metadata, path)
+
+
+def _ranges(proto: Any, logits: Logits | NotCentred | None) -> dict[str, list[dict[str, Any]]]:
+    """Return the ranges that are not those of the calibration, as ONNX Runtime takes them, by tensor."""
+    if not isinstance(logits, Logits) or logits.range is None:
+        return {}
+    last = proto.graph.node[-1]
+    tensor = last.input[0] if logits.softmax else last.output[0]
+    lowest, highest = map(np.float32, logits.range)
+    return {tensor: [{"rmin": lowest, "rmax": highest}]}
 
 
 def _batches(images: NDArray[np.uint8]) -> Iterator[dict[str, NDArray[np.uint8]]]:

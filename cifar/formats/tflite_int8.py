@@ -5,6 +5,7 @@ scaling to [0, 1] as a float operation.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar.formats import Source
+from cifar.formats.logits import Logits, output_model_with_range
 from cifar.formats.tflite import convert, read_metadata
 
 __all__ = ["read_metadata", "write"]
 
 
 def write(source: Source, path: Path) -> None:
-    """Write a TFLite file whose scales are the smallest and largest activations of the calibration images."""
+    """Write a TFLite file whose ranges are the smallest and largest activations of the calibration images.
+
+    The range of the logits is another where `source.logits` says one.
+    """
+    if isinstance(source.logits, Logits):
+        source = replace(source, model=output_model_with_range(source.logits))
 
     def images() -> Iterator[list[NDArray[np.float32]]]:
         for image in source.calibration:

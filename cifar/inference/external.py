@@ -4,6 +4,7 @@ Any model that sorts 32x32 RGB into ten classes: NHWC or NCHW, float, uint8 or i
 fixed or a free batch size. Only how a float input scales pixels is in no file; the user says it (Preprocessing).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,22 +54,24 @@ class ExternalModel:
 
     def __call__(self, images: NDArray[np.uint8]) -> Probabilities:
         """Return the raw outputs, float32 (N, 10), of bytes (N, 32, 32, 3)."""
-        size = self._fixed_batch_size or len(images)
-        outputs = []
-        for start in range(0, len(images), size):
-            outputs.append(self._run(images[start : start + size], size))
-        return np.concatenate(outputs)
+        outputs = [self._run(batch) for batch in self.input_batches(images)]
+        return np.concatenate(outputs)[: len(images)]
 
-    def _run(self, images: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
-        """Run one batch, filled up to its fixed size."""
-        batch = images
-        if len(images) < size:
-            batch = np.resize(images, (size, *images.shape[1:]))
-        output = np.asarray(self._session(self._input_batch(batch)))
+    def input_batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[Any]]:
+        """Yield bytes (N, 32, 32, 3) as the input takes them, the last batch filled up to the input's fixed size."""
+        size = self._fixed_batch_size or len(images)
+        for start in range(0, len(images), size):
+            batch = images[start : start + size]
+            if len(batch) < size:
+                batch = np.resize(batch, (size, *batch.shape[1:]))
+            yield self._input_batch(batch)
+
+    def _run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        output = np.asarray(self._session(batch))
         values = self._output.dequantise(output)
-        if values.size != size * CLASSES:
-            raise UsageError(f"its output for {size} images is {output.shape}, not ({size}, {CLASSES}).")
-        return values.reshape(size, CLASSES)[: len(images)]
+        if values.size != len(batch) * CLASSES:
+            raise UsageError(f"its output for {len(batch)} images is {output.shape}, not ({len(batch)}, {CLASSES}).")
+        return values.reshape(len(batch), CLASSES)
 
     def _input_batch(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         """Scale, quantise and transpose images as the input wants them."""

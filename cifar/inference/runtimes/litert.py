@@ -14,14 +14,21 @@ DELEGATE = "DELEGATE"  # LiteRT's name of an operation that stands for those tha
 
 
 class Session:
-    """A TFLite file, its tensors allocated for the latest batch size."""
+    """A TFLite file, its tensors allocated for the latest batch size.
 
-    def __init__(self, path: Path, threads: int, device: str) -> None:
+    With `keep_tensors` the built-in kernels run it: a delegate keeps none.
+    """
+
+    def __init__(self, path: Path, threads: int, device: str, keep_tensors: bool = False) -> None:
         assert device == "cpu", device
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+        options = {}
+        if keep_tensors:
+            resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            options = {"experimental_preserve_all_tensors": True, "experimental_op_resolver_type": resolver}
         with hardware.count_threads() as started, hardware.quiet():
-            self._interpreter = Interpreter(str(path), num_threads=threads)
+            self._interpreter = Interpreter(str(path), num_threads=threads, **options)
             self._interpreter.allocate_tensors()
         self.threads = 1 + started()
         self.provider = _provider(self._interpreter)
@@ -49,6 +56,16 @@ class Session:
         self._interpreter.invoke()
         output: NDArray[Any] = self._interpreter.get_tensor(self._output_index)
         return output
+
+    def activations(self) -> dict[str, tuple[Tensor, NDArray[Any]]]:
+        """Return what each operation gave for the latest batch, by the tensor's name; needs `keep_tensors`."""
+        details = {int(detail["index"]): detail for detail in self._interpreter.get_tensor_details()}
+        found = {}
+        for operation in self._interpreter._get_ops_details():
+            for index in map(int, operation["outputs"]):
+                tensor = _tensor(details[index])
+                found[tensor.name] = (tensor, self._interpreter.get_tensor(index))
+        return found
 
 
 def _provider(interpreter: Any) -> str:
