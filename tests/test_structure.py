@@ -24,6 +24,7 @@ LAYERS = [
     "cifar.compare",
     "cifar.analysis",
     "cifar.verify",
+    "cifar.diagnosis",
     "cifar.export",
     "cifar.inference",
     "cifar.formats",
