@@ -37,7 +37,8 @@ def files_in(folder: Path) -> list[str]:
 def test_every_format_is_in_place_with_its_line(exported: Path, pair: list[Run]) -> None:
     lines = manifest.read(exported)
     assert {line.format for line in lines} == set(FORMATS)
-    assert files_in(exported) == sorted([*(line.file for line in lines), "manifest.json"])
+    classes = [f"{line.file}.top1.npz" for line in lines]
+    assert files_in(exported) == sorted([*(line.file for line in lines), *classes, "manifest.json"])
     for line in lines:
         assert line.sha256 == files.sha256(exported / line.file)
         width = {"float32": 4, "float16": 2, "int8": 1}[line.precision]

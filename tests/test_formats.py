@@ -217,9 +217,13 @@ def assert_same(found: NDArray[np.float64], expected: NDArray[np.float64]) -> No
 def test_the_scales_are_those_of_the_listed_images_in_the_keras_model(
     lower: Path, learned: Run, data: Dataset, name: str
 ) -> None:
-    found, model = in_file(file_of(lower, learned, name)), load_keras(learned)
+    found, model, line = in_file(file_of(lower, learned, name)), load_keras(learned), line_of(lower, name)
     assert len(found) == 8
-    assert_same(found, scales(ranges(model, data.x_train[line_of(lower, name).calibration])))
+    expected = ranges(model, data.x_train[line.calibration])
+    assert line.logits is not None
+    assert line.logits.centred
+    expected[-1] = line.logits.range
+    assert_same(found, scales(expected))
     others = scales(ranges(model, data.x_train[TRAIN_IMAGES : 2 * TRAIN_IMAGES]))
     assert not np.allclose(found[:, 0], others[:, 0], rtol=1e-3)
 
@@ -239,11 +243,17 @@ def kernels(run: Run) -> list[NDArray[np.float32]]:
     return [layer.kernel.numpy() for layer in load_keras(run).layers if hasattr(layer, "kernel")]
 
 
+def kernels_of_int8(run: Run) -> list[NDArray[np.float32]]:
+    """The Keras model's, but in the last one the mean over the classes is 0."""
+    *others, last = kernels(run)
+    return [*others, last - last.mean(axis=-1, keepdims=True)]
+
+
 def test_the_weights_of_onnx_int8_are_the_models_to_half_a_step_of_each_channel(lower: Path, learned: Run) -> None:
     proto, constants = read_onnx(file_of(lower, learned, "onnx-int8"))
     made_by = {node.output[0]: node for node in proto.graph.node}
     multiplying = [node for node in proto.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
-    for node, kernel in zip(multiplying, kernels(learned), strict=True):
+    for node, kernel in zip(multiplying, kernels_of_int8(learned), strict=True):
         weights, scale, zero = (constants[name] for name in made_by[node.input[1]].input)
         expected = kernel.transpose(3, 2, 0, 1) if node.op_type == "Conv" else kernel
         assert weights.dtype == np.int8
@@ -258,7 +268,7 @@ def test_the_weights_of_tflite_int8_are_the_models_to_half_a_step_of_each_channe
 
     operators, tensors, buffers = read_tflite(file_of(lower, learned, "tflite-int8"))
     constants = [inputs[1] for name, inputs, _ in operators if name in ("CONV_2D", "FULLY_CONNECTED")]
-    for index, (constant, kernel) in enumerate(zip(constants, kernels(learned), strict=True)):
+    for index, (constant, kernel) in enumerate(zip(constants, kernels_of_int8(learned), strict=True)):
         tensor = tensors[constant]
         assert tensor.type == TensorType.INT8
         assert not np.any(tensor.quantization.zeroPoint)
@@ -484,7 +494,7 @@ def test_a_float16_file_with_a_wrong_weight_is_refused_unless_the_user_allows_it
     assert contents(tmp_path) == {}
     (line,) = export.export_runs([learned], data, ["tflite-float16"], tmp_path, max_drop=100)
     assert line.accuracy == (data.y_test == 3).mean()
-    assert contents(tmp_path).keys() == {line.file, "manifest.json"}
+    assert contents(tmp_path).keys() == {line.file, f"{line.file}.top1.npz", "manifest.json"}
 
 
 def test_a_format_that_is_refused_keeps_the_others_of_its_run_back(

@@ -175,5 +175,5 @@ def test_logits_that_have_drifted_keep_their_classes(small: Dataset, tmp_path: P
     layer = model.layers[-1]
     layer.bias.assign(layer.bias - 300)
     images = small.x_train[:300]
-    assert int8_agreement(name, model, images, tmp_path, centre=False) < 0.6
-    assert int8_agreement(name, model, images, tmp_path, centre=True) > 0.9
+    assert int8_agreement(name, model, images, tmp_path, centre=False) < 0.85
+    assert int8_agreement(name, model, images, tmp_path, centre=True) > 0.92

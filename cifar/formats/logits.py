@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 LOWEST = (-60.0, -40.0, -30.0, -20.0, -15.0, -10.0)  # candidates for the ends of the range, in log-odds
 HIGHEST = (100.0, 80.0, 60.0, 50.0, 40.0, 30.0, 20.0)
+BATCH = 500  # images that are predicted at once
 STEPS = 255  # of an 8-bit tensor
 SOFTMAX = "softmax_of_logits"  # a layer's name; no layer of a network has it
 ROUNDING = 1e-5  # of float32 logits, relative to the largest
@@ -94,10 +95,13 @@ def without_mean_error(logits: Logits, images: NDArray[np.uint8], quantized: NDA
     Args:
         logits: in float32; a layer without a bias stays as it is.
         images: uint8 (N, 32, 32, 3).
-        quantized: the logits (N, classes) that a file of 8 bits gives for them.
+        quantized: the logits (N, classes) that a file of 8 bits gives for them. If they are not finite, nothing is
+            subtracted: the file is refused when it is checked.
     """
     import keras
 
+    if not np.isfinite(quantized).all():
+        return logits
     expected = _predict(logits.model, images)
     lowest, highest = logits.range or (-np.inf, np.inf)
     is_inside = (expected > lowest) & (expected < highest)
@@ -144,8 +148,8 @@ def _end(logits: Logits, output: Any) -> Any:
 
 
 def _predict(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    logits: NDArray[np.float32] = model.predict(images, batch_size=500, verbose=0)
-    return logits
+    batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    return np.concatenate([np.asarray(model.predict_on_batch(batch), np.float32) for batch in batches])
 
 
 def _without_softmax(model: Any) -> Any:
