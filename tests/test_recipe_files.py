@@ -94,7 +94,7 @@ def test_a_recipe_is_listed_shown_and_can_be_trained_from_what_is_shown(mine: Pa
     for wrong in (["tuned", "--to", "again.toml"], ["--to", "all.toml"]):
         assert run_cli(["recipes", *wrong]).code == 2
     facts = run_cli(["recipes", "tuned", "--json"]).json["recipes"]
-    assert facts[0]["networks"]["first"]["optimizer"] == "adamw"
+    assert facts[0]["networks"]["first"]["optimizer"] == "muon"
 
 
 INVALID = {

@@ -28,7 +28,7 @@ from cifar.metrics.classification import Probabilities
 from cifar.networks import PUBLISHED
 from cifar.recipes import read, recipe
 from cifar.report import card, detail_tables, figure_files, table
-from cifar.runs.run import runs_in
+from cifar.runs.run import Run, runs_in
 from cifar.system import files
 
 BASELINES = ROOT / "bench" / "baselines"
@@ -157,6 +157,7 @@ def test_the_table_of_the_choice_of_recipes_holds_what_held_out_images_said() ->
         assert (chosen.hold_out, run.metrics.hold_out, run.metrics.n_train) == (5000, 5000, 45_000)
         row = {
             "run": f"`{chosen.recipe}`",
+            "optimizer": chosen.optimizer,
             "batch": str(chosen.batch_size),
             "rate": f"{chosen.learning_rate:g}",
             "warm-up": f"{chosen.warmup:g}",
@@ -165,8 +166,8 @@ def test_the_table_of_the_choice_of_recipes_holds_what_held_out_images_said() ->
         }
         expected.append(row)
     assert sorted(shown, key=str) == sorted(expected, key=str)
-    for recipe_name, run_name in (("tuned", "tuned-0015"), ("quick", "qd")):
-        (chosen,) = (run.recipe for run in runs_in(RECIPE_RUNS / "tuning") if run.recipe.recipe == run_name)
+    for recipe_name, run_name in (("tuned", "first-tuned"), ("quick", "first-qd-bfloat16")):
+        chosen = Run(RECIPE_RUNS / "tuning" / f"{run_name}-holdout5000-shift-flip-s0").recipe
         now = recipe("first", "shift-flip", file=read(recipe_name), profile="reference")
         same = {"batch_size", "learning_rate", "warmup", "epochs", "schedule", "optimizer", "weight_decay"}
         assert now.model_dump(include=same) == chosen.model_dump(include=same)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar.diagnosis.schemas import Diagnosis, QuantizedTensor
-from cifar.diagnosis.signal import share_of_close, share_outside, signal_to_noise, with_mean_of
+from cifar.diagnosis.signal import share_of_close, share_outside, signal_to_noise, top_classes, with_mean_of
 from cifar.errors import UsageError
 from cifar.formats.onnx import check_external_data
 from cifar.inference.external import ExternalModel, load_external
@@ -76,7 +76,7 @@ def diagnose(
         raise UsageError(
             f"{path}: it has no pairs of QuantizeLinear and DequantizeLinear of activations (QDQ format)."
         )
-    expected = load_external("onnx", float_path, 2, preprocessing)(images).argmax(axis=1)
+    expected = top_classes(load_external("onnx", float_path, 2, preprocessing), images)
     steps, done = 2 * len(quantizers) + 2, 0
 
     def agreement_without(off: Sequence[Quantizer]) -> float:
@@ -84,7 +84,7 @@ def diagnose(
         with tempfile.TemporaryDirectory() as scratch:
             edited = Path(scratch, "edited.onnx")
             onnx.save(switched_off(proto, off), str(edited))
-            predicted = load_external("onnx", edited, 2, preprocessing)(images).argmax(axis=1)
+            predicted = top_classes(load_external("onnx", edited, 2, preprocessing), images)
         done += 1
         advance(done, steps)
         return float((predicted == expected).mean())

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar.diagnosis.schemas import Diagnosis, QuantizedTensor
-from cifar.diagnosis.signal import CLASSES, share_of_close, share_outside, signal_to_noise, with_mean_of
+from cifar.diagnosis.signal import CLASSES, share_of_close, share_outside, signal_to_noise, top_classes, with_mean_of
 from cifar.errors import UsageError
 from cifar.inference.external import ExternalModel
 from cifar.inference.preprocessing import Preprocessing
@@ -33,9 +33,10 @@ def diagnose(path: Path, float_path: Path, images: NDArray[np.uint8], preprocess
         UsageError: no activation of the file is quantised, or one of the two does not fit.
     """
     sessions = [Session(file, 2, "cpu", keep_tensors=True) for file in (path, float_path)]
-    predicted, expected = (ExternalModel(session, preprocessing)(images).argmax(axis=1) for session in sessions)
-    for session in sessions:
-        ExternalModel(session, preprocessing)(images[:TENSOR_IMAGES])
+    models = [ExternalModel(session, preprocessing) for session in sessions]
+    predicted, expected = (top_classes(model, images) for model in models)
+    for model in models:
+        model(images[:TENSOR_IMAGES])
     in_integers, in_float = (session.activations() for session in sessions)
     tensors = []
     for name, (tensor, elements) in in_integers.items():
