@@ -65,7 +65,9 @@ def check_centred(model: Any, images: NDArray[np.uint8]) -> Logits:
 
 @pytest.mark.parametrize("name", networks.NETWORKS)
 def test_centring_keeps_the_probabilities_of_every_network(small: Dataset, name: str) -> None:
-    check_centred(networks.build(name), small.x_train[:50] // 16)  # the two that are not scaled stay in range
+    keras.utils.set_random_seed(0)
+    model = networks.build(name)
+    check_centred(model, small.x_train[:50] // 64)  # pixels of 0 to 3: resnet8 does not scale them
 
 
 @pytest.mark.parametrize("head", HEADS)
