@@ -173,7 +173,7 @@ def untouched(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Untouc
             work(runs, data)
         writes[work] = len(counting.targets)
     assert writes[training] == 2 + 2 * 3 + 3  # two at the start, three after each epoch, three at the end
-    assert writes[exports] == 3 * len(FORMATS)  # a file, and the manifest before and after it
+    assert writes[exports] == 4 * len(FORMATS)  # a file, its classes, and the manifest before and after them
     assert writes[report] == 3 + 3  # of the network, of the run
     return Untouched(runs, writes, predictions)
 
