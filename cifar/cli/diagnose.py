@@ -95,11 +95,9 @@ def _draw(diagnosis: "Diagnosis", path: Path) -> None:
 
 
 def _table(model: Path, diagnosis: "Diagnosis") -> "Group":
-    from cifar.diagnosis.signal import LOSSLESS
     from cifar.report.table import Table, render
 
-    tensors = [tensor for tensor in diagnosis.tensors if (tensor.snr or 0) < LOSSLESS]
-    by_cost = sorted(tensors, key=lambda tensor: (-(tensor.agreement_without or 0), tensor.twin_snr or 0))
+    by_cost = sorted(diagnosis.rounded, key=lambda tensor: (-(tensor.agreement_without or 0), tensor.twin_snr or 0))
     rows = []
     for tensor in by_cost[:SHOWN]:
         rows.append(

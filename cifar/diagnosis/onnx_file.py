@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar.diagnosis.schemas import Diagnosis, QuantizedTensor
-from cifar.diagnosis.signal import share_of_close, share_outside, signal_to_noise, top_classes, with_mean_of
+from cifar.diagnosis.signal import share_of_close, share_outside, signal_to_noise, with_mean_of
 from cifar.errors import UsageError
 from cifar.formats.onnx import check_external_data
 from cifar.inference.external import ExternalModel, load_external
 from cifar.inference.preprocessing import Preprocessing
+from cifar.metrics.classification import predict
 
 TENSOR_IMAGES = 64  # whose tensors are kept: all of a network's, in float32
 Advance = Callable[[int, int], None]  # steps done, steps in all
@@ -76,7 +77,7 @@ def diagnose(
         raise UsageError(
             f"{path}: it has no pairs of QuantizeLinear and DequantizeLinear of activations (QDQ format)."
         )
-    expected = top_classes(load_external("onnx", float_path, 2, preprocessing), images)
+    expected = predict(load_external("onnx", float_path, 2, preprocessing), images).argmax(axis=1)
     steps, done = 2 * len(quantizers) + 2, 0
 
     def agreement_without(off: Sequence[Quantizer]) -> float:
@@ -84,7 +85,7 @@ def diagnose(
         with tempfile.TemporaryDirectory() as scratch:
             edited = Path(scratch, "edited.onnx")
             onnx.save(switched_off(proto, off), str(edited))
-            predicted = top_classes(load_external("onnx", edited, 2, preprocessing), images)
+            predicted = predict(load_external("onnx", edited, 2, preprocessing), images).argmax(axis=1)
         done += 1
         advance(done, steps)
         return float((predicted == expected).mean())

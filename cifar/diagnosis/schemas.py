@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+LOSSLESS = 150.0  # dB and more: nothing is rounded
+
 
 @dataclass(frozen=True)
 class QuantizedTensor:
@@ -48,3 +50,8 @@ class Diagnosis:
     logits: str | None
     close: float | None
     tensors: tuple[QuantizedTensor, ...]
+
+    @property
+    def rounded(self) -> list[QuantizedTensor]:
+        """The tensors without those whose values were rounded before, as after pooling."""
+        return [tensor for tensor in self.tensors if (tensor.snr or 0) < LOSSLESS]

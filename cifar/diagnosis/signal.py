@@ -1,20 +1,11 @@
 """What rounding does to a tensor."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-BATCH = 50  # images that are predicted at once
-CLASSES = 10
-LOSSLESS = 150.0  # dB and more: nothing is rounded that was not before, as after pooling
-
-
-def top_classes(predict: Callable[[NDArray[np.uint8]], NDArray[Any]], images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the most likely classes (N,) of images, predicted a few at a time: a model may keep all its tensors."""
-    starts = range(0, len(images), BATCH)
-    return np.concatenate([predict(images[start : start + BATCH]).argmax(axis=1) for start in starts])
+from cifar.metrics.classification import CLASSES
 
 
 def signal_to_noise(values: NDArray[Any], rounded: NDArray[Any]) -> float:

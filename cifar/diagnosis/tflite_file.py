@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar.diagnosis.schemas import Diagnosis, QuantizedTensor
-from cifar.diagnosis.signal import CLASSES, share_of_close, share_outside, signal_to_noise, top_classes, with_mean_of
+from cifar.diagnosis.signal import share_of_close, share_outside, signal_to_noise, with_mean_of
 from cifar.errors import UsageError
 from cifar.inference.external import ExternalModel
 from cifar.inference.preprocessing import Preprocessing
 from cifar.inference.runtimes import Tensor
 from cifar.inference.runtimes.litert import Session
+from cifar.metrics.classification import CLASSES, predict
 
+BATCH = 50  # images predicted at once: the interpreter keeps all their tensors
 TENSOR_IMAGES = 64  # whose tensors are compared
 
 
@@ -34,7 +36,7 @@ def diagnose(path: Path, float_path: Path, images: NDArray[np.uint8], preprocess
     """
     sessions = [Session(file, 2, "cpu", keep_tensors=True) for file in (path, float_path)]
     models = [ExternalModel(session, preprocessing) for session in sessions]
-    predicted, expected = (top_classes(model, images) for model in models)
+    predicted, expected = (predict(model, images, BATCH).argmax(axis=1) for model in models)
     for model in models:
         model(images[:TENSOR_IMAGES])
     in_integers, in_float = (session.activations() for session in sessions)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from cifar.data.dataset import Dataset
 from cifar.errors import CifarError, StorageError, UsageError, first_line, last_line
 from cifar.export.parity import CheckedFile, Draft, ParityError, Predictions, check_parity
 from cifar.formats import FLOAT32_FORMATS, FORMATS, INPUT, OUTPUT, Source, logits, manifest, origin, top1
-from cifar.formats.logits import Logits, NotCentred
+from cifar.formats.logits import Logits
 from cifar.formats.manifest import ManifestEntry
 from cifar.inference import isolated_prediction
 from cifar.metrics.classification import Probabilities
@@ -158,38 +157,27 @@ def _write_run(
     multiply_adds = networks.multiply_adds(model)
     train_images = dataset.head(run.recipe.train_images).x_train
     indices = calibration_indices(run.recipe.seed, len(train_images))
-    centred = _centred_logits(run, model, train_images) if _has_int8(formats) else None
+    range_images = train_images[calibration_indices(run.recipe.seed, len(train_images), RANGE_IMAGES)]
+    has_int8 = any(FORMATS[name].precision == "int8" for name in formats)
+    centred = logits.centred(model, range_images) if has_int8 else None
     for name in formats:
         format_ = FORMATS[name]
         path = Path(tempfile.mkdtemp(dir=scratch), f"{run.path.name}{format_.suffix}")
         source = Source(model, file_metadata(run, dataset, format_.precision), train_images[indices])
         if format_.precision == "int8":
             source = replace(source, logits=centred)
-            source = _without_mean_error(name, source, path, run, train_images, threads)
+            source = _without_mean_error(name, source, path, run, range_images, threads)
         _write_file(name, source, path, run)
         advance()
         yield Draft(run, name, path, multiply_adds, indices.tolist(), source.logits)
 
 
-def _has_int8(formats: Sequence[str]) -> bool:
-    return any(FORMATS[name].precision == "int8" for name in formats)
-
-
-def _range_images(run: Run, train_images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return train_images[calibration_indices(run.recipe.seed, len(train_images), RANGE_IMAGES)]
-
-
-def _centred_logits(run: Run, model: Any, train_images: NDArray[np.uint8]) -> Logits | NotCentred:
-    return logits.centred(model, _range_images(run, train_images))
-
-
 def _without_mean_error(
-    name: str, source: Source, path: Path, run: Run, train_images: NDArray[np.uint8], threads: int
+    name: str, source: Source, path: Path, run: Run, images: NDArray[np.uint8], threads: int
 ) -> Source:
     """Write a file that gives the logits, and correct the bias by what it gives in its own runtime."""
     if not isinstance(source.logits, Logits):
         return source
-    images = _range_images(run, train_images)
     draft = path.with_name(f"logits{FORMATS[name].suffix}")
     _write_file(name, replace(source, logits=replace(source.logits, softmax=False)), draft, run)
     quantized = isolated_prediction.predict_file(name, draft, images, threads)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar.metrics import classification
+
 LOWEST = (-60.0, -40.0, -30.0, -20.0, -15.0, -10.0)  # candidates for the ends of the range, in log-odds
 HIGHEST = (100.0, 80.0, 60.0, 50.0, 40.0, 30.0, 20.0)
-BATCH = 500  # images that are predicted at once
 STEPS = 255  # of an 8-bit tensor
 SOFTMAX = "softmax_of_logits"  # a layer's name; no layer of a network has it
 ROUNDING = 1e-5  # of float32 logits, relative to the largest
@@ -148,8 +149,9 @@ def _end(logits: Logits, output: Any) -> Any:
 
 
 def _predict(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-    return np.concatenate([np.asarray(model.predict_on_batch(batch), np.float32) for batch in batches])
+    from cifar import networks  # not in every process that asks for a format
+
+    return classification.predict(networks.predictor(model), images)
 
 
 def _without_softmax(model: Any) -> Any:

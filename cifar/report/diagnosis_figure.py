@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from cifar.diagnosis.schemas import Diagnosis
-from cifar.diagnosis.signal import LOSSLESS
 from cifar.report.plots import PALETTE
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ def draw(diagnosis: Diagnosis) -> "Figure":
     """Return bars: points of agreement that a tensor costs, or its distance in dB where that is all that is known."""
     from matplotlib.figure import Figure
 
-    tensors = [tensor for tensor in diagnosis.tensors if (tensor.snr or 0) < LOSSLESS]
+    tensors = diagnosis.rounded
     names = [tensor.name.partition(";")[0][-MAX_NAME:] for tensor in tensors]
     figure = Figure(figsize=(8, 1.6 + BAR * len(tensors)), layout="constrained")
     axes = figure.subplots()
