@@ -1,5 +1,6 @@
 """The exports in lower precision: where int8's ranges come from, what the files hold, and what is refused."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -19,6 +20,7 @@ from cifar.data import dataset
 from cifar.data.dataset import Dataset
 from cifar.export import ParityError, exporting, parity
 from cifar.formats import FLOAT32_FORMATS, FORMATS, Source, graph, manifest, saved_model
+from cifar.formats.manifest import LogitsEntry
 from cifar.inference import isolated_prediction
 from cifar.inference.runtimes import load_session
 from cifar.recipes import recipe
@@ -590,11 +592,11 @@ def test_one_or_several_formats_follow_the_option(
     words = arguments.replace("RUN", str(learned.path)).split()
     done = CliRunner().invoke(cli.app, ["export", *words, "--json"])
     assert done.exit_code == 0, done.output
-    ((runs, _, formats, to, threads, max_drop, _),) = calls
+    ((runs, _, formats, to, threads, max_drop, keep_float, _),) = calls
     assert list(formats) == list(names)
     assert [run.path for run in runs] == [learned.path]
     assert to == (Path("onnx") if "--to" in arguments else learned.path / "exports")
-    assert (threads, max_drop) == (2, None)
+    assert (threads, max_drop, keep_float) == (2, None, [])
 
 
 @pytest.mark.parametrize(
@@ -604,6 +606,9 @@ def test_one_or_several_formats_follow_the_option(
         ("--format onnx --format onnx-int9", ["Did you mean 'onnx-int8'"]),
         ("--max-drop -1", ["--max-drop"]),
         ("--max-drop little", ["--max-drop"]),
+        ("--format tflite-int8,onnx-int8 --keep-float probabilities", ["--keep-float works with --format onnx-int8"]),
+        ("--format onnx --keep-float probabilities", ["--keep-float works with --format onnx-int8"]),
+        ("--format onnx-int8 --keep-float probability", ["no layer with a kernel", "Did you mean 'probabilities'?"]),
     ],
 )
 def test_a_request_that_cannot_be_met_is_2(
@@ -626,6 +631,18 @@ def test_the_user_says_how_much_may_be_lost(learned: Run, monkeypatch: pytest.Mo
     assert contents(tmp_path) == {}
     assert CliRunner().invoke(cli.app, [*words, "--max-drop", "1.5"]).exit_code == 0
     assert [line.format for line in manifest.read(tmp_path)] == ["onnx-int8", "tflite-int8"]
+
+
+def test_the_last_layer_stays_in_float_where_the_user_says_so(cifar: Command, learned: Run, tmp_path: Path) -> None:
+    words = ["export", learned.path, "--to", "out", "--max-drop", "100"]
+    assert cifar(*words, "--format", "onnx").code == 0
+    assert cifar(*words, "--format", "onnx-int8", "--keep-float", "probabilities").code == 0
+    kept, float32 = manifest.read(tmp_path / "out")
+    assert (kept.keep_float, float32.keep_float) == (["probabilities"], [])
+    assert kept.logits == LogitsEntry(centred=True)
+    found = cifar("diagnose", f"out/{kept.file}", "--json")
+    tensors = [tensor["name"] for tensor in json.loads(found.out)["tensors"]]
+    assert "dense" in tensors[-1], "the logits are not quantised"
 
 
 def test_a_file_has_the_same_bytes_whatever_process_wrote_it_and_after_which_others(

@@ -1,10 +1,12 @@
 """What int8 quantises: centred logits in a chosen range, their mean error taken out of the bias."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from cifar import networks
 from cifar.data.dataset import Dataset
+from cifar.errors import UsageError
 from cifar.formats import FORMATS, Source, logits
 from cifar.formats.logits import Logits, NotCentred
 from cifar.inference import isolated_prediction
@@ -179,3 +182,38 @@ def test_logits_that_have_drifted_keep_their_classes(small: Dataset, tmp_path: P
     images = small.x_train[:300]
     assert int8_agreement(name, model, images, tmp_path, centre=False) < 0.85
     assert int8_agreement(name, model, images, tmp_path, centre=True) > 0.92
+
+
+def matrices(path: Path) -> dict[str, bool]:
+    """By layer, whether the multiplication by its kernel takes quantised numbers."""
+    graph = onnx.load(str(path)).graph
+    producer = {output: node.op_type for node in graph.node for output in node.output}
+    found = {}
+    for node in graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            found[node.name.split("/")[1]] = producer.get(node.input[1]) == "DequantizeLinear"
+    return found
+
+
+@pytest.mark.parametrize("head", ["softmax of the layer", "no bias", "global pooling"])
+def test_a_layer_kept_in_float_is_not_quantised_and_the_others_are(small: Dataset, tmp_path: Path, head: str) -> None:
+    model = ending(*HEADS[head])
+    first, last = [layer.name for layer in model.layers if getattr(layer, "kernel", None) is not None]
+    found = logits.centred(model, small.x_train[:100])
+    assert isinstance(found, Logits)
+    assert found.layer == last
+    source = Source(model, {}, small.x_train[:100], replace(found, range=None), keep_float=[last])
+    FORMATS["onnx-int8"].module.write(source, tmp_path / "kept.onnx")
+    assert matrices(tmp_path / "kept.onnx") == {f"{first}_1": True, f"{last}_1": False}
+    predicted = isolated_prediction.predict_file("onnx-int8", tmp_path / "kept.onnx", small.x_train[:100], 2)
+    np.testing.assert_allclose(predicted, model.predict(small.x_train[:100], verbose=0), atol=0.05)
+
+
+def test_a_layer_that_is_not_there_cannot_be_kept_in_float(small: Dataset, tmp_path: Path) -> None:
+    model = ending(layers.Flatten(), layers.Dense(10, activation="softmax", name="scores"))
+    source = Source(model, {}, small.x_train[:10], keep_float=["score"])
+    with pytest.raises(
+        UsageError, match=r"no layer with a kernel called 'score'. Did you mean 'scores'\? Valid: conv2d"
+    ):
+        FORMATS["onnx-int8"].module.write(source, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())

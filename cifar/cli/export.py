@@ -31,6 +31,15 @@ def export(
             show_default=False,
         ),
     ] = None,
+    keep_float: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep-float",
+            help="A layer that onnx-int8 leaves in float32, such as the last; repeat it for several.",
+            metavar="LAYER",
+            show_default=False,
+        ),
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="Default: RUN/exports.", metavar="DIR", show_default=False)] = None,
     card: Annotated[bool, typer.Option("--card", help="Write a model card, NAME.md, beside the files.")] = False,
     data_dir: DataDir = None,
@@ -56,7 +65,9 @@ def export(
     steps = 2 * len(formats)  # each file is written, then checked
     with progress.steps(stderr, "Exporting and checking", steps) as advance:
         environment.configure(run.recipe.threads)
-        entries = export.export_runs([run], data, formats, folder, run.recipe.threads, max_drop, advance)
+        entries = export.export_runs(
+            [run], data, formats, folder, run.recipe.threads, max_drop, keep_float or [], advance
+        )
     if card:
         _write_card(run, folder)
     if as_json:

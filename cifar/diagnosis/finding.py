@@ -10,7 +10,10 @@ CENTRE = (
     "mean over the classes from the last kernel and bias, which changes no probability."
 )
 CLIPS = "Its range clips them: calibrate on more images, or on some like those that it is used for."
-WIDE = "Its range is wide for what most of its values need: bound it, or keep this operation in float."
+WIDE = (
+    "Its range is wide for what most of its values need: bound it, or keep its layer in float (`cifar export "
+    "--keep-float LAYER`)."
+)
 
 
 def describe(diagnosis: Diagnosis) -> str:
@@ -31,7 +34,7 @@ def describe(diagnosis: Diagnosis) -> str:
     if weights >= differing / 2:
         return (
             f"The weights alone change {weights:.1%} of the classes, of {differing:.1%} in all: quantise them per "
-            "channel, or keep the worst layers in float."
+            "channel, or keep the worst layers in float (`cifar export --keep-float LAYER`)."
         )
     return (
         f"No single tensor is the cause: the largest gain, {100 * gains[worst.name]:.1f} points, is that of "

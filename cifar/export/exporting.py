@@ -39,6 +39,7 @@ def export_runs(
     to: Path | None = None,
     threads: int = 2,
     max_drop: float | None = None,
+    keep_float: Sequence[str] = (),
     advance: Callable[[], None] = lambda: None,
 ) -> list[ManifestEntry]:
     """Export finished runs.
@@ -50,6 +51,7 @@ def export_runs(
         to: the folder; None for each run's own `exports/`.
         threads: for converting and checking.
         max_drop: points of test accuracy that a float16 or int8 file may lose; None for its format's own limit.
+        keep_float: layers that int8 leaves in float32, where the format can: named as the tensors of the file are.
         advance: is called twice per file: when it is written, and when it is checked.
 
     Returns:
@@ -58,19 +60,21 @@ def export_runs(
     Raises:
         ParityError: a file cannot be written, gives no predictions or differs; no file of its run has been moved,
             other runs' files have.
-        UsageError: a run is not finished, or was trained on other data; or `to` has files of another run of the
-            same name.
+        UsageError: a run is not finished, or was trained on other data; `to` has files of another run of the same
+            name; or a layer cannot be kept in float32.
         StorageError: something could not be written.
     """
     entries: list[ManifestEntry] = []
     refusals: list[str] = []
     if to is not None:
         _check_names(runs, to)
+    if keep_float:
+        _check_keep_float(formats)
     with tempfile.TemporaryDirectory(prefix="cifar-export-") as name, files.folder_for(Path(name)) as scratch:
         written: list[list[Draft]] = []
         for run in runs:
             try:
-                written.append(list(_write_run(run, dataset, formats, scratch, threads, advance)))
+                written.append(list(_write_run(run, dataset, formats, scratch, threads, keep_float, advance)))
             except ParityError as error:
                 refusals.append(str(error))
         predictions = _predict(written, formats, dataset.x_test, threads, advance)
@@ -146,6 +150,7 @@ def _write_run(
     formats: Sequence[str],
     scratch: Path,
     threads: int,
+    keep_float: Sequence[str],
     advance: Callable[[], None],
 ) -> Iterator[Draft]:
     """Write a run's files, each into a folder of its own."""
@@ -160,16 +165,18 @@ def _write_run(
     range_images = train_images[calibration_indices(run.recipe.seed, len(train_images), RANGE_IMAGES)]
     has_int8 = any(FORMATS[name].precision == "int8" for name in formats)
     centred = logits.centred(model, range_images) if has_int8 else None
+    if isinstance(centred, Logits) and centred.layer in keep_float:
+        centred = replace(centred, range=None)  # they are not quantised
     for name in formats:
         format_ = FORMATS[name]
         path = Path(tempfile.mkdtemp(dir=scratch), f"{run.path.name}{format_.suffix}")
         source = Source(model, file_metadata(run, dataset, format_.precision), train_images[indices])
         if format_.precision == "int8":
-            source = replace(source, logits=centred)
+            source = replace(source, logits=centred, keep_float=keep_float)
             source = _without_mean_error(name, source, path, run, range_images, threads)
         _write_file(name, source, path, run)
         advance()
-        yield Draft(run, name, path, multiply_adds, indices.tolist(), source.logits)
+        yield Draft(run, name, path, multiply_adds, indices.tolist(), source.logits, source.keep_float)
 
 
 def _without_mean_error(
@@ -189,6 +196,8 @@ def _write_file(name: str, source: Source, path: Path, run: Run) -> None:
         FORMATS[name].module.write(source, path)
     except OSError as error:
         raise StorageError.of(path, error) from error
+    except UsageError:
+        raise
     except TypeError as error:  # Keras puts the reason on the last line
         raise ParityError(f"{run.path} cannot be written as {name}: {last_line(str(error))}") from error
     except Exception as error:  # a converter that cannot express a user's layer raises what it likes
@@ -221,6 +230,16 @@ def _check_names(runs: Sequence[Run], to: Path) -> None:
         if weights_by_name.setdefault(run.path.name, weights) != weights:
             raise UsageError(f"There are two runs of the name {run.path.name}: export them to different folders.")
         _check_weights(run, to, manifest.read_if_present(to))
+
+
+def _check_keep_float(formats: Sequence[str]) -> None:
+    """Raise UsageError unless every int8 format can keep a layer in float32, and there is one."""
+    able = [name for name, format_ in FORMATS.items() if format_.can_keep_float]
+    int8 = [name for name in formats if FORMATS[name].precision == "int8"]
+    if not int8 or not set(int8).issubset(able):
+        raise UsageError(
+            f"--keep-float works with --format {', '.join(able)}, no other int8 format; here: {', '.join(formats)}."
+        )
 
 
 def _check_weights(run: Run, to: Path, entries: Iterable[ManifestEntry]) -> None:

@@ -41,6 +41,7 @@ class Draft:
         multiply_adds: of the network, per image.
         calibration: indices of the training images from which int8 takes its ranges.
         logits: what int8 quantises; None for other precisions.
+        keep_float: layers that it leaves in float32.
     """
 
     run: Run
@@ -49,6 +50,7 @@ class Draft:
     multiply_adds: int | None
     calibration: list[int]
     logits: Logits | NotCentred | None
+    keep_float: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def _entry(draft: Draft, **scores: Any) -> ManifestEntry:
         multiply_adds=draft.multiply_adds,
         calibration=draft.calibration if format_.precision == "int8" else None,
         logits=_logits_entry(draft.logits),
+        keep_float=list(draft.keep_float),
         runtime=format_.runtime,
         runtime_version=metadata.version(format_.runtime),
         instruction_sets=hardware.cpu()["instruction_sets"],

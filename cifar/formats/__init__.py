@@ -4,6 +4,7 @@ The contract that every exported file keeps is in exports/README.md.
 """
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -25,12 +26,14 @@ class Source:
         metadata: stored in the file; see `export.file_metadata`.
         calibration: training images, uint8 (N, 32, 32, 3), from whose activations int8 takes its ranges.
         logits: what int8 quantises in place of the model's; None for other precisions.
+        keep_float: layers that int8 leaves in float32, as the tensors of the file are named.
     """
 
     model: Any
     metadata: dict[str, str]
     calibration: NDArray[np.uint8]
     logits: Logits | NotCentred | None = None
+    keep_float: Sequence[str] = ()
 
 
 class FormatModule(Protocol):
@@ -54,6 +57,7 @@ class Format:
         providers: by device, what the runtime must say that it ran on; on a device that is not listed it cannot run.
         precision: of its weights; int8 computes in integers too.
         max_drop: points of test accuracy that a file may lose against the Keras model; None: it must be equivalent.
+        can_keep_float: whether single layers can stay in float32.
     """
 
     suffix: str
@@ -62,6 +66,7 @@ class Format:
     providers: dict[str, str]
     precision: str = "float32"
     max_drop: float | None = None
+    can_keep_float: bool = False
 
     @property
     def module(self) -> FormatModule:
@@ -79,7 +84,7 @@ FORMATS: dict[str, Format] = {
     "tflite-float16": Format(".float16.tflite", "tflite_float16", "ai-edge-litert", _LITERT, "float16", 0.2),
     "tflite-int8": Format(".int8.tflite", "tflite_int8", "ai-edge-litert", _LITERT, "int8", 0.5),
     "onnx": Format(".onnx", "onnx", "onnxruntime", _ONNX_RUNTIME),
-    "onnx-int8": Format(".int8.onnx", "onnx_int8", "onnxruntime", _ONNX_RUNTIME, "int8", 0.5),
+    "onnx-int8": Format(".int8.onnx", "onnx_int8", "onnxruntime", _ONNX_RUNTIME, "int8", 0.5, True),
 }
 FLOAT32_FORMATS = tuple(name for name, row in FORMATS.items() if row.max_drop is None)
 """The formats whose files must be numerically equivalent to the Keras model; written where none is named."""

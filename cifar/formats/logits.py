@@ -35,6 +35,12 @@ class Logits:
     range: tuple[float, float] | None
     softmax: bool = True
 
+    @property
+    def layer(self) -> str:
+        """The name of the layer whose kernel and bias are centred."""
+        name: str = _last_kernel_layer(self.model).name
+        return name
+
 
 @dataclass(frozen=True)
 class NotCentred:

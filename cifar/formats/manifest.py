@@ -48,6 +48,7 @@ class ManifestEntry(BaseModel):
         multiply_adds: of convolutions and dense layers, per image; None where they cannot be counted.
         calibration: indices of the training images that gave int8 its ranges; None for other precisions.
         logits: how they are quantised; None for other precisions, and in a manifest from before it was recorded.
+        keep_float: layers of an int8 file that compute in float32, at the user's wish.
         top1_sha256: of NAME.top1.npz; None in a manifest from before it was kept.
     """
 
@@ -77,6 +78,7 @@ class ManifestEntry(BaseModel):
     multiply_adds: Count | None = None
     calibration: list[Count] | None = None
     logits: LogitsEntry | None = None
+    keep_float: list[str] = []
     top1_sha256: Digest | None = None
 
 

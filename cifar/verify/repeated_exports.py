@@ -54,7 +54,8 @@ def _export_in_subprocess(run: Run, data: Dataset, folder: Path, threads: int, a
 def _export(path: Path, data: Dataset, folder: Path, threads: int) -> None:
     """Export a run in every format: the function of the child process."""
     environment.configure(threads)
-    export.export_runs([Run(path)], data, list(FORMATS), folder, threads, MAX_DROP, lambda: exchange("step"))
+    formats = list(FORMATS)
+    export.export_runs([Run(path)], data, formats, folder, threads, MAX_DROP, advance=lambda: exchange("step"))
 
 
 def _find_difference(first: ManifestEntry, second: ManifestEntry) -> str | None:
