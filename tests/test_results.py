@@ -157,6 +157,7 @@ def test_the_table_of_the_choice_of_recipes_holds_what_held_out_images_said() ->
         assert (chosen.hold_out, run.metrics.hold_out, run.metrics.n_train) == (5000, 5000, 45_000)
         row = {
             "run": f"`{chosen.recipe}`",
+            "network": chosen.network,
             "optimizer": chosen.optimizer,
             "batch": str(chosen.batch_size),
             "rate": f"{chosen.learning_rate:g}",
@@ -166,11 +167,22 @@ def test_the_table_of_the_choice_of_recipes_holds_what_held_out_images_said() ->
         }
         expected.append(row)
     assert sorted(shown, key=str) == sorted(expected, key=str)
-    for recipe_name, run_name in (("tuned", "first-tuned"), ("quick", "first-qd-bfloat16")):
-        chosen = Run(RECIPE_RUNS / "tuning" / f"{run_name}-holdout5000-shift-flip-s0").recipe
-        now = recipe("first", "shift-flip", file=read(recipe_name), profile="reference")
-        same = {"batch_size", "learning_rate", "warmup", "epochs", "schedule", "optimizer", "weight_decay"}
-        assert now.model_dump(include=same) == chosen.model_dump(include=same)
+
+
+CHOSEN = {
+    "tuned": ("first-tuned-holdout5000-shift-flip-s0", {"epochs"}),
+    "quick": ("first-qd-bfloat16-holdout5000-shift-flip-s0", {"epochs"}),
+    "resnet8": ("resnet8-r-muon20-bfloat16-holdout5000-shift-flip-rotate-s0", set()),  # tried for 8 epochs
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_a_recipe_is_the_one_that_was_chosen(name: str) -> None:
+    folder, also = CHOSEN[name]
+    chosen = Run(RECIPE_RUNS / "tuning" / folder).recipe
+    now = recipe(chosen.network, chosen.policy.name, file=read(name), profile="reference")
+    same = {"batch_size", "learning_rate", "warmup", "schedule", "optimizer", "weight_decay", *also}
+    assert now.model_dump(include=same) == chosen.model_dump(include=same)
 
 
 def test_no_image_and_no_model_is_among_the_committed_runs() -> None:
