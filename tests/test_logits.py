@@ -84,7 +84,7 @@ def test_the_model_itself_is_left_alone(small: Dataset) -> None:
     before = networks.weights_sha256(model)
     found = logits.centred(model, small.x_train[:50])
     assert isinstance(found, Logits)
-    logits.without_mean_error(found, small.x_train[:50], np.ones((50, 10), np.float32))
+    logits.without_mean_error(found, np.ones((50, 10), np.float32))
     assert networks.weights_sha256(model) == before
     assert model.layers[-1].activation is keras.activations.softmax
 
@@ -158,10 +158,11 @@ def test_the_mean_error_is_taken_out_of_the_bias_where_the_range_does_not_clip(s
     assert isinstance(found, Logits)
     exact = found.model.predict(small.x_train[:100], verbose=0)
     error = np.linspace(-0.5, 0.5, 10, dtype=np.float32)
-    corrected = logits.without_mean_error(found, small.x_train[:100], exact + error)
+    np.testing.assert_allclose(found.values, exact, atol=1e-5)
+    corrected = logits.without_mean_error(found, exact + error)
     np.testing.assert_allclose(corrected.model.predict(small.x_train[:100], verbose=0), exact - error, atol=1e-4)
-    clipping = Logits(found.model, (-1e-6, 1e-6))  # nothing lies inside
-    unchanged = logits.without_mean_error(clipping, small.x_train[:100], exact + error)
+    clipping = replace(found, range=(-1e-6, 1e-6))  # nothing lies inside
+    unchanged = logits.without_mean_error(clipping, exact + error)
     np.testing.assert_allclose(unchanged.model.predict(small.x_train[:100], verbose=0), exact, atol=1e-5)
 
 

@@ -188,7 +188,7 @@ def _without_mean_error(
     draft = path.with_name(f"logits{FORMATS[name].suffix}")
     _write_file(name, replace(source, logits=replace(source.logits, softmax=False)), draft, run)
     quantized = isolated_prediction.predict_file(name, draft, images, threads)
-    return replace(source, logits=logits.without_mean_error(source.logits, images, quantized))
+    return replace(source, logits=logits.without_mean_error(source.logits, quantized))
 
 
 def _write_file(name: str, source: Source, path: Path, run: Run) -> None:

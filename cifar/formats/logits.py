@@ -26,12 +26,14 @@ class Logits:
 
     Attributes:
         model: a Keras model, image to logits; their mean over the classes is 0.
+        values: the logits (N, classes) of the images that chose the range, float32.
         range: lowest and highest value that their 8 bits can tell; what lies outside is clipped. None: the extremes
             of the calibration images.
         softmax: whether a file made of it gives probabilities; else it gives the logits.
     """
 
     model: Any
+    values: NDArray[np.float32]
     range: tuple[float, float] | None
     softmax: bool = True
 
@@ -70,8 +72,8 @@ def centred(model: Any, images: NDArray[np.uint8]) -> Logits | NotCentred:
     if not np.allclose(logits, expected, rtol=0, atol=ROUNDING * np.abs(before).max(initial=1)):
         return NotCentred("between its last kernel and the softmax there is more than a scale and pooling")
     if _last_layer(logits_model) is not layer:  # the kernel's output is another tensor than the logits
-        return Logits(logits_model, None)
-    return Logits(logits_model, choose_range(logits))
+        return Logits(logits_model, logits, None)
+    return Logits(logits_model, logits, choose_range(logits))
 
 
 def choose_range(logits: NDArray[np.float32]) -> tuple[float, float]:
@@ -96,20 +98,19 @@ def agreement(logits: NDArray[np.float32], lowest: float, highest: float) -> flo
     return float((in_8_bits.argmax(axis=1) == logits.argmax(axis=1)).mean())
 
 
-def without_mean_error(logits: Logits, images: NDArray[np.uint8], quantized: NDArray[np.float32]) -> Logits:
+def without_mean_error(logits: Logits, quantized: NDArray[np.float32]) -> Logits:
     """Return logits whose bias has the mean error of 8 bits subtracted (Nagel et al. 2019, arXiv 1906.04721, 4.2).
 
     Args:
         logits: in float32; a layer without a bias stays as it is.
-        images: uint8 (N, 32, 32, 3).
-        quantized: the logits (N, classes) that a file of 8 bits gives for them. If they are not finite, nothing is
-            subtracted: the file is refused when it is checked.
+        quantized: the logits (N, classes) that a file of 8 bits gives for the images that chose the range. If they
+            are not finite, nothing is subtracted: the file is refused when it is checked.
     """
     import keras
 
     if not np.isfinite(quantized).all():
         return logits
-    expected = _predict(logits.model, images)
+    expected = logits.values
     lowest, highest = logits.range or (-np.inf, np.inf)
     is_inside = (expected > lowest) & (expected < highest)
     errors = np.where(is_inside, quantized - expected, 0)
