@@ -210,3 +210,11 @@ def test_steps_show_a_bar_in_a_terminal_and_nothing_elsewhere() -> None:
             advance(1)
         text = console.file.getvalue()  # type: ignore[attr-defined]
         assert ("Drawing figures" in text) == is_terminal
+
+
+def test_a_bar_learns_how_many_steps_there_are() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    with progress.steps(console, "Diagnosing", None) as advance:
+        for _ in range(3):
+            advance(total=12)
+    assert "3/12" in console.file.getvalue()  # type: ignore[attr-defined]

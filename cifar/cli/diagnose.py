@@ -65,7 +65,7 @@ def diagnose(
     twin = float_file or isolated.float_twin(model)
     train_images = dataset.by_name(data_set_of(data, entry), data_dir, note).x_train[:images]
     with progress.steps(stderr, "Diagnosing", None) as advance:
-        diagnosis = isolated.diagnose(model, twin, train_images, preprocessing, lambda _done, _of: advance())
+        diagnosis = isolated.diagnose(model, twin, train_images, preprocessing, lambda of: advance(total=of))
     sentence = finding.describe(diagnosis)
     if figure is not None:
         _draw(diagnosis, figure)

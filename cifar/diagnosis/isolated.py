@@ -35,7 +35,7 @@ def diagnose(
     float_path: Path,
     images: NDArray[np.uint8],
     preprocessing: Preprocessing,
-    advance: Callable[[int, int], None] = lambda _done, _of: None,
+    advance: Callable[[int], None] = lambda _of: None,
 ) -> Diagnosis:
     """Compare an int8 file with its float file.
 
@@ -44,7 +44,7 @@ def diagnose(
         float_path: of the same format.
         images: uint8 (N, 32, 32, 3).
         preprocessing: of both files; an empty one if they say it themselves.
-        advance: is called with the number of steps done and of all.
+        advance: is called after each step with the number of all.
 
     Raises:
         UsageError: one of the files does not fit, or the first has no quantised activations.
@@ -56,7 +56,7 @@ def diagnose(
     with ChildProcess(_diagnose, format_name, path, float_path, images, preprocessing) as child:
         message = child.receive(TIME_LIMIT)
         while not child.finished:
-            advance(*message)
+            advance(message)
             child.resume()
             message = child.receive(TIME_LIMIT)
     tensors = tuple(QuantizedTensor(**tensor) for tensor in message.pop("tensors"))
@@ -72,4 +72,4 @@ def _diagnose(
         return asdict(tflite_file.diagnose(path, float_path, images, preprocessing))
     from cifar.diagnosis import onnx_file
 
-    return asdict(onnx_file.diagnose(path, float_path, images, preprocessing, lambda done, of: exchange([done, of])))
+    return asdict(onnx_file.diagnose(path, float_path, images, preprocessing, exchange))

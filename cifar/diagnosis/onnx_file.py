@@ -22,7 +22,7 @@ from cifar.inference.preprocessing import Preprocessing
 from cifar.metrics.classification import predict
 
 TENSOR_IMAGES = 64  # whose tensors are kept: all of a network's, in float32
-Advance = Callable[[int, int], None]  # steps done, steps in all
+Advance = Callable[[int], None]  # of how many steps one is done
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,14 @@ def diagnose(
             f"{path}: it has no pairs of QuantizeLinear and DequantizeLinear of activations (QDQ format)."
         )
     expected = predict(load_external("onnx", float_path, 2, preprocessing), images).argmax(axis=1)
-    steps, done = 2 * len(quantizers) + 2, 0
+    steps = 2 * len(quantizers) + 2
 
     def agreement_without(off: Sequence[Quantizer]) -> float:
-        nonlocal done
         with tempfile.TemporaryDirectory() as scratch:
             edited = Path(scratch, "edited.onnx")
             onnx.save(switched_off(proto, off), str(edited))
             predicted = predict(load_external("onnx", edited, 2, preprocessing), images).argmax(axis=1)
-        done += 1
-        advance(done, steps)
+        advance(steps)
         return float((predicted == expected).mean())
 
     values = _tensors(path, load_external("onnx", path, 2, preprocessing), images)

@@ -17,12 +17,12 @@ from cifar.runs.schemas import Epoch, Timing
 class Advance(Protocol):
     """Moves a progress bar by a number of steps."""
 
-    def __call__(self, steps: int = 1) -> None:
-        """Move the bar."""
+    def __call__(self, steps: int = 1, total: int | None = None) -> None:
+        """Move the bar; `total` is the number of all steps, where it becomes known only now."""
         ...
 
 
-def no_progress(steps: int = 1) -> None:
+def no_progress(steps: int = 1, total: int | None = None) -> None:
     """An Advance without a bar."""
 
 
@@ -51,8 +51,8 @@ def steps(console: Console, description: str, total: int | None) -> Iterator[Adv
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total)
 
-        def advance(steps: int = 1) -> None:
-            bar.advance(task, steps)
+        def advance(steps: int = 1, total: int | None = None) -> None:
+            bar.update(task, advance=steps, total=total)
 
         yield advance
 
