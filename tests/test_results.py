@@ -23,7 +23,7 @@ from cifar.errors import NotFoundError
 from cifar.formats import FLOAT32_FORMATS, FORMATS, manifest
 from cifar.formats.manifest import ManifestEntry
 from cifar.inference.runtimes import load_session
-from cifar.metrics import classification
+from cifar.metrics import classification, statistics
 from cifar.metrics.classification import Probabilities
 from cifar.networks import PUBLISHED
 from cifar.recipes import read, recipe
@@ -119,7 +119,7 @@ def test_a_reference_run_is_whole_and_has_the_reference_recipe(name: str) -> Non
 
 
 def test_the_table_of_the_recipes_holds_what_their_runs_recorded() -> None:
-    shown, _ = tables_in((RECIPE_RUNS / "README.md").read_text())
+    shown, *_ = tables_in((RECIPE_RUNS / "README.md").read_text())
     expected = []
     for run in runs_in(RECIPE_RUNS):
         result = FinishedRun(run)  # raises unless its files belong together
@@ -150,7 +150,7 @@ def test_the_table_of_the_recipes_holds_what_their_runs_recorded() -> None:
 
 
 def test_the_table_of_the_choice_of_recipes_holds_what_held_out_images_said() -> None:
-    _, shown = tables_in((RECIPE_RUNS / "README.md").read_text())
+    _, shown, *_ = tables_in((RECIPE_RUNS / "README.md").read_text())
     expected = []
     for run in runs_in(RECIPE_RUNS / "tuning"):
         chosen = run.recipe
@@ -167,6 +167,34 @@ def test_the_table_of_the_choice_of_recipes_holds_what_held_out_images_said() ->
         }
         expected.append(row)
     assert sorted(shown, key=str) == sorted(expected, key=str)
+
+
+def test_the_table_of_precisions_holds_what_the_pairs_recorded() -> None:
+    text = (RECIPE_RUNS / "README.md").read_text()
+    _, _, shown = tables_in(text)
+    accuracies: dict[str, dict[int, float]] = {"float32": {}, "bfloat16": {}}
+    for run in runs_in(RECIPE_RUNS / "precision"):
+        assert run.recipe == recipe(
+            "first",
+            "shift-flip",
+            seed=run.recipe.seed,
+            file=read("quick"),
+            profile="reference",
+            fields={"precision": run.recipe.precision},
+        )
+        accuracies[run.recipe.precision][run.recipe.seed] = 100 * run.metrics.accuracy
+    expected, differences = [], []
+    for seed, float32 in sorted(accuracies["float32"].items()):
+        bfloat16 = accuracies["bfloat16"].pop(seed)
+        differences.append(bfloat16 - float32)
+        numbers = f"{float32:.2f}", f"{bfloat16:.2f}", f"{bfloat16 - float32:+.2f}"
+        expected.append([str(seed), *numbers])
+    assert [list(row.values()) for row in shown] == expected
+    assert not accuracies["bfloat16"]
+    found = statistics.mean(differences)
+    assert found.interval is not None
+    low, high = found.interval
+    assert f"{found.mean:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}" in " ".join(text.split())
 
 
 CHOSEN = {
@@ -276,8 +304,24 @@ def test_the_table_of_int8_before_and_after_holds_what_the_manifests_say() -> No
             assert after[form].logits is not None
             assert after[form].logits.centred
             assert after[form].bytes <= 1.01 * before[form].bytes
-    (shown,) = tables_in((ROOT / "docs" / "int8.md").read_text())
+    shown, _ = tables_in((ROOT / "docs" / "int8.md").read_text())
     assert [list(row.values()) for row in shown] == expected
+
+
+def test_the_table_of_int8_in_newer_runs_holds_what_the_manifests_say() -> None:
+    expected = []
+    for run in (*runs_in(RECIPE_RUNS), *runs_in(RECIPE_RUNS / "precision")):
+        entries = {entry.format: entry for entry in manifest.read(run.path / "exports")}
+        numbers = [f"{100 * run.metrics.accuracy:.2f}"]
+        for form in ("onnx-int8", "tflite-int8"):
+            entry = entries[form]
+            if entry.logits is not None:  # else from before they were centred
+                numbers += [f"{100 * entry.agreement:.2f}", f"{100 * entry.accuracy:.2f}"]
+                assert 100 * (run.metrics.accuracy - entry.accuracy) <= 0.5
+        if len(numbers) > 1:
+            expected.append([f"`{run.path.name}`", *numbers])
+    _, shown = tables_in((ROOT / "docs" / "int8.md").read_text())
+    assert sorted(list(row.values()) for row in shown) == sorted(expected)
 
 
 def test_a_difference_that_two_single_runs_may_show_by_chance_is_welchs() -> None:
