@@ -197,6 +197,15 @@ def test_the_table_of_precisions_holds_what_the_pairs_recorded() -> None:
     assert f"{found.mean:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}" in " ".join(text.split())
 
 
+def test_the_readme_says_what_the_recipes_reached() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    tuned = Run(RECIPE_RUNS / "first-tuned-shift-flip-s0").metrics
+    airbench94 = Run(RECIPE_RUNS / "airbench94-bfloat16-pad-crop-alternating-flip-s0").metrics
+    assert f"takes `first` to {100 * tuned.accuracy:.1f} %" in text
+    minutes = airbench94.train_seconds / 60
+    assert f"reaches {100 * airbench94.accuracy:.0f} % in {minutes:.0f} minutes" in text
+
+
 CHOSEN = {
     "tuned": ("first-tuned-holdout5000-shift-flip-s0", {"epochs"}),
     "quick": ("first-qd-bfloat16-holdout5000-shift-flip-s0", {"epochs"}),
