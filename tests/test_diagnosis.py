@@ -69,10 +69,9 @@ def write_pair(model: Any, name: str, data: Dataset, folder: Path) -> tuple[Path
 
 
 def diagnose(pair: tuple[Path, Path], images: NDArray[np.uint8]) -> Diagnosis:
-    steps: list[tuple[int, int]] = []
-    diagnosis = isolated.diagnose(*pair, images, Preprocessing(), lambda *step: steps.append(step))
-    assert [done for done, _ in steps] == list(range(1, len(steps) + 1))
-    assert all(of == len(steps) for _, of in steps)
+    numbers_of_steps: list[int] = []
+    diagnosis = isolated.diagnose(*pair, images, Preprocessing(), numbers_of_steps.append)
+    assert all(number == len(numbers_of_steps) for number in numbers_of_steps)
     return diagnosis
 
 
