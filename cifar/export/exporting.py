@@ -16,7 +16,18 @@ from cifar.data import augmentation
 from cifar.data.dataset import Dataset
 from cifar.errors import CifarError, StorageError, UsageError, first_line, last_line
 from cifar.export.parity import CheckedFile, Draft, ParityError, Predictions, check_parity
-from cifar.formats import FLOAT32_FORMATS, FORMATS, INPUT, OUTPUT, Source, logits, manifest, origin, top1
+from cifar.formats import (
+    FLOAT32_FORMATS,
+    FORMATS,
+    INPUT,
+    OUTPUT,
+    Source,
+    bias_correction,
+    logits,
+    manifest,
+    origin,
+    top1,
+)
 from cifar.formats.logits import Logits
 from cifar.formats.manifest import ManifestEntry
 from cifar.inference import isolated_prediction
@@ -165,8 +176,11 @@ def _write_run(
     range_images = train_images[calibration_indices(run.recipe.seed, len(train_images), RANGE_IMAGES)]
     has_int8 = any(FORMATS[name].precision == "int8" for name in formats)
     centred = logits.centred(model, range_images) if has_int8 else None
-    if isinstance(centred, Logits) and centred.layer in keep_float:
-        centred = replace(centred, range=None)  # they are not quantised
+    if isinstance(centred, Logits):
+        corrected = bias_correction.with_corrected_biases(centred.model, train_images[indices], keep_float)
+        centred = replace(centred, model=corrected)
+        if centred.layer in keep_float:
+            centred = replace(centred, range=None)  # they are not quantised
     for name in formats:
         format_ = FORMATS[name]
         path = Path(tempfile.mkdtemp(dir=scratch), f"{run.path.name}{format_.suffix}")
