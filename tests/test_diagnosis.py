@@ -60,6 +60,18 @@ def with_drifted_logits() -> Any:
     return model
 
 
+def with_coarse_kernel() -> Any:
+    """The network, whose `late` has a large weight for an input that is always 0: the others have few integers."""
+    model = network()
+    kernel, bias = model.get_layer("early").get_weights()
+    kernel[..., 0], bias[0] = 0, -1
+    model.get_layer("early").set_weights([kernel, bias])
+    kernel, bias = model.get_layer("late").get_weights()
+    kernel[:, :, 0] = 40 * np.abs(kernel).max()
+    model.get_layer("late").set_weights([kernel, bias])
+    return model
+
+
 def write_pair(model: Any, name: str, data: Dataset, folder: Path) -> tuple[Path, Path]:
     """Write an int8 file, its logits left as they are, and its float twin."""
     pair = folder / f"planted{FORMATS[f'{name}-int8'].suffix}", folder / f"planted{FORMATS[name].suffix}"
@@ -103,6 +115,16 @@ def test_a_channel_that_is_far_larger_than_the_others_is_named(small: Dataset, t
     sentence = finding.describe(diagnosis)
     worst = sentence.split(": with it in float")[0] if name == "onnx" else sentence.split(" dB")[0]
     assert "early" in worst or "late" in worst, sentence
+
+
+def test_weights_that_have_few_integers_are_named(small: Dataset, tmp_path: Path) -> None:
+    diagnosis = diagnose(write_pair(with_coarse_kernel(), "onnx", small, tmp_path), small.x_train[:200])
+    assert diagnosis.agreement < 0.9
+    early, late, head = diagnosis.weights
+    assert late.agreement_without > diagnosis.agreement + 0.05
+    assert late.agreement_without > max(early.agreement_without, head.agreement_without)
+    assert finding.describe(diagnosis).startswith(f"Most is lost by the weights of {late.name}: with them in float")
+    assert "late" in late.name
 
 
 def test_a_file_that_decides_as_its_float_file_is_said_so(small: Dataset, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from cifar.data import dataset
 from cifar.data.dataset import Dataset
 from cifar.export import ParityError, exporting, parity
 from cifar.formats import FLOAT32_FORMATS, FORMATS, Source, graph, manifest, saved_model
+from cifar.formats.bias_correction import with_corrected_biases
 from cifar.formats.manifest import LogitsEntry
 from cifar.inference import isolated_prediction
 from cifar.inference.runtimes import load_session
@@ -643,6 +644,26 @@ def test_the_last_layer_stays_in_float_where_the_user_says_so(cifar: Command, le
     found = cifar("diagnose", f"out/{kept.file}", "--json")
     tensors = [tensor["name"] for tensor in json.loads(found.out)["tensors"]]
     assert "dense" in tensors[-1], "the logits are not quantised"
+
+
+def test_biases_of_an_int8_file_are_corrected_for_the_rounding_of_the_kernels(
+    cifar: Command, learned: Run, data: Dataset, tmp_path: Path
+) -> None:
+    import onnx
+
+    assert cifar("export", learned.path, "--to", "out", "--format", "onnx-int8", "--max-drop", "100").code == 0
+    (entry,) = manifest.read(tmp_path / "out")
+    calibration = data.head(learned.recipe.train_images).x_train[entry.calibration]
+    model = load_keras(learned)
+    corrected = with_corrected_biases(model, calibration)
+    proto = onnx.load(str(tmp_path / "out" / entry.file))
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "DequantizeLinear" and "conv1a_1/Squeeze" in node.input[0]:
+            integers, scale = (constants[name] for name in node.input[:2])
+    expected, before = (source.get_layer("conv1a").bias.numpy() for source in (corrected, model))
+    np.testing.assert_allclose(integers * scale, expected, atol=scale.max())
+    assert np.abs(expected - before).max() > 3 * scale.max()
 
 
 def test_a_file_has_the_same_bytes_whatever_process_wrote_it_and_after_which_others(

@@ -95,6 +95,8 @@ def _draw(diagnosis: "Diagnosis", path: Path) -> None:
 
 
 def _table(model: Path, diagnosis: "Diagnosis") -> "Group":
+    from rich.console import Group
+
     from cifar.report.table import Table, render
 
     by_cost = sorted(diagnosis.rounded, key=lambda tensor: (-(tensor.agreement_without or 0), tensor.twin_snr or 0))
@@ -120,7 +122,24 @@ def _table(model: Path, diagnosis: "Diagnosis") -> "Group":
     ]
     if diagnosis.agreement_of_weights is not None:
         notes.insert(1, f"With the weights alone in integers: {diagnosis.agreement_of_weights:.1%}.")
-    return render(Table(f"Quantised tensors: {model.name}", columns, rows, notes))
+    table = render(Table(f"Quantised tensors: {model.name}", columns, rows, notes))
+    if not diagnosis.weights:
+        return table
+    return Group(table, "", _table_of_weights(diagnosis))
+
+
+def _table_of_weights(diagnosis: "Diagnosis") -> "Group":
+    from cifar.report.table import Table, render
+
+    by_cost = sorted(diagnosis.weights, key=lambda weights: -weights.agreement_without)
+    rows = []
+    for weights in by_cost[:SHOWN]:
+        rows.append((weights.name, f"{weights.snr:.0f}", f"{weights.agreement_without:.1%}"))
+    notes = [
+        "dB: of the kernel's rounding. in float: the agreement with this kernel and its bias alone in float. "
+        "A kernel that was changed before it was rounded, as the last one of ours, is not listed."
+    ]
+    return render(Table("Quantised weights", ("kernel", "dB>", "in float>"), rows, notes))
 
 
 def _number(value: float | None, form: str) -> str:

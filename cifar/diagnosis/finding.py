@@ -14,6 +14,10 @@ WIDE = (
     "Its range is wide for what most of its values need: bound it, or keep its layer in float (`cifar export "
     "--keep-float LAYER`)."
 )
+WEIGHTS = (
+    "`cifar export` gives each channel its scale and takes the mean error of rounding out of the bias; with another "
+    "exporter, do that first. If it is not enough, keep the worst layer in float (`cifar export --keep-float LAYER`)."
+)
 
 
 def describe(diagnosis: Diagnosis) -> str:
@@ -23,22 +27,30 @@ def describe(diagnosis: Diagnosis) -> str:
         return "The int8 file decides as its float file does."
     if diagnosis.agreement_of_weights is None:
         return _by_distance(diagnosis)
-    gains = {tensor.name: (tensor.agreement_without or 0) - diagnosis.agreement for tensor in diagnosis.tensors}
-    worst = max(diagnosis.tensors, key=lambda tensor: gains[tensor.name])
-    if gains[worst.name] >= max(MIN_GAIN, MIN_PART * differing):
+    tensor = max(diagnosis.tensors, key=lambda tensor: tensor.agreement_without or 0)
+    layer = max(diagnosis.weights, key=lambda weights: weights.agreement_without, default=None)
+    gain = (tensor.agreement_without or 0) - diagnosis.agreement
+    layer_gain = layer.agreement_without - diagnosis.agreement if layer else 0
+    least = max(MIN_GAIN, MIN_PART * differing)
+    if layer is not None and layer_gain >= max(least, gain):
         return (
-            f"Most is lost at {worst.name}: with it in float {worst.agreement_without:.1%} of the classes agree, "
-            f"as it is {diagnosis.agreement:.1%}. {_facts(worst)} {_advice(worst, diagnosis)}"
+            f"Most is lost by the weights of {layer.name}: with them in float {layer.agreement_without:.1%} of the "
+            f"classes agree, as they are {diagnosis.agreement:.1%}. {WEIGHTS}"
+        )
+    if gain >= least:
+        return (
+            f"Most is lost at {tensor.name}: with it in float {tensor.agreement_without:.1%} of the classes agree, "
+            f"as it is {diagnosis.agreement:.1%}. {_facts(tensor)} {_advice(tensor, diagnosis)}"
         )
     weights = 1 - diagnosis.agreement_of_weights
     if weights >= differing / 2:
         return (
-            f"The weights alone change {weights:.1%} of the classes, of {differing:.1%} in all: quantise them per "
-            "channel, or keep the worst layers in float (`cifar export --keep-float LAYER`)."
+            f"The weights alone change {weights:.1%} of the classes, of {differing:.1%} in all; no layer's alone are "
+            f"the cause. {WEIGHTS}"
         )
     return (
-        f"No single tensor is the cause: the largest gain, {100 * gains[worst.name]:.1f} points, is that of "
-        f"{worst.name} in float; the weights alone change {weights:.1%} of the classes."
+        f"No single tensor is the cause: the largest gain, {100 * gain:.1f} points, is that of "
+        f"{tensor.name} in float; the weights alone change {weights:.1%} of the classes."
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar.diagnosis.schemas import Diagnosis, QuantizedTensor
+from cifar.diagnosis.schemas import Diagnosis, QuantizedTensor, QuantizedWeights
 from cifar.errors import UsageError
 from cifar.inference.external import format_of
 from cifar.inference.preprocessing import Preprocessing
@@ -60,7 +60,8 @@ def diagnose(
             child.resume()
             message = child.receive(TIME_LIMIT)
     tensors = tuple(QuantizedTensor(**tensor) for tensor in message.pop("tensors"))
-    return Diagnosis(**message, tensors=tensors)
+    weights = tuple(QuantizedWeights(**layer) for layer in message.pop("weights"))
+    return Diagnosis(**message, tensors=tensors, weights=weights)
 
 
 def _diagnose(

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar.diagnosis.schemas import Diagnosis, QuantizedTensor
+from cifar.diagnosis.onnx_weights import find_weights, with_float_weights
+from cifar.diagnosis.schemas import Diagnosis, QuantizedTensor, QuantizedWeights
 from cifar.diagnosis.signal import share_of_close, share_outside, signal_to_noise, with_mean_of
 from cifar.errors import UsageError
 from cifar.formats.onnx import check_external_data
@@ -78,12 +79,13 @@ def diagnose(
             f"{path}: it has no pairs of QuantizeLinear and DequantizeLinear of activations (QDQ format)."
         )
     expected = predict(load_external("onnx", float_path, 2, preprocessing), images).argmax(axis=1)
-    steps = 2 * len(quantizers) + 2
+    layers = find_weights(proto, float_path)
+    steps = 2 * len(quantizers) + len(layers) + 2
 
-    def agreement_without(off: Sequence[Quantizer]) -> float:
+    def agreement_of(edited_proto: Any) -> float:
         with tempfile.TemporaryDirectory() as scratch:
             edited = Path(scratch, "edited.onnx")
-            onnx.save(switched_off(proto, off), str(edited))
+            onnx.save(edited_proto, str(edited))
             predicted = predict(load_external("onnx", edited, 2, preprocessing), images).argmax(axis=1)
         advance(steps)
         return float((predicted == expected).mean())
@@ -95,17 +97,22 @@ def diagnose(
         twin[logits] = with_mean_of(twin[logits], values[logits])
     tensors = []
     for quantizer in quantizers:
-        without = agreement_without([quantizer])
-        alone = agreement_without([other for other in quantizers if other is not quantizer])
+        others = [other for other in quantizers if other is not quantizer]
+        without, alone = (agreement_of(switched_off(proto, off)) for off in ([quantizer], others))
         tensors.append(_tensor(quantizer, values, twin, without, alone))
+    weights = []
+    for layer in layers:
+        snr = signal_to_noise(layer.kernel, layer.rounded)
+        weights.append(QuantizedWeights(layer.name, snr, agreement_of(with_float_weights(proto, [layer]))))
     step = next((tensor.step for tensor in tensors if tensor.name == logits), None)
     return Diagnosis(
         n_images=len(images),
-        agreement=agreement_without([]),
-        agreement_of_weights=agreement_without(quantizers),
+        agreement=agreement_of(proto),
+        agreement_of_weights=agreement_of(switched_off(proto, quantizers)),
         logits=logits,
         close=None if step is None or logits not in values else share_of_close(values[logits], step),
         tensors=tuple(tensors),
+        weights=tuple(weights),
     )
 
 

@@ -32,6 +32,21 @@ class QuantizedTensor:
 
 
 @dataclass(frozen=True)
+class QuantizedWeights:
+    """Kernel and bias of a layer of an ONNX file, whose kernel is the float file's, rounded.
+
+    Attributes:
+        name: of the kernel.
+        snr: of its rounding, in dB.
+        agreement_without: share of images in the float file's class with these weights alone in float.
+    """
+
+    name: str
+    snr: float
+    agreement_without: float
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """An int8 file beside its float twin.
 
@@ -42,6 +57,7 @@ class Diagnosis:
         logits: the name of the tensor that the softmax takes, or of the output; None where it is not quantised.
         close: share of images whose two largest logits lie within one step; None where logits are not quantised.
         tensors: in the order of the file.
+        weights: the same; none for TFLite, and for layers whose kernel was changed before it was rounded.
     """
 
     n_images: int
@@ -50,6 +66,7 @@ class Diagnosis:
     logits: str | None
     close: float | None
     tensors: tuple[QuantizedTensor, ...]
+    weights: tuple[QuantizedWeights, ...] = ()
 
     @property
     def rounded(self) -> list[QuantizedTensor]:
