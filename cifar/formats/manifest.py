@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cifar.errors import UsageError
 from cifar.runs.schemas import Digest
 from cifar.system import files
-from cifar.system.json_files import Count, Share, Size, check_version, read_json
+from cifar.system.json_files import Count, Share, Size, check_version, parse, read_json
 
 FORMAT_VERSION = 2
 NAME = "manifest.json"
@@ -82,6 +82,15 @@ class ManifestEntry(BaseModel):
     top1_sha256: Digest | None = None
 
 
+class Manifest(BaseModel):
+    """A manifest.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    format_version: int
+    models: list[ManifestEntry]
+
+
 def read(folder: Path) -> list[ManifestEntry]:
     """Return the entries of a folder's manifest.
 
@@ -91,10 +100,7 @@ def read(folder: Path) -> list[ManifestEntry]:
     path = folder / NAME
     content = read_json(path)
     check_version(content, path, FORMAT_VERSION)
-    try:
-        return list(map(ManifestEntry.model_validate, content["models"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: not a manifest of ours.") from error
+    return parse(Manifest, content, path).models
 
 
 def read_if_present(folder: Path) -> list[ManifestEntry]:

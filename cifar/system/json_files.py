@@ -92,7 +92,10 @@ def _read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, problem['loc'])) or 'content'}: {problem['msg']}"
+    place = ".".join(map(str, problem["loc"])) or "content"
+    if problem["type"] == "extra_forbidden":
+        return f"{place}: this version of cifar-bench knows no such field; a newer one may have written it."
+    return f"{place}: {problem['msg']}"
 
 
 def _shown(value: object) -> str:

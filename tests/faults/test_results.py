@@ -441,5 +441,14 @@ def test_a_manifest_that_lists_a_file_elsewhere_is_refused(file: str, damaged: P
     content = json.loads(path.read_text())
     content["models"][0]["file"] = file
     path.write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="not a manifest of ours"):
+    with pytest.raises(UsageError, match=r"models\.0\.file: "):
+        manifest.read(path.parent)
+
+
+def test_a_manifest_of_a_newer_version_is_said_so(damaged: Path) -> None:
+    path = run_of(damaged) / "exports" / "manifest.json"
+    content = json.loads(path.read_text())
+    content["models"][0]["sparsity"] = 0.5
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"models\.0\.sparsity: this version of cifar-bench knows no such field"):
         manifest.read(path.parent)
