@@ -19,9 +19,10 @@ from cifar.system import environment
 Reference = Callable[[Images, Parameters], NDArray[np.float32]]
 
 UNCHANGED = Parameters(np.zeros(1), np.zeros(1), np.zeros(1, np.bool_), np.zeros(1, np.bool_))
+SHIFTS = st.integers(-32 * 256, 32 * 256).map(lambda steps: steps / 256)
 TRANSFORMS = {
-    "rows": st.floats(-32, 32),
-    "columns": st.floats(-32, 32),
+    "rows": SHIFTS,
+    "columns": SHIFTS,
     "flip_rows": st.booleans(),
     "flip_columns": st.booleans(),
     "angle": st.floats(-180, 180),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from cifar.recipes import Policy
@@ -29,8 +30,9 @@ class Parameters:
     """The transform parameters of N images.
 
     Attributes:
-        rows: (N,) float64, pixels by which the source lies below the output; positive moves the image up.
-        columns: (N,) float64, pixels by which the source lies right of the output; positive moves the image left.
+        rows: (N,) float64, pixels by which the source lies below the output, in steps of 1/256; positive moves the
+            image up.
+        columns: (N,) float64, likewise right of the output; positive moves the image left.
         flip_rows: (N,) bool, swap top and bottom.
         flip_columns: (N,) bool, swap left and right.
         angle: (N,) float64, degrees, as ImageDataGenerator's `theta`; None if the policy does not rotate.
@@ -193,25 +195,52 @@ def _cut_out(images: Images, p: Parameters) -> None:
 
 
 def _resample_by_axes(images: Images, p: Parameters) -> NDArray[np.float32]:
-    """Shift and flip: without rotation, bilinear interpolation is one small matrix product per axis.
+    """Shift and flip: without rotation, bilinear interpolation is a weighted mean of two neighbours per axis.
 
-    A row of a matrix holds two weights in steps of 1/256, so every product and sum is exact in float32 (8 bits of
-    pixel, 8 of each weight): the order of summation cannot change a pixel.
+    Shifts are in steps of 1/256 pixel, so every product and sum is exact: in 16 bits down the rows, in float32 across
+    the columns (8 bits of pixel, 8 of each weight).
     """
     n = len(images)
-    down = _weights(p.rows, p.flip_rows) @ images.reshape(n, SIDE, SIDE * 3).astype(np.float32)
-    columns_first = down.reshape(n, SIDE, SIDE, 3).swapaxes(1, 2).reshape(n, SIDE, SIDE * 3)
-    across = _weights(p.columns, p.flip_columns) @ columns_first
-    return across.reshape(n, SIDE, SIDE, 3).swapaxes(1, 2)
+    down = np.where(p.flip_rows, -p.rows, p.rows)  # a flip after the shift is one before the opposite shift
+    across = np.where(p.flip_columns, -p.columns, p.columns)
+    top, lower_steps = np.divmod(np.rint(GRID * down).astype(np.int64), GRID)
+    left, right_steps = np.divmod(np.rint(GRID * across).astype(np.int64), GRID)
+    lower_weight = lower_steps.astype(np.uint16)[:, None]
+    right_weight = right_steps.astype(np.float32)[:, None] / GRID**2
+
+    border = int(np.abs([top, left]).max(initial=0)) + 1
+    lines = _with_border(_flip(images, p), border).reshape(n, SIDE + 2 * border, -1)
+    line = 3 * (SIDE + 1)  # bytes: a neighbour more than the image has
+    windows = sliding_window_view(lines, (SIDE + 1, line), axis=(1, 2))
+    pixels = windows[np.arange(n), border + top, 3 * (border + left)].reshape(n, -1)
+    columns = pixels[:, :-line] * (GRID - lower_weight)
+    columns += pixels[:, line:] * lower_weight
+    resampled = np.empty(columns.shape, np.float32)  # whole lines at once; each ends in a pixel that is left out
+    inner = resampled[:, :-3]
+    np.multiply(columns[:, :-3], np.float32(1 / GRID) - right_weight, out=inner)
+    inner += columns[:, 3:] * right_weight
+    return resampled.reshape(n, SIDE, SIDE + 1, 3)[:, :, :SIDE]
 
 
-def _weights(shift: NDArray[np.float64], flip: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """(N, output, input) matrices that shift by linear interpolation with nearest fill, then flip."""
-    pixels = np.arange(SIDE, dtype=np.float32)
-    source = np.clip(pixels + shift[:, None].astype(np.float32), 0, SIDE - 1)
-    source = np.where(flip[:, None], source[:, ::-1], source)
-    weights: NDArray[np.float32] = np.maximum(0, 1 - np.abs(source[:, :, None] - pixels))
-    return weights
+def _flip(images: Images, p: Parameters) -> NDArray[np.void]:
+    """Return flipped copies of images, (N, 32, 32), a pixel's three bytes as one item."""
+    pixels = np.ascontiguousarray(images).view("V3")[..., 0].copy()
+    pixels[p.flip_rows] = pixels[p.flip_rows, ::-1]
+    pixels[p.flip_columns] = pixels[p.flip_columns, :, ::-1]
+    return pixels
+
+
+def _with_border(pixels: NDArray[np.void], border: int) -> Images:
+    """Repeat the outermost pixels of images (N, 32, 32) a number of times on each side; bytes, with colours last."""
+    n, side = len(pixels), SIDE + 2 * border
+    bordered = np.empty((n, side, side), "V3")
+    first, last = border, border + SIDE
+    bordered[:, first:last, first:last] = pixels
+    bordered[:, first:last, :first] = pixels[:, :, :1]
+    bordered[:, first:last, last:] = pixels[:, :, -1:]
+    bordered[:, :first] = bordered[:, first : first + 1]
+    bordered[:, last:] = bordered[:, last - 1 : last]
+    return bordered.view(np.uint8).reshape(n, side, side, 3)
 
 
 def _resample_in_plane(images: Images, p: Parameters) -> NDArray[np.float32]:
