@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from cifar import networks
 from cifar.data.dataset import Dataset
 from cifar.errors import UsageError
-from cifar.formats import FORMATS, Source, logits
+from cifar.formats import FORMATS, Source, logits, tflite_int8
 from cifar.formats.logits import Logits, NotCentred
 from cifar.inference import isolated_prediction
+from cifar.inference.runtimes import litert
 
 INT8 = ("onnx-int8", "tflite-int8")
 ROWS = arrays(np.float32, (20, 10), elements=st.floats(-500, 500, width=32))
@@ -218,3 +219,16 @@ def test_a_layer_that_is_not_there_cannot_be_kept_in_float(small: Dataset, tmp_p
     ):
         FORMATS["onnx-int8"].module.write(source, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_tflite_int8_averages_a_whole_image_in_a_range_of_its_own(small: Dataset, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    stack = [layers.Conv2D(4, 3, strides=2, activation="relu"), layers.AveragePooling2D(15), layers.Flatten()]
+    model = keras.Sequential(
+        [keras.Input((32, 32, 3), dtype="uint8"), *stack, layers.Dense(10, activation="softmax")]
+    )
+    tflite_int8.write(Source(model, {}, small.x_train[:50]), tmp_path / "averages.tflite")
+    session = litert.Session(tmp_path / "averages.tflite", 1, "cpu", keep_tensors=True)
+    session(small.x_test[:1])
+    scales = {elements.shape: tensor.scale for tensor, elements in session.activations().values()}
+    assert scales[1, 1, 1, 4] < 0.9 * scales[1, 15, 15, 4]

@@ -158,6 +158,7 @@ def test_the_table_of_the_choice_of_recipes_holds_what_held_out_images_said() ->
         row = {
             "run": f"`{chosen.recipe}`",
             "network": chosen.network,
+            "augment": chosen.policy.name,
             "optimizer": chosen.optimizer,
             "batch": str(chosen.batch_size),
             "rate": f"{chosen.learning_rate:g}",
@@ -209,7 +210,7 @@ def test_the_readme_says_what_the_recipes_reached() -> None:
 CHOSEN = {
     "tuned": ("first-tuned-holdout5000-shift-flip-s0", {"epochs"}),
     "quick": ("first-qd-bfloat16-holdout5000-shift-flip-s0", {"epochs"}),
-    "resnet8": ("resnet8-r-muon20-bfloat16-holdout5000-shift-flip-rotate-s0", set()),  # tried for 8 epochs
+    "resnet8": ("resnet8-r-crop-bfloat16-holdout5000-pad-crop-alternating-flip-s0", set()),  # tried for 16 epochs
 }
 
 
@@ -217,6 +218,7 @@ CHOSEN = {
 def test_a_recipe_is_the_one_that_was_chosen(name: str) -> None:
     folder, also = CHOSEN[name]
     chosen = Run(RECIPE_RUNS / "tuning" / folder).recipe
+    assert chosen.policy.name in read(name).augment
     now = recipe(chosen.network, chosen.policy.name, file=read(name), profile="reference")
     same = {"batch_size", "learning_rate", "warmup", "schedule", "optimizer", "weight_decay", *also}
     assert now.model_dump(include=same) == chosen.model_dump(include=same)

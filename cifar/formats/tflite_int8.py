@@ -26,6 +26,7 @@ def write(source: Source, path: Path) -> None:
     """
     if isinstance(source.logits, Logits):
         source = replace(source, model=output_model_with_range(source.logits))
+    source = replace(source, model=_with_means(source.model))
 
     def images() -> Iterator[list[NDArray[np.float32]]]:
         for image in source.calibration:
@@ -41,3 +42,29 @@ def write(source: Source, path: Path) -> None:
         converter.inference_output_type = tf.float32
 
     convert(source, path, in_int8, dtype="float32")
+
+
+def _with_means(model: Any) -> Any:
+    """Return a copy of a Keras model in which average pooling of the whole image is a mean over it.
+
+    TFLite gives the outputs of AVERAGE_POOL_2D the range of its inputs, of which averages use a small part; those of
+    MEAN have their own. A model that cannot be copied layer by layer (a subclass) is returned as it is.
+    """
+    import keras
+
+    def averages_all(layer: Any) -> bool:
+        return type(layer) is keras.layers.AveragePooling2D and layer.pool_size == layer.input.shape[1:3]
+
+    def copy(layer: Any) -> Any:
+        if averages_all(layer):
+            return keras.layers.GlobalAveragePooling2D(keepdims=True, name=layer.name)
+        return type(layer).from_config(layer.get_config())
+
+    if not any(averages_all(layer) for layer in model.layers):
+        return model
+    try:
+        with_means = keras.models.clone_model(model, clone_function=copy)
+        with_means.set_weights(model.get_weights())
+    except (AttributeError, NotImplementedError, TypeError, ValueError):
+        return model
+    return with_means
