@@ -37,6 +37,13 @@ def report(
     markdown: Annotated[
         Path | None, typer.Option(help="Write all tables to this file, as Markdown.", metavar="FILE")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write one HTML file: sortable tables, misclassified images, images that change their class.",
+            metavar="FILE",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show accuracies, augmentation gains and claims of finished runs.
@@ -46,9 +53,9 @@ def report(
     Example: cifar report runs --details --pick surprising
     """
     if not trend:
-        _report_runs(folder or RUNS, pick, data_dir, markdown, details, as_json)
-    elif markdown or details:
-        raise UsageError("--markdown and --details go with a report of runs, not with --trend.")
+        _report_runs(folder or RUNS, pick, data_dir, markdown, html, details, as_json)
+    elif markdown or html or details:
+        raise UsageError("--markdown, --html and --details go with a report of runs, not with --trend.")
     else:
         _report_trend(folder or HISTORY, as_json)
 
@@ -79,7 +86,13 @@ def _report_trend(folder: Path, as_json: bool) -> None:
 
 
 def _report_runs(
-    folder: Path, pick: str, data_dir: Path | None, markdown: Path | None, details: bool, as_json: bool
+    folder: Path,
+    pick: str,
+    data_dir: Path | None,
+    markdown: Path | None,
+    html: Path | None,
+    details: bool,
+    as_json: bool,
 ) -> None:
     from cifar.analysis.summary import summarise
     from cifar.report import detail_tables, figure_files, terminal
@@ -97,6 +110,12 @@ def _report_runs(
     drawn = figure_files.draw_all(summary, folder / "figures", pick, images, networks=not is_one_run, console=stderr)
     if markdown:
         files.write(markdown, table_module.markdown(detail_tables.markdown_tables(summary, pick)))
+    if html:
+        from cifar.report.html import page
+
+        with stderr.status("Writing the page"):
+            page.write(summary, images, html)
+        note(f"Page: {html}")
     if as_json:
         write_json({**summary.facts(pick), "figures": list(map(str, drawn))})
         return

@@ -1,0 +1,185 @@
+"""The report as one HTML file: nothing from outside, no script but its own, the counts that numpy gives."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Command
+from PIL import Image
+
+from cifar import export
+from cifar.analysis.summary import Summary, summarise
+from cifar.data.dataset import Dataset
+from cifar.report.html import page, pictures
+from cifar.runs.run import Run
+from cifar.system import json_files
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&lt;"
+HOSTILE_NAME = "<!--<script>alert(3)"
+VOID = ("meta", "img", "input", "br")
+
+
+class Elements(HTMLParser):
+    """Every element of a page: its name, its attributes, and the text directly in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self._open: list[int] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attributes), []))
+        if tag not in VOID:
+            self._open.append(len(self.found) - 1)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attributes), []))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self.found[self._open.pop()][0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.found[self._open[-1]][2].append(data)
+
+    def named(self, tag: str) -> list[tuple[Mapping[str, str | None], str]]:
+        return [(attributes, "".join(texts)) for name, attributes, texts in self.found if name == tag]
+
+
+@pytest.fixture(scope="module")
+def summary(pair: list[Run], small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Summary:
+    """Two runs, the first exported to integers too."""
+    folder = tmp_path_factory.mktemp("report")
+    runs = [Run(Path(shutil.copytree(run.path, folder / run.path.name))) for run in pair]
+    export.export_runs(runs[:1], small, ["onnx", "onnx-int8"], max_drop=100)
+    return summarise(runs)
+
+
+@pytest.fixture(scope="module")
+def text(summary: Summary, small: Dataset) -> str:
+    return page.render(summary, {small.sha256: small.x_test})
+
+
+def content_of(text: str) -> Any:
+    (embedded,) = [body for attributes, body in Elements(text).named("script") if attributes.get("id") == "content"]
+    return json.loads(embedded)
+
+
+def decoded(values: str) -> Any:
+    return np.frombuffer(base64.b64decode(values), np.uint8)
+
+
+def test_a_page_needs_nothing_from_outside_and_its_policy_allows_its_own_script_and_style_alone(text: str) -> None:
+    elements = Elements(text)
+    (policy,) = [attributes["content"] for attributes, _ in elements.named("meta") if "http-equiv" in attributes]
+    assert policy is not None
+    assert "unsafe" not in policy
+    assert policy.startswith("default-src 'none';")
+    (script,) = [body for attributes, body in elements.named("script") if "type" not in attributes]
+    (style,) = [body for _, body in elements.named("style")]
+    for body in (script, style):
+        digest = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    for _, attributes, _ in elements.found:
+        assert "style" not in attributes
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:"))
+
+
+def test_hostile_texts_are_shown_as_texts(summary: Summary, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(summary.results[0].run.path, tmp_path / HOSTILE_NAME))
+    facts = json_files.read_json(path / "environment.json")
+    facts["cpu"]["model"] = HOSTILE
+    (path / "environment.json").write_text(json.dumps(facts))
+    entries = json_files.read_json(path / "exports" / "manifest.json")
+    for entry in entries["models"]:
+        entry["runtime"] = HOSTILE
+    (path / "exports" / "manifest.json").write_text(json.dumps(entries))
+    shown_text = page.render(summarise([Run(path)]), {})
+    elements = Elements(shown_text)
+    assert len(elements.named("script")) == 2
+    assert not elements.named("img")
+    assert content_of(shown_text)[0]["predictions"][0]["name"] == HOSTILE_NAME
+    shown = [body for _, body in elements.named("dd") if HOSTILE in body]
+    assert len(shown) == 3  # a run's machine, two files' runtime
+
+
+def test_predictions_of_runs_and_integer_files_are_embedded(summary: Summary, text: str, small: Dataset) -> None:
+    (test_set,) = content_of(text)
+    assert [one["name"] for one in test_set["predictions"]] == [
+        "second-none-s0", "second-none-s0 onnx-int8", "second-shift-flip-s0",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(decoded(test_set["labels"]), small.y_test)
+    plain, _, augmented = test_set["predictions"]
+    for one, result in zip((plain, augmented), summary.results, strict=True):
+        np.testing.assert_array_equal(decoded(one["classes"]), result.probabilities.argmax(axis=1))
+    wrong = np.zeros(len(small.y_test), np.bool_)
+    for one in test_set["predictions"]:
+        wrong |= decoded(one["classes"]) != small.y_test
+    assert test_set["pictures"]["indices"] == np.flatnonzero(wrong).tolist()
+
+
+def test_pictures_stand_where_the_page_looks_for_them() -> None:
+    images = np.zeros((1100, 32, 32, 3), np.uint8)
+    images[::2] = 255
+    drawn = pictures.draw(images, np.arange(10, 1100))
+    assert (len(drawn.sheets), len(drawn.indices), drawn.wanted) == (2, 1090, 1090)
+    for place, index in [(0, 10), (33, 43), (1023, 1033), (1024, 1034), (1089, 1099)]:
+        sheet = drawn.sheets[place // pictures.PER_SHEET].partition(",")[2]
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet))).convert("L"))
+        row, column = divmod(place % pictures.PER_SHEET, pictures.COLUMNS)
+        shown = pixels[32 * row + 8 : 32 * row + 24, 32 * column + 8 : 32 * column + 24].mean()
+        assert (shown > 127) == (index % 2 == 0), index
+
+
+def test_without_the_data_there_are_indices_and_a_sentence(summary: Summary) -> None:
+    bare = page.render(summary, {})
+    (test_set,) = content_of(bare)
+    assert test_set["pictures"] is None
+    assert "the data are not at hand; images are named by their indices." in bare
+
+
+def test_the_command_writes_the_page_beside_its_other_answers(
+    cifar: Command, summary: Summary, tmp_path: Path
+) -> None:
+    runs = summary.results[0].run.path.parent
+    output = cifar("report", runs, "--html", "report.html", "--json")
+    assert output.code == 0, output.err
+    assert len(output.json["runs"]) == 2
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+    refused = cifar("report", runs, "--html", ".")
+    assert (refused.code, refused.out) == (4, "")
+    assert "Traceback" not in refused.err
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+def test_the_page_counts_in_a_browser_what_numpy_counts(text: str, small: Dataset, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    (tmp_path / "report.html").write_text(text)
+    words = [CHROMIUM, "--headless", "--no-sandbox", f"--user-data-dir={tmp_path / 'profile'}", "--disable-gpu"]
+    words += ["--virtual-time-budget=5000", "--dump-dom", (tmp_path / "report.html").as_uri()]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
+    shown = {attributes.get("id"): body for attributes, body in Elements(done.stdout).named("p")}
+    (test_set,) = content_of(text)
+    first, second = (decoded(one["classes"]) for one in test_set["predictions"][:2])
+    assert shown["wrong-count"].startswith(f"{(first != small.y_test).sum()} misclassified images")
+    lost = ((first == small.y_test) & (second != small.y_test)).sum()
+    won = ((first != small.y_test) & (second == small.y_test)).sum()
+    changed = (first != second).sum()
+    expected = f"{changed} of 100 images change their class: {lost} right to wrong, {won} wrong to right"
+    assert shown["flip-count"].startswith(expected)
+    assert len(re.findall("<canvas ", done.stdout)) == min(10, (first != small.y_test).sum()) + min(10, changed)
