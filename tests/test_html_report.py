@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Command
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from cifar import export
 from cifar.analysis.summary import Summary, summarise
 from cifar.data.dataset import Dataset
 from cifar.report.html import page, pictures
+from cifar.report.html.trade_off import Point, front
 from cifar.runs.run import Run
 from cifar.system import json_files
 
@@ -144,6 +147,23 @@ def test_pictures_stand_where_the_page_looks_for_them() -> None:
         row, column = divmod(place % pictures.PER_SHEET, pictures.COLUMNS)
         shown = pixels[32 * row + 8 : 32 * row + 24, 32 * column + 8 : 32 * column + 24].mean()
         assert (shown > 127) == (index % 2 == 0), index
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=12))
+def test_no_point_beats_one_of_the_front_and_each_other_point_is_beaten(places: list[tuple[int, int]]) -> None:
+    points = [Point(cost, accuracy, "one", "") for cost, accuracy in places]
+    best = front(points)
+    for point in points:
+        rivals = [one for one in points if one.cost <= point.cost and one.accuracy >= point.accuracy and one != point]
+        assert (point in best) == (not rivals)
+
+
+def test_the_points_of_the_charts_say_what_they_are(summary: Summary, text: str) -> None:
+    titles = [body for _, body in Elements(text).named("title")]
+    for result in summary.results:
+        start = f"{result.run.path.name}: {100 * result.scores.accuracy:.2f} %, "
+        assert any(title.startswith(start) for title in titles)
+    assert any(title.startswith("second-none-s0 onnx-int8: ") for title in titles)
 
 
 def test_without_the_data_there_are_indices_and_a_sentence(summary: Summary) -> None:

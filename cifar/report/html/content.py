@@ -17,6 +17,7 @@ from cifar.metrics import statistics
 from cifar.report import numbers
 from cifar.report.html import pictures
 from cifar.report.html.pictures import Pictures
+from cifar.report.html.trade_off import Point
 
 Images = Mapping[str, NDArray[np.uint8]]
 """Test images (N, 32, 32, 3) by data digest."""
@@ -163,6 +164,24 @@ def _file_row(result: FinishedRun, entry: ManifestEntry, best: float) -> Row:
         ("check", f"cifar evaluate {entry.file}"),
     ]
     return Row(cells, source, entry.accuracy == best)
+
+
+def trade_offs(summary: Summary) -> dict[str, tuple[str, list[Point]]]:
+    """Return accuracy over cost, by the title of the chart: the label of the cost, and the points."""
+    of_runs, of_files = [], []
+    for result in summary.results:
+        name, minutes = result.run.path.name, result.metrics.train_seconds / 60
+        accuracy = f"{100 * result.scores.accuracy:.2f} %"
+        title = f"{name}: {accuracy}, {minutes:.1f} minutes"
+        of_runs.append(Point(minutes, result.scores.accuracy, result.network, title))
+        for entry in result.exports:
+            title = f"{name} {entry.format}: {100 * entry.accuracy:.2f} %, {entry.bytes / 1000:,.0f} kB"
+            of_files.append(Point(entry.bytes / 1000, entry.accuracy, entry.format, title))
+    charts = {
+        "Accuracy over training time": ("Minutes of training, as each run recorded them on its machine", of_runs),
+        "Accuracy over the size of a file": ("kB", of_files),
+    }
+    return {title: (cost, points) for title, (cost, points) in charts.items() if points}
 
 
 def _text(value: str) -> Cell:

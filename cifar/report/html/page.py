@@ -9,7 +9,7 @@ from pathlib import Path
 from cifar.analysis.summary import Summary
 from cifar.report import overview, plots
 from cifar.report.captions import data_captions
-from cifar.report.html import content
+from cifar.report.html import content, trade_off
 from cifar.report.html.content import Images, TestSet
 from cifar.report.html.vector import inline_svg
 from cifar.report.table import heading
@@ -48,6 +48,10 @@ def render(summary: Summary, images: Images) -> str:
     test_sets = content.test_sets(summary, images)
     style, script = ((FOLDER / name).read_text() for name in ("page.css", "page.js"))
     tables = [replace(overview.results(summary), title="Results"), overview.claims(summary.groups)]
+    charts: list[tuple[str, Markup]] = []
+    for name, (cost, points) in content.trade_offs(summary).items():
+        figure, titles = trade_off.draw(points, cost)
+        charts.append((name, Markup(inline_svg(figure, f"chart{len(charts)}", name, titles))))
     curves = []
     for number, group in enumerate(summary.groups):
         description = f"Loss and accuracy over epochs: {group.label}"
@@ -64,6 +68,7 @@ def render(summary: Summary, images: Images) -> str:
         sentences=overview.sentences_without_verdicts(summary.groups),
         runs=content.runs(summary),
         files=content.exported_files(summary),
+        charts=charts,
         curves=curves,
         data=test_sets,
         picture_notes=list(map(_picture_note, test_sets)),

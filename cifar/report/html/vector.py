@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -10,16 +11,18 @@ if TYPE_CHECKING:
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
+NO_TITLES: Mapping[str, str] = {}
 DROPPED = ("metadata", "style")  # elements; what matplotlib's style says of lines is in the page's own
 
 
-def inline_svg(figure: "Figure", name: str, description: str) -> str:
+def inline_svg(figure: "Figure", name: str, description: str, titles: Mapping[str, str] = NO_TITLES) -> str:
     """Return a figure as an SVG element.
 
     Args:
         figure: the figure.
         name: from which its identifiers are made; another for every figure of a page.
         description: for those who cannot see it.
+        titles: texts that a browser shows at the elements of these identifiers (matplotlib's `gid`).
     """
     import matplotlib as mpl
 
@@ -30,6 +33,7 @@ def inline_svg(figure: "Figure", name: str, description: str) -> str:
     ElementTree.register_namespace("xlink", XLINK)
     root = ElementTree.fromstring(stream.getvalue())  # matplotlib wrote it
     _make_plain(root)
+    _add_titles(root, titles)
     _make_unique(root, name)
     root.set("role", "img")
     root.set("aria-label", description)
@@ -59,6 +63,14 @@ def _set_font(element: ElementTree.Element, font: str) -> None:
     size = re.search(r"([\d.]+)px", font)
     if size:
         element.set("font-size", size[1])
+
+
+def _add_titles(root: ElementTree.Element, titles: Mapping[str, str]) -> None:
+    for element in root.iter():
+        if element.get("id") in titles:
+            title = ElementTree.Element(f"{{{SVG}}}title")
+            title.text = titles[element.attrib["id"]]
+            element.insert(0, title)
 
 
 def _make_unique(root: ElementTree.Element, name: str) -> None:
