@@ -89,6 +89,7 @@ def test_train_ends_with_runs_exports_figures_and_a_report(trained: Path) -> Non
     out = (trained / "out.txt").read_text()
     for words in (
         "Results", "cannot show an augmentation gain", "Misclassified pictures: runs", "Figures: ", "Models: runs",
+        "Page: runs/report.html",
         "SYNTHETIC DATA",
     ):  # fmt: skip
         assert words in out

@@ -18,7 +18,9 @@ from cifar.report.table import Table, render
 from cifar.runs.run import Run
 
 PolicyRuns = dict[tuple[str, int], Run]
-FIGURES = [Path("runs/figures/second-curves.png"), Path("runs/figures/second-misclassified.png")]
+FIGURES = [
+    Path(f"runs/{name}") for name in ("figures/second-curves.png", "figures/second-misclassified.png", "report.html")
+]
 
 
 def printed(summary: Summary, details: bool = False, images: Any = None, **settings: Any) -> str:
@@ -55,6 +57,8 @@ def test_a_report_of_six_runs_fits_one_screen(six_runs: list[Run]) -> None:
     for label in ("first (32-64-64) none", "second (16-32-64) shift-flip", "third (32-64-128) shift-flip"):
         assert label in text
     assert text.count("SYNTHETIC DATA, not CIFAR-10") == 1
+    assert "Page: runs/report.html" in text
+    assert "Figures: 2, the first is runs/figures/second-curves.png" in text
     assert "Misclassified pictures: runs/figures/second-misclassified.png" in text
 
 

@@ -115,7 +115,7 @@ def _report_runs(
 
         with stderr.status("Writing the page"):
             page.write(summary, images, html)
-        note(f"Page: {html}")
+        drawn.append(html)
     if as_json:
         write_json({**summary.facts(pick), "figures": list(map(str, drawn))})
         return

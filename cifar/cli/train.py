@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_SEEDS = [0]
 DATA = ("auto", "cifar10", "synthetic")
 DEVICES = ("cpu", "gpu")
+PAGE = "report.html"  # in the folder of runs
 PICK = "confident"  # which misclassified pictures the report shows
 
 DataName = Annotated[
@@ -144,12 +145,17 @@ def _export(results: "Sequence[RecipeResult]", data: "Dataset", threads: int) ->
 
 
 def _report(results: "Sequence[RecipeResult]", data: "Dataset", runs: Path, details: bool, as_json: bool) -> None:
-    """Draw the figures; print the report, or the results as JSON."""
+    """Draw the figures and the page; print the report, or the results as JSON."""
     from cifar.report import figure_files, terminal
+    from cifar.report.html import page
 
     summary = _summarise(results, runs)
     images = {data.sha256: data.x_test}
     drawn = figure_files.draw_all(summary, runs / "figures", PICK, images, console=stderr)
+    if summary.results:
+        with stderr.status("Writing the page"):
+            page.write(summary, images, runs / PAGE)
+        drawn.append(runs / PAGE)
     if as_json:
         write_json({"runs": [result.facts() for result in results]})
     elif summary.results:

@@ -134,11 +134,12 @@ def _rgb(pixel: NDArray[np.uint8]) -> str:
 
 
 def _places(summary: Summary, figures: Sequence[Path]) -> list[str]:
-    """Return where figures and models are."""
-    lines = []
-    if figures:
-        lines.append(f"Figures: {len(figures)}, the first is {figures[0]}")
-    misclassified = [path for path in figures if path.name.endswith("misclassified.png")]
+    """Return where the page, figures and models are."""
+    lines = [f"Page: {path}" for path in figures if path.suffix == ".html"]
+    pictures = [path for path in figures if path.suffix != ".html"]
+    if pictures:
+        lines.append(f"Figures: {len(pictures)}, the first is {pictures[0]}")
+    misclassified = [path for path in pictures if path.name.endswith("misclassified.png")]
     if misclassified:
         lines.append(f"Misclassified pictures: {misclassified[0]}")
     lines += _models_line(summary.results)
