@@ -181,6 +181,8 @@ def test_the_command_writes_the_page_beside_its_other_answers(
     assert output.code == 0, output.err
     assert len(output.json["runs"]) == 2
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+    assert not any(figure.endswith(".html") for figure in output.json["figures"])
+    assert "Page: other.htm\n" in cifar("report", runs, "--html", "other.htm").out
     refused = cifar("report", runs, "--html", ".")
     assert (refused.code, refused.out) == (4, "")
     assert "Traceback" not in refused.err

@@ -18,15 +18,14 @@ from cifar.report.table import Table, render
 from cifar.runs.run import Run
 
 PolicyRuns = dict[tuple[str, int], Run]
-FIGURES = [
-    Path(f"runs/{name}") for name in ("figures/second-curves.png", "figures/second-misclassified.png", "report.html")
-]
+FIGURES = [Path("runs/figures/second-curves.png"), Path("runs/figures/second-misclassified.png")]
+PAGE = Path("runs/report.html")
 
 
 def printed(summary: Summary, details: bool = False, images: Any = None, **settings: Any) -> str:
     """Return a report as a console of 80 columns prints it."""
     console = Console(file=io.StringIO(), width=80, **settings)
-    terminal.show(console, summary, Path("runs"), "confident", images or {}, FIGURES, details)
+    terminal.show(console, summary, Path("runs"), "confident", images or {}, FIGURES, PAGE, details)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

@@ -115,11 +115,10 @@ def _report_runs(
 
         with stderr.status("Writing the page"):
             page.write(summary, images, html)
-        drawn.append(html)
     if as_json:
         write_json({**summary.facts(pick), "figures": list(map(str, drawn))})
         return
-    terminal.show(stdout, summary, folder, pick, images, drawn, details)
+    terminal.show(stdout, summary, folder, pick, images, drawn, html, details)
 
 
 def _test_images(summary: "Summary", data_dir: Path | None) -> "dict[str, NDArray[np.uint8]]":

@@ -155,11 +155,10 @@ def _report(results: "Sequence[RecipeResult]", data: "Dataset", runs: Path, deta
     if summary.results:
         with stderr.status("Writing the page"):
             page.write(summary, images, runs / PAGE)
-        drawn.append(runs / PAGE)
     if as_json:
         write_json({"runs": [result.facts() for result in results]})
     elif summary.results:
-        terminal.show(stdout, summary, runs, PICK, images, drawn, details)
+        terminal.show(stdout, summary, runs, PICK, images, drawn, runs / PAGE, details)
 
 
 def _show_held_out(results: "Sequence[RecipeResult]", as_json: bool) -> None:

@@ -31,6 +31,7 @@ def show(
     pick: str,
     images: Images,
     figures: Sequence[Path],
+    page: Path | None = None,
     details: bool = False,
 ) -> None:
     """Print a report, which ends with one screen.
@@ -42,6 +43,7 @@ def show(
         pick: a rule of misclassified.PICKS.
         images: runs on other data are shown without pictures.
         figures: the files that were drawn.
+        page: the HTML file that was written.
         details: whether everything else is printed before the one screen.
     """
     if details:
@@ -62,7 +64,7 @@ def show(
         _print_line(console, f"Not in the report: {run.path} is {run.status}.")
     for run in summary.held_out:
         _print_line(console, f"Not in the report: {run.path} scored held-out training images.")
-    for line in _places(summary, figures):
+    for line in _places(summary, figures, page):
         _print_line(console, line)
     if not details:
         _print_line(console, f"Every run, format, check and picture: cifar report {folder} --details")
@@ -133,13 +135,14 @@ def _rgb(pixel: NDArray[np.uint8]) -> str:
     return ",".join(map(str, pixel.tolist()))
 
 
-def _places(summary: Summary, figures: Sequence[Path]) -> list[str]:
+def _places(summary: Summary, figures: Sequence[Path], page: Path | None) -> list[str]:
     """Return where the page, figures and models are."""
-    lines = [f"Page: {path}" for path in figures if path.suffix == ".html"]
-    pictures = [path for path in figures if path.suffix != ".html"]
-    if pictures:
-        lines.append(f"Figures: {len(pictures)}, the first is {pictures[0]}")
-    misclassified = [path for path in pictures if path.name.endswith("misclassified.png")]
+    lines = []
+    if page is not None:
+        lines.append(f"Page: {page}")
+    if figures:
+        lines.append(f"Figures: {len(figures)}, the first is {figures[0]}")
+    misclassified = [path for path in figures if path.name.endswith("misclassified.png")]
     if misclassified:
         lines.append(f"Misclassified pictures: {misclassified[0]}")
     lines += _models_line(summary.results)
