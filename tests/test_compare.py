@@ -33,7 +33,7 @@ from cifar.report import comparison_tables
 
 SEEDS = 200
 ROWS = 14
-OTHER_KEY = {"settings": {"training_step": 3}}
+OTHER_KEY = {"settings": {"training_step": 1}}
 MODEL = {"network": "first", "augment": "none", "seed": 0, "data_sha256": "d", "n_test": 1000, "accuracy": 0.8}
 
 

@@ -28,7 +28,7 @@ DECISIVE_VARIABLES = (
 """Environment variables of the user's that change the arithmetic: recorded, and part of the reproducibility key."""
 LATER_FACTS = ("cpu signature", "cpu caches")
 """Facts of the key that earlier versions did not record: compared where both sides have them."""
-TRAINING_STEP = 2  # increment it when a step's arithmetic changes, and with it the weights
+TRAINING_STEP = 3  # increment it when a step's arithmetic changes, and with it the weights
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def convolve(layer: Any, images: Any) -> Any:
     """Return the output of a Conv2D layer with bias and ReLU.
 
     The gradient of the bias is computed on its own. Otherwise TensorFlow fuses it into the gradient of the kernel,
-    which takes oneDNN a third longer.
+    which takes oneDNN a third longer. A product with ones is the sum that is fastest on a CPU.
     """
     import tensorflow as tf
 
@@ -58,7 +58,9 @@ def convolve(layer: Any, images: Any) -> Any:
             kernel_gradient = tf.raw_ops.Conv2DBackpropFilter(
                 input=images, filter_sizes=tf.shape(kernel), out_backprop=relu_gradient, **settings
             )
-            bias_gradient = tf.reduce_sum(relu_gradient, axis=[0, 1, 2])
+            pixel_gradients = tf.reshape(relu_gradient, (-1, features.shape[-1]))
+            ones = tf.ones((1, tf.shape(pixel_gradients)[0]))
+            bias_gradient = tf.squeeze(ones @ pixel_gradients, axis=0)
             return images_gradient, kernel_gradient, bias_gradient
 
         return features, gradients
