@@ -58,6 +58,26 @@ def test_a_correct_run_is_equal_and_the_result_is_written_to_its_folder(copy: Ru
     assert [verification.epochs for verification in copy.verifications] == [3, 1]
 
 
+@pytest.mark.parametrize("check", ["repeated", "interrupted"])
+def test_the_first_epochs_have_the_learning_rates_of_the_whole_recipe(
+    check: str, small: Dataset, tmp_path: Path
+) -> None:
+    changes = {"schedule": "linear", "warmup": 0.2}
+    scheduled = recipe("second", "none", epochs=4, dataset="synthetic").model_copy(update=changes)
+    (run,) = train_here([scheduled], small, tmp_path)
+    verification = verify(run, small, check, epochs=2)
+    assert (verification.result, verification.epochs) == ("equal", 2), verification.message
+
+
+def test_after_a_change_of_the_training_step_the_commit_that_can_verify_is_named(copy: Run, small: Dataset) -> None:
+    facts = json.loads((copy.path / "environment.json").read_text())
+    facts["settings"]["training_step"] = 1
+    (copy.path / "environment.json").write_text(json.dumps({**facts, "commit": "123abc"}))
+    verification = verify(copy, small, epochs=1)
+    assert verification.result == "distance"
+    assert verification.message.endswith("The commit that trained it can verify it: 123abc")
+
+
 @pytest.mark.parametrize("field", ["loss", "accuracy", "test_loss", "test_accuracy"])
 def test_a_changed_value_is_named_with_its_epoch(copy: Run, small: Dataset, field: str) -> None:
     change(copy.path / "history.jsonl", 1, field, 0.5)

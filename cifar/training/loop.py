@@ -72,13 +72,15 @@ def architecture_hash(recipe: Recipe) -> str:
     return architecture_sha256(build_with_fresh_names(recipe.network))
 
 
-def train(run: Run, dataset: Dataset, callback: Callback) -> None:
+def train(run: Run, dataset: Dataset, callback: Callback, last_epoch: int | None = None) -> None:
     """Train a run to its end, from its checkpoint if there is one; a run that has ended is left as it is.
 
     Args:
         run: which the caller has locked.
         dataset: whole; the recipe says how many of its training images are used.
         callback: is called after every step and epoch.
+        last_epoch: the epoch after which to stop, counted from 1, without changing the recipe: its learning rate
+            still falls over all epochs. None for the recipe's last.
 
     Raises:
         UsageError: the run was started in another environment, or its checkpoint is damaged.
@@ -94,7 +96,7 @@ def train(run: Run, dataset: Dataset, callback: Callback) -> None:
     scored = _scored_model(run.recipe, model)
     scored.set_weights(model.get_weights())
     try:
-        while len(progress.history) < run.recipe.epochs:
+        while len(progress.history) < (last_epoch or run.recipe.epochs):
             number = len(progress.history) + 1
             epoch, timing = _train_and_score(number, run.recipe, model, scored, train_epoch, data, callback)
             progress.history.append(epoch)
@@ -104,6 +106,8 @@ def train(run: Run, dataset: Dataset, callback: Callback) -> None:
     except DivergedError as error:
         _record_divergence(run, model, progress, str(error))
     else:
+        if len(progress.history) < run.recipe.epochs:
+            return
         results.save(run, scored, dataset, data, progress)
         checkpoint.remove(run)
 

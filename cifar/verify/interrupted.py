@@ -30,12 +30,14 @@ class Training:
         identity: of the run.
         data: whole.
         device: `cpu` or `gpu`.
+        epochs: how many of the recipe's are trained.
     """
 
     folder: Path
     identity: Identity
     data: Dataset
     device: str
+    epochs: int
 
     @property
     def images_per_epoch(self) -> int:
@@ -51,10 +53,9 @@ def check(run: Run, data: Dataset, options: CheckOptions) -> CheckResult:
             f"{run.path}: cannot compare with its history: the environment differs: {'; '.join(mismatches)}."
         )
     epochs = options.epochs_to_train(run, default=EPOCHS)
-    recipe = run.recipe.model_copy(update={"epochs": epochs})
-    identity = Identity.of(recipe, data.sha256, run.identity.network_sha256)
+    identity = Identity.of(run.recipe, data.sha256, run.identity.network_sha256)
     with tempfile.TemporaryDirectory(prefix="cifar-verify-") as scratch:
-        training = Training(Path(scratch), identity, data, run.environment.get("device", "cpu"))
+        training = Training(Path(scratch), identity, data, run.environment.get("device", "cpu"), epochs)
         kills = []
         with options.show_progress("Training, killed on the way", KILLS + 1) as advance:
             for moment in draw_moments(epochs * training.images_per_epoch):
@@ -101,14 +102,14 @@ def train_and_kill(training: Training, moment: int) -> bool:
 
 
 def _train(training: Training, moment: int | None) -> None:
-    """Train a run to its end; tell the parent when a moment is reached. The function of the child process."""
+    """Train a run's first epochs; tell the parent when a moment is reached. The function of the child process."""
     recipe = training.identity.recipe
     environment.configure(recipe.threads, training.device, recipe.backend)
     callback: Callback = SilentCallback()
     if moment is not None:
         callback = _MomentCallback(moment, training.images_per_epoch)
     with locked_run(training.folder, training.identity) as run:
-        loop.train(run, training.data, callback)
+        loop.train(run, training.data, callback, last_epoch=training.epochs)
 
 
 class _MomentCallback:

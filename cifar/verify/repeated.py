@@ -53,7 +53,7 @@ def check(run: Run, data: Dataset, options: CheckOptions) -> CheckResult:
         if mismatches:
             return _measure_distance(run, repeated, mismatches)
     compared = f"weights and history of {count_epochs(epochs)}"
-    if _is_whole(run, repeated):
+    if _is_whole(run, epochs):
         compared += " and the predictions"
     return CheckResult("equal", f"{compared} are the same, to the bit", epochs)
 
@@ -73,14 +73,14 @@ def train_again(run: Run, data: Dataset, epochs: int, options: CheckOptions, scr
         DifferenceError: an epoch differs from the recorded one.
         UsageError: the network is no longer the one that was trained.
     """
-    recipe = run.recipe.model_copy(update={"epochs": epochs, "threads": options.threads})
+    recipe = run.recipe.model_copy(update={"threads": options.threads})
     identity = Identity.of(recipe, data.sha256, loop.architecture_hash(recipe))
     if identity.network_sha256 != run.identity.network_sha256:
         raise UsageError(f"{run.path}: the network '{recipe.network}' is no longer the one that was trained.")
     with locked_run(scratch, identity) as repeated, options.make_callback(recipe) as callback:
         if compare:
             callback = _ComparingCallback(callback, run.history)
-        loop.train(repeated, data, callback)
+        loop.train(repeated, data, callback, last_epoch=epochs)
     return repeated
 
 
@@ -101,9 +101,9 @@ class _ComparingCallback:
         compare_epochs(self.recorded[line.epoch - 1], line)
 
 
-def _is_whole(run: Run, repeated: Run) -> bool:
-    """Whether a finished run was trained again to its last epoch."""
-    return run.finished and repeated.recipe.epochs == len(run.history)
+def _is_whole(run: Run, epochs: int) -> bool:
+    """Whether so many epochs are all of a finished run."""
+    return run.finished and epochs == len(run.history)
 
 
 def _compare_results(run: Run, repeated: Run) -> None:
@@ -113,7 +113,7 @@ def _compare_results(run: Run, repeated: Run) -> None:
         DifferenceError: at the first that differs.
     """
     compare_histories(run.history, repeated.history)  # a Callback is not called for an epoch that diverged
-    if not _is_whole(run, repeated):
+    if not _is_whole(run, len(repeated.history)):
         return
     for name in SCORES:
         recorded_value = getattr(run.metrics, name)
@@ -128,7 +128,7 @@ def _compare_results(run: Run, repeated: Run) -> None:
 
 def _measure_distance(run: Run, repeated: Run, mismatches: list[str]) -> CheckResult:
     """Compare two trainings of a recipe in different environments."""
-    epochs = repeated.recipe.epochs
+    epochs = len(repeated.history)
     accuracy_recorded = run.history[epochs - 1].test_accuracy
     accuracy_repeated = repeated.history[-1].test_accuracy
     figures: dict[str, Any] = {
@@ -140,7 +140,7 @@ def _measure_distance(run: Run, repeated: Run, mismatches: list[str]) -> CheckRe
         f"The environment differs ({'; '.join(mismatches)}). After {count_epochs(epochs)}: "
         f"test accuracy {_percent(accuracy_recorded)} recorded, {_percent(accuracy_repeated)} here"
     )
-    if _is_whole(run, repeated) and repeated.finished and (run.path / "model.keras").exists():
+    if _is_whole(run, epochs) and repeated.finished and (run.path / "model.keras").exists():
         figures.update(_compare_models(run, repeated))
         message += (
             f"; {figures['agreement']:.1%} of the predicted classes agree; the weights differ by "
@@ -149,6 +149,8 @@ def _measure_distance(run: Run, repeated: Run, mismatches: list[str]) -> CheckRe
         )
     else:
         message += "; nothing else can be compared: a run keeps the weights of its last epoch only"
+    if any(mismatch.startswith("training_step ") for mismatch in mismatches):
+        message += f". The commit that trained it can verify it: {run.environment.get('commit') or 'not recorded'}"
     return CheckResult("distance", message, epochs, figures)
 
 
