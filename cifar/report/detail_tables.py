@@ -28,8 +28,8 @@ GAIN = (
     "two runs on these images, not of other seeds."
 )
 CLAIMS = (
-    "Claims: Student's test over seeds decides at 5 %; intervals are not corrected. The claims on first with "
-    "shift-flip are the primary family: their p is corrected for their number (Holm), and the corrected one decides. "
+    "Claims: Student's test over seeds decides at 5 %; intervals are not corrected. The claims on first "
+    "tuned bfloat16 with shift-flip are the primary family: their p is corrected for their number (Holm), and the corrected one decides. "
     "All others are exploratory. One seed decides nothing. Training figures are the curve's, running means over an "
     f"epoch with dropout, unless they are said to be on clean images. The published text: {PUBLISHED_TEXT}."
 )
