@@ -34,7 +34,9 @@ def test_each_policy_has_its_curves_beside_the_plain_run(policy_runs: PolicyRuns
 
 def test_every_figure_is_drawn_and_differs_from_run_to_run(pair: list[Run], small: Dataset, tmp_path: Path) -> None:
     images = {small.sha256: small.x_test}
-    paths = figure_files.draw_all(summarise(pair), tmp_path, "confident", images)
+    summary = summarise(pair)
+    paths = figure_files.draw_all(summary, tmp_path, "confident", images)
+    paths += figure_files.draw_all(summary, tmp_path, "confident", images, networks=False)
     assert len(paths) == len(set(paths)) == 9
     contents = set()
     for path in paths:

@@ -48,14 +48,14 @@ def draw_all(
     networks: bool = True,
     console: Console | None = None,
 ) -> list[Path]:
-    """Draw the figures of all networks and of each into `folder`, those of each run into its folder `figures`.
+    """Draw the figures of networks, each over its runs, or those of single runs.
 
     Args:
         summary: of the runs.
         folder: for the figures of the networks.
         pick: a rule of misclassified.PICKS.
         images: test images by data digest; a run on other data gets no pictures.
-        networks: False draws the figures of the runs only.
+        networks: False draws the figures of each run instead, into its folder `figures`.
         console: shows the progress.
 
     Returns:
@@ -67,8 +67,9 @@ def draw_all(
     drawings = []
     if networks:
         drawings += _drawings_of_networks(summary.groups, folder, pick, images)
-    for result in summary.results:
-        drawings += _drawings([result], [result], result.run.path / "figures", "", pick, images)
+    else:
+        for result in summary.results:
+            drawings += _drawings([result], [result], result.run.path / "figures", "", pick, images)
     with progress.steps(console or Console(quiet=True), "Drawing figures", len(drawings)) as advance:
         for drawing in drawings:
             content = _png(drawing.plot(), drawing.metadata)

@@ -141,9 +141,9 @@ def exports(runs: Path, data: Dataset) -> None:
 
 
 def report(runs: Path, data: Dataset) -> None:
-    figure_files.draw_all(
-        summary.summarise([Run(runs / NAME)]), runs / "figures", "close", {data.sha256: data.x_test}
-    )
+    images = {data.sha256: data.x_test}
+    for networks in (True, False):
+        figure_files.draw_all(summary.summarise([Run(runs / NAME)]), runs / "figures", "close", images, networks)
 
 
 @dataclass(frozen=True)
