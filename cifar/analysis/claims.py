@@ -36,7 +36,9 @@ class Claim:
 
     Attributes:
         network: its name.
+        augment: the policy.
         claim: the claim.
+        heading: the claim in a few words.
         verdict: yes, no, cannot tell, ONE_SEED or TOO_SHORT.
         figures: of the runs, in words.
         primary: whether it belongs to the primary family, whose verdicts are corrected for their number; all other
@@ -46,7 +48,9 @@ class Claim:
     """
 
     network: str
+    augment: str
     claim: str
+    heading: str
     verdict: str
     figures: str
     primary: bool
@@ -90,6 +94,7 @@ class Statement:
 
     Attributes:
         text: the claim; {augment} is the policy's name.
+        heading: the same in a few words, for the heading of a column.
         figures: its figures; {difference} with its interval, other names as in `_mean_figures`.
         difference: of the runs of one seed.
         unit: of the difference.
@@ -97,6 +102,7 @@ class Statement:
     """
 
     text: str
+    heading: str
     figures: str
     difference: Callable[[Pair], float]
     unit: Unit
@@ -106,18 +112,21 @@ class Statement:
 STATEMENTS = (
     Statement(
         text="the plain run overfits",
+        heading="overfits",
         figures="test loss less training loss, mean of the last 5 epochs: {difference}",
         difference=lambda pair: pair.plain.loss_gap,
         unit=NATS,
     ),
     Statement(
         text="{augment} narrows that gap",
+        heading="narrower gap",
         figures="{plain_gap:+.3f} to {augmented_gap:+.3f}, narrower by {difference}",
         difference=lambda pair: pair.plain.loss_gap - pair.augmented.loss_gap,
         unit=NATS,
     ),
     Statement(
         text="{augment} raises test accuracy",
+        heading="higher accuracy",
         figures="{plain_test:.1%} to {test:.1%} after the last epoch, by {difference}",
         difference=lambda pair: accuracy(pair.augmented) - accuracy(pair.plain),
         unit=POINTS,
@@ -125,6 +134,7 @@ STATEMENTS = (
     ),
     Statement(
         text="with {augment}, test accuracy exceeds the training curve's",
+        heading="above training curve",
         figures="{curve_test:.1%} against {curve_training:.1%}, mean of the last 5 epochs, by {difference}",
         difference=lambda pair: (
             pair.augmented.mean_last_epochs("test_accuracy") - pair.augmented.mean_last_epochs("accuracy")
@@ -133,6 +143,7 @@ STATEMENTS = (
     ),
     Statement(
         text="with {augment}, it exceeds that on clean training images",
+        heading="above clean training",
         figures="{test:.1%} against {clean:.1%}, last epoch, by {difference}",
         difference=lambda pair: accuracy(pair.augmented) - clean_training_accuracy(pair.augmented),
         unit=POINTS,
@@ -160,7 +171,9 @@ def judge_claims(network: str, augment: str, pairs: Sequence[Pair]) -> list[Clai
     for index, statement in enumerate(STATEMENTS):
         claim = Claim(
             network=network,
+            augment=augment,
             claim=statement.text.format(augment=augment),
+            heading=statement.heading,
             verdict=_verdict(differences[index], deciding_p_values[index], gain.epochs),
             figures=_figures(statement, differences[index], mean_figures, gain),
             primary=primary,

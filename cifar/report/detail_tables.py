@@ -29,9 +29,10 @@ GAIN = (
 )
 CLAIMS = (
     "Claims: Student's test over seeds decides at 5 %; intervals are not corrected. The claims on first tuned "
-    "bfloat16 with shift-flip are the primary family: their p is corrected for their number (Holm), and the corrected "
-    "one decides. All others are exploratory. One seed decides nothing. Training figures are the curve's, running means "
-    f"over an epoch with dropout, unless they are said to be on clean images. The published text: {PUBLISHED_TEXT}."
+    "bfloat16 with shift-flip are the primary family: their p is corrected for their number (Holm), and the "
+    "corrected one decides. All others are exploratory. One seed decides nothing. Training figures are the curve's, "
+    "running means over an epoch with dropout, unless they are said to be on clean images. The published text: "
+    f"{PUBLISHED_TEXT}."
 )
 EXPORTS = (
     "Exported formats: change is points of test accuracy against the Keras model, each file in its own runtime; "
