@@ -15,6 +15,7 @@ from cifar.metrics.classification import (
     cross_entropy,
     pack_mask,
     predict,
+    reliability,
     score,
     unpack_mask,
 )
@@ -220,3 +221,14 @@ def test_a_mask_survives_packing(right: list[bool]) -> None:
     assert unpack_mask(packed, len(right)).tolist() == right
     with pytest.raises(ValueError, match="bits for"):
         unpack_mask(packed, len(right) + 8)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 200))
+def test_the_bins_of_the_reliability_give_the_calibration_error_and_count_every_image(seed: int, n: int):
+    rng = np.random.default_rng(seed)
+    probabilities, true = softmax(rng, n), rng.integers(0, CLASSES, n).astype(np.uint8)
+    bins = reliability(probabilities, true)
+    assert bins.counts.sum() == n
+    error = np.abs(bins.counts * (bins.accuracy - bins.confidence)).sum() / n
+    assert error == pytest.approx(calibration_error(probabilities, true), abs=1e-12)
+    assert ((bins.confidence >= 0) & (bins.confidence <= 1) & (bins.accuracy <= 1)).all()

@@ -4,9 +4,7 @@ import base64
 import hashlib
 import io
 import json
-import re
 import shutil
-import subprocess
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,20 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Command
+from conftest import ROOT, Command
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from cifar import export
 from cifar.analysis.summary import Summary, summarise
+from cifar.compare import benchmark_results
 from cifar.data.dataset import Dataset
 from cifar.report.html import page, pictures
 from cifar.report.html.trade_off import Point, front
 from cifar.runs.run import Run
 from cifar.system import json_files
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&lt;"
 HOSTILE_NAME = "<!--<script>alert(3)"
 VOID = ("meta", "img", "input", "br")
@@ -188,20 +186,29 @@ def test_the_command_writes_the_page_beside_its_other_answers(
     assert "Traceback" not in refused.err
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
-def test_the_page_counts_in_a_browser_what_numpy_counts(text: str, small: Dataset, tmp_path: Path) -> None:
-    assert CHROMIUM is not None
-    (tmp_path / "report.html").write_text(text)
-    words = [CHROMIUM, "--headless", "--no-sandbox", f"--user-data-dir={tmp_path / 'profile'}", "--disable-gpu"]
-    words += ["--virtual-time-budget=5000", "--dump-dom", (tmp_path / "report.html").as_uri()]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
-    shown = {attributes.get("id"): body for attributes, body in Elements(done.stdout).named("p")}
-    (test_set,) = content_of(text)
-    first, second = (decoded(one["classes"]) for one in test_set["predictions"][:2])
-    assert shown["wrong-count"].startswith(f"{(first != small.y_test).sum()} misclassified images")
-    lost = ((first == small.y_test) & (second != small.y_test)).sum()
-    won = ((first != small.y_test) & (second == small.y_test)).sum()
-    changed = (first != second).sum()
-    expected = f"{changed} of 100 images change their class: {lost} right to wrong, {won} wrong to right"
-    assert shown["flip-count"].startswith(expected)
-    assert len(re.findall("<canvas ", done.stdout)) == min(10, (first != small.y_test).sum()) + min(10, changed)
+def test_a_benchmark_result_goes_with_a_page_and_a_trend_has_a_page_of_its_own(cifar: Command, tmp_path: Path) -> None:
+    result = ROOT / "bench" / "history" / "0.1.0.json"
+    refused = cifar("report", "--benchmark", result)
+    assert (refused.code, refused.err) == (2, "error: --benchmark goes with --html FILE, the page that shows it.\n")
+    damaged = tmp_path / "damaged.json"
+    damaged.write_text("{}")
+    refused = cifar("report", "--benchmark", damaged, "--html", "page.html")
+    assert refused.code == 2
+    assert "not a benchmark result" in refused.err
+    assert not (tmp_path / "page.html").exists()
+    shown = cifar("report", "--trend", result.parent, "--html", "trend.html", "--json")
+    assert shown.code == 0, shown.err
+    text = (tmp_path / "trend.html").read_text()
+    assert "script-src &#39;none&#39;" in text
+    assert not Elements(text).named("script")
+    assert "Latency of one image, median, ms" in [body for _, body in Elements(text).named("caption")]
+
+
+def test_the_rows_of_a_benchmark_result_are_in_the_page(summary: Summary) -> None:
+    measured = benchmark_results.read(ROOT / "bench" / "history" / "0.1.0.json")
+    elements = Elements(page.render(summary, {}, measured))
+    rows = [row for row in measured.rows.values() if row.columns.kind == "inference"]
+    sources = [body for _, body in elements.named("dd")]
+    assert {row.name for row in rows} <= set(sources)
+    latencies = [body for _, body in elements.named("title") if body.endswith(" ms")]
+    assert len(latencies) == sum((row.columns.batch, row.columns.threads) == (1, 1) for row in rows)

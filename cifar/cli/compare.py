@@ -30,6 +30,7 @@ def compare(
         bool, typer.Option("--allow-missing", help="Rows of BASE may be missing in HEAD.")
     ] = False,
     markdown: Annotated[Path | None, typer.Option(help="Write the tables to this file.", metavar="FILE")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the tables as one HTML file.", metavar="FILE")] = None,
     revisions: Annotated[
         bool, typer.Option("--revisions", help="Measure two revisions here, in turn, and compare them.")
     ] = False,
@@ -63,6 +64,11 @@ def compare(
         comparison = compare_results(sessions.read(Path(base)), sessions.read(Path(head)), row_limits)
     if markdown:
         files.write(markdown, comparison_tables.markdown(comparison))
+    if html:
+        from cifar.report.html import page
+
+        tables, sentences = comparison_tables.tables(comparison), comparison_tables.notes(comparison)
+        page.write_tables(html, comparison_tables.title(comparison), tables, sentences)
     if as_json:
         write_json(comparison.facts())
     else:

@@ -44,6 +44,10 @@ def report(
             metavar="FILE",
         ),
     ] = None,
+    benchmark: Annotated[
+        Path | None,
+        typer.Option(help="With --html: a benchmark result whose rows the page shows, too.", metavar="FILE.json"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show accuracies, augmentation gains and claims of finished runs.
@@ -52,22 +56,28 @@ def report(
 
     Example: cifar report runs --details --pick surprising
     """
-    if not trend:
-        _report_runs(folder or RUNS, pick, data_dir, markdown, html, details, as_json)
-    elif markdown or html or details:
-        raise UsageError("--markdown, --html and --details go with a report of runs, not with --trend.")
+    if trend and (markdown or benchmark or details):
+        raise UsageError("--markdown, --benchmark and --details go with a report of runs, not with --trend.")
+    if benchmark and not html:
+        raise UsageError("--benchmark goes with --html FILE, the page that shows it.")
+    if trend:
+        _report_trend(folder or HISTORY, html, as_json)
     else:
-        _report_trend(folder or HISTORY, as_json)
+        _report_runs(folder or RUNS, pick, data_dir, markdown, html, benchmark, details, as_json)
 
 
-def _report_trend(folder: Path, as_json: bool) -> None:
+def _report_trend(folder: Path, html: Path | None, as_json: bool) -> None:
     from cifar.report import trend
+    from cifar.report.html import page
     from cifar.report.table import render
 
     releases = trend.read(folder)
     picture = folder / "figures" / "trend.png"
     with stderr.status("Drawing the trend"):
         trend.draw(releases, picture)
+    if html:
+        captioned = [("Accuracy, size, latency and throughput over releases", trend.figure(releases))]
+        page.write_tables(html, "cifar-bench over releases", trend.tables(releases), trend.notes(releases), captioned)
     if as_json:
         facts = {
             "format_version": TREND_FORMAT_VERSION,
@@ -83,6 +93,8 @@ def _report_trend(folder: Path, as_json: bool) -> None:
     for line in trend.notes(releases):
         stdout.print(line, highlight=False)
     note(f"Figure: {picture}")
+    if html:
+        note(f"Page: {html}")
 
 
 def _report_runs(
@@ -91,15 +103,18 @@ def _report_runs(
     data_dir: Path | None,
     markdown: Path | None,
     html: Path | None,
+    benchmark: Path | None,
     details: bool,
     as_json: bool,
 ) -> None:
     from cifar.analysis.summary import summarise
+    from cifar.compare import benchmark_results
     from cifar.report import detail_tables, figure_files, terminal
     from cifar.report import table as table_module
     from cifar.runs.run import runs_in
     from cifar.system import files
 
+    benchmark_result = benchmark_results.read(benchmark) if benchmark else None
     runs = runs_in(folder)
     with stderr.status("Reading runs"):
         summary = summarise(runs)
@@ -114,7 +129,7 @@ def _report_runs(
         from cifar.report.html import page
 
         with stderr.status("Writing the page"):
-            page.write(summary, images, html)
+            page.write(summary, images, html, benchmark_result)
     if as_json:
         write_json({**summary.facts(pick), "figures": list(map(str, drawn))})
         return

@@ -68,6 +68,8 @@ class Columns(BaseModel):
 
     kind: str
     repeats: list[PositiveInt] | None = None
+    model: str | None = None
+    format: str | None = None
     network: str | None = None
     augment: str | None = None
     seed: Count | None = None

@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,11 +122,46 @@ def cross_entropy(probabilities: Probabilities, labels: Labels) -> float:
 
 def calibration_error(probabilities: Probabilities, labels: Labels) -> float:
     """Expected calibration error of the top class over 15 equal bins (Guo et al. 2017, arXiv 1706.04599)."""
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    is_correct = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    confidence, is_correct, bins = _bins(probabilities, labels)
     gaps = np.bincount(bins, weights=is_correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+class Reliability(NamedTuple):
+    """Images in 15 equal bins by the confidence of their top class: arrays of float64 (15,), 0 where a bin is empty.
+
+    Attributes:
+        confidence: its mean in the bin.
+        accuracy: the share of the bin's images in their true class.
+        counts: images in the bin.
+    """
+
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    counts: NDArray[np.float64]
+
+
+def reliability(probabilities: Probabilities, labels: Labels) -> Reliability:
+    """Return how often the top class is right over how sure the network is of it.
+
+    Args:
+        probabilities: float32 (N, 10).
+        labels: uint8 (N,).
+    """
+    confidence, is_correct, bins = _bins(probabilities, labels)
+    counts = np.bincount(bins, minlength=BINS).astype(np.float64)
+    sums = [np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, is_correct)]
+    mean_confidence, accuracy = (values / np.maximum(counts, 1) for values in sums)
+    return Reliability(mean_confidence, accuracy, counts)
+
+
+def _bins(
+    probabilities: Probabilities, labels: Labels
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Return of each image the top class's confidence, whether it is right, and the number of the bin."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    is_correct = probabilities.argmax(axis=1) == labels
+    return confidence, is_correct, np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
 
 
 def true_class_probability(probabilities: Probabilities, labels: Labels) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cifar.analysis.finished_run import FinishedRun
 from cifar.analysis.groups import Group
+from cifar.metrics import classification
 from cifar.metrics.misclassified import PICKS
 from cifar.recipes import POLICIES
 from cifar.report.captions import caption_of, data_captions
@@ -129,6 +130,26 @@ def _plot_curve(panel: "Axes", curve: Curve, results: Sequence[FinishedRun]) -> 
 def _history_column(result: FinishedRun, field: str) -> NDArray[np.float64]:
     """Return a quantity of every epoch, float64 (epochs,)."""
     return np.array([getattr(line, field) for line in result.history], np.float64)
+
+
+def calibration(results: Sequence[FinishedRun]) -> "Figure":
+    """Return how often the top class is right over its confidence: a line per run, a point per bin with images."""
+    figure = _figure(7.2, 4.2)
+    panel = figure.subplots()
+    panel.plot([0, 1], [0, 1], color="#999999", linewidth=1, label="as good as it says")
+    for result in results:
+        bins = classification.reliability(result.probabilities, result.labels)
+        used = bins.counts > 0
+        colour = COLOURS.get(result.augment, OTHER_COLOUR)
+        label = f"{_policy(result.augment)}, seed {result.seed}: ECE {result.scores.ece:.3f}"
+        panel.plot(bins.confidence[used], bins.accuracy[used], marker="o", color=colour, label=label)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter("{x:.0%}")
+    panel.set_xlabel("confidence of the top class")
+    panel.set_ylabel("share that is right")
+    panel.grid(alpha=0.3)
+    panel.legend(frameon=False)
+    return figure
 
 
 def confusion(results: Sequence[FinishedRun]) -> "Figure":

@@ -136,7 +136,7 @@ function confusion(testSet, prediction) {
 function drawConfusion(testSet, prediction, open) {
   const head = element("tr");
   head.append(element("th", "true \\ predicted", { scope: "col" }));
-  for (const name of testSet.classes) head.append(element("th", name, { scope: "col" }));
+  for (const name of [...testSet.classes, "right %"]) head.append(element("th", name, { scope: "col" }));
   const rows = confusion(testSet, prediction).map((counts, label) => {
     const row = element("tr");
     row.append(element("th", testSet.classes[label], { scope: "row" }));
@@ -152,6 +152,8 @@ function drawConfusion(testSet, prediction, open) {
       }
       row.append(cell);
     });
+    const total = counts.reduce((sum, count) => sum + count, 0);
+    row.append(element("td", total ? ((100 * counts[label]) / total).toFixed(1) : "-"));
     return row;
   });
   const thead = element("thead");

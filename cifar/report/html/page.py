@@ -1,40 +1,110 @@
-"""The page: one file that needs neither server nor network, under a policy that allows its own script alone."""
+"""Pages of HTML that need neither server nor network, under a policy that allows their own script alone."""
 
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cifar.analysis.summary import Summary
+from cifar.compare.benchmark_results import BenchmarkResult
 from cifar.report import overview, plots
 from cifar.report.captions import data_captions
-from cifar.report.html import content, trade_off
+from cifar.report.html import benchmark_rows, content, trade_off
 from cifar.report.html.content import Images, TestSet
 from cifar.report.html.vector import inline_svg
-from cifar.report.table import heading
+from cifar.report.table import Table
 from cifar.system import files
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FOLDER = Path(__file__).parent
+Drawings = list[tuple[str, str]]
+"""Captions, each with its figure as SVG."""
 
 
-def write(summary: Summary, images: Images, path: Path) -> None:
+def write(summary: Summary, images: Images, path: Path, benchmark: BenchmarkResult | None = None) -> None:
     """Write the report of runs as one HTML file.
 
     Args:
         summary: of the runs, at least one of them finished.
         images: test images by data digest; of runs on other data there are indices in place of pictures.
         path: the file.
+        benchmark: whose rows are shown, too.
 
     Raises:
         UsageError: what an exported file says of the test images is damaged.
         StorageError: the file cannot be written.
     """
-    files.write(path, render(summary, images))
+    files.write(path, render(summary, images, benchmark))
 
 
-def render(summary: Summary, images: Images) -> str:
-    """Return the page; arguments and errors as of `write`. All texts of runs are escaped."""
+def write_tables(
+    path: Path,
+    title: str,
+    tables: Sequence[Table],
+    notes: Sequence[str],
+    figures: Sequence[tuple[str, "Figure"]] = (),
+) -> None:
+    """Write tables and figures as one HTML file without any script.
+
+    Args:
+        path: the file.
+        title: its heading.
+        tables: the tables.
+        notes: sentences below them.
+        figures: captions, each with its figure.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    text = _render(
+        "tables.html.jinja", script="", title=title, tables=tables, notes=notes, charts=_drawings("chart", figures)
+    )
+    files.write(path, text)
+
+
+def render(summary: Summary, images: Images, benchmark: BenchmarkResult | None = None) -> str:
+    """Return the page of runs; arguments and errors as of `write`. All texts of runs are escaped."""
+    test_sets = content.test_sets(summary, images)
+    tables = [replace(overview.results(summary), title="Results"), overview.claims(summary.groups)]
+    trade_offs = content.trade_offs(summary)
+    benchmark_grid = None
+    if benchmark is not None:
+        benchmark_grid = benchmark_rows.grid(benchmark)
+        trade_offs |= benchmark_rows.trade_offs(benchmark)
+    charts: Drawings = []
+    for name, (cost, points) in trade_offs.items():
+        figure, titles = trade_off.draw(points, cost)
+        charts.append((name, inline_svg(figure, f"chart{len(charts)}", name, titles)))
+    curves, calibration = [], []
+    for group in summary.groups:
+        curves.append((group.label, plots.curves(group.results)))
+        calibration.append((group.label, plots.calibration(group.first_seed_results())))
+    return _render(
+        "report.html.jinja",
+        script=(FOLDER / "page.js").read_text(),
+        title="cifar-bench report",
+        json=_script_json(test_sets),
+        captions=" ".join(data_captions(summary.groups)),
+        tables=[table for table in tables if table.rows],
+        sentences=overview.sentences_without_verdicts(summary.groups),
+        runs=content.runs(summary),
+        files=content.exported_files(summary),
+        benchmark=benchmark_grid,
+        charts=_markup(charts),
+        curves=_drawings("curves", curves),
+        calibration=_drawings("calibration", calibration),
+        data=test_sets,
+        picture_notes=list(map(_picture_note, test_sets)),
+    )
+
+
+def _render(template: str, script: str, json: str = "", **context: Any) -> str:
+    """Return a page from its template. The script, the JSON and the figures are ours, and not escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -45,40 +115,36 @@ def render(summary: Summary, images: Images) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    test_sets = content.test_sets(summary, images)
-    style, script = ((FOLDER / name).read_text() for name in ("page.css", "page.js"))
-    tables = [replace(overview.results(summary), title="Results"), overview.claims(summary.groups)]
-    charts: list[tuple[str, Markup]] = []
-    for name, (cost, points) in content.trade_offs(summary).items():
-        figure, titles = trade_off.draw(points, cost)
-        charts.append((name, Markup(inline_svg(figure, f"chart{len(charts)}", name, titles))))
-    curves = []
-    for number, group in enumerate(summary.groups):
-        description = f"Loss and accuracy over epochs: {group.label}"
-        curves.append((group.label, Markup(inline_svg(plots.curves(group.results), f"curves{number}", description))))
-    return environment.get_template("page.html.jinja").render(
-        title="cifar-bench report",
+    style = (FOLDER / "page.css").read_text()
+    return environment.get_template(template).render(
         policy=_content_security_policy(style, script),
         style=Markup(style),
         script=Markup(script),
-        json=Markup(_script_json(test_sets)),
-        captions=" ".join(data_captions(summary.groups)),
-        heading=heading,
-        tables=[table for table in tables if table.rows],
-        sentences=overview.sentences_without_verdicts(summary.groups),
-        runs=content.runs(summary),
-        files=content.exported_files(summary),
-        charts=charts,
-        curves=curves,
-        data=test_sets,
-        picture_notes=list(map(_picture_note, test_sets)),
+        json=Markup(json),
+        **context,
     )
+
+
+def _drawings(name: str, figures: Sequence[tuple[str, "Figure"]]) -> Drawings:
+    """Return captions, each with its figure as SVG, whose identifiers begin with a name and the figure's number."""
+    drawings = []
+    for number, (caption, figure) in enumerate(figures):
+        drawings.append((caption, inline_svg(figure, f"{name}{number}", caption)))
+    return _markup(drawings)
+
+
+def _markup(drawings: Drawings) -> Drawings:
+    """Mark the figures as HTML that is not escaped."""
+    from markupsafe import Markup
+
+    return [(caption, Markup(svg)) for caption, svg in drawings]
 
 
 def _content_security_policy(style: str, script: str) -> str:
     """Allow this style, this script and pictures within the page, and nothing else."""
+    allowed_script = _source_hash(script) if script else "'none'"
     return (
-        f"default-src 'none'; style-src {_source_hash(style)}; script-src {_source_hash(script)}; img-src data:; "
+        f"default-src 'none'; style-src {_source_hash(style)}; script-src {allowed_script}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
 

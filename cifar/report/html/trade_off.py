@@ -47,6 +47,7 @@ def draw(points: Sequence[Point], cost: str) -> tuple["Figure", dict[str, str]]:
         cost: label of the axis.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -72,6 +73,7 @@ def draw(points: Sequence[Point], cost: str) -> tuple["Figure", dict[str, str]]:
         marker, colour = MARKERS[place % len(MARKERS)], PALETTE[place % len(PALETTE)]
         axes.plot([], [], marker, color=colour, linestyle="none", label=name)
     axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:.0%}")

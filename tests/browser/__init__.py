@@ -1,0 +1,1 @@
+"""Pages in a real browser, apart from the tests of `pytest`: `tox -e browser`."""
