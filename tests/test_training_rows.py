@@ -23,7 +23,7 @@ from cifar.benchmark.training_tables import ratio_rows, training_tables
 from cifar.runs.run import Run
 from cifar.system import environment
 
-AIRBENCH94 = Run(ROOT / "bench" / "recipes" / "airbench94-bfloat16-pad-crop-alternating-flip-s0")
+AIRBENCH94 = Run(ROOT / "bench" / "recipes" / "timed" / "airbench94-bfloat16-pad-crop-alternating-flip-s0")
 
 
 def rounds_of(step_seconds: float, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[int], int]:
