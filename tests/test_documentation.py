@@ -50,6 +50,10 @@ SHORTER = (  # so that the commands of the documents end in seconds: a pattern, 
     (r"\bfirst\b(?!-shift-flip-s0\.)", "second"),  # the released files are as quick
     (r"^(cifar evaluate \S*-shift-flip-s0\.\S+)$", r"\1 --data synthetic"),
     (r"^(cifar (evaluate|bench) model\.onnx .*)$", r"\1 --data synthetic"),
+    (
+        r"^cifar diagnose model\.int8\.onnx --float model\.onnx (.*)$",
+        r"cifar diagnose exports/second-shift-flip-s0.int8.onnx \1 --data synthetic --images 10",
+    ),
     (r"^(cifar bench .*)$", r"\1 --batch-size 1"),
     (r"^(pytest bench/ .*)$", r"\1 --data synthetic -k 'latency and b1' -p no:cacheprovider"),
 )

@@ -186,7 +186,9 @@ def test_the_command_writes_the_page_beside_its_other_answers(
     assert "Traceback" not in refused.err
 
 
-def test_a_benchmark_result_goes_with_a_page_and_a_trend_has_a_page_of_its_own(cifar: Command, tmp_path: Path) -> None:
+def test_a_benchmark_result_goes_with_a_page_and_a_trend_has_a_page_of_its_own(
+    cifar: Command, tmp_path: Path
+) -> None:
     result = ROOT / "bench" / "history" / "0.1.0.json"
     refused = cifar("report", "--benchmark", result)
     assert (refused.code, refused.err) == (2, "error: --benchmark goes with --html FILE, the page that shows it.\n")
