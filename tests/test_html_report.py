@@ -21,6 +21,8 @@ from cifar import export
 from cifar.analysis.summary import Summary, summarise
 from cifar.compare import benchmark_results
 from cifar.data.dataset import Dataset
+from cifar.diagnosis import saved
+from cifar.errors import UsageError
 from cifar.report.html import page, pictures
 from cifar.report.html.trade_off import Point, front
 from cifar.runs.run import Run
@@ -214,3 +216,32 @@ def test_the_rows_of_a_benchmark_result_are_in_the_page(summary: Summary) -> Non
     assert {row.name for row in rows} <= set(sources)
     latencies = [body for _, body in elements.named("title") if body.endswith(" ms")]
     assert len(latencies) == sum((row.columns.batch, row.columns.threads) == (1, 1) for row in rows)
+
+
+def test_a_saved_diagnosis_is_in_the_page_unless_its_file_has_changed(
+    cifar: Command, summary: Summary, tmp_path: Path
+) -> None:
+    run = Run(Path(shutil.copytree(summary.results[0].run.path, tmp_path / "second-none-s0")))
+    (file,) = (run.path / "exports").glob("*.int8.onnx")
+    diagnosed = cifar("diagnose", file, "--data", "synthetic", "--images", "20", "--save")
+    assert diagnosed.code == 0, diagnosed.err
+    stored = saved.read(file)
+    assert stored is not None
+    assert stored.diagnosis.n_images == 20
+    text = page.render(summarise([run]), {})
+    assert "second-none-s0 onnx-int8" in [
+        attributes.get("aria-label") for attributes, _ in Elements(text).named("svg")
+    ]
+    path = saved.path_of(file)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "sha256": "0" * 64}))
+    changed = page.render(summarise([run]), {})
+    assert f"{file.name} is not the file that was diagnosed: `cifar diagnose --save` again." in changed
+    assert 'id="quantization"' not in changed
+    for damage, message in (
+        ({"format_version": 2}, "format_version is 2, this program reads 1"),
+        ({"diagnosis": {}}, r"diagnosis\.n_images: Field required"),
+    ):
+        path.write_text(json.dumps({**content, **damage}))
+        with pytest.raises(UsageError, match=message):
+            page.render(summarise([run]), {})

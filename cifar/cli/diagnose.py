@@ -44,6 +44,9 @@ def diagnose(
     figure: Annotated[
         Path | None, typer.Option(help="Draw what each tensor costs.", metavar="FILE.png", show_default=False)
     ] = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep the figures beside MODEL; `cifar report --html` shows them.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what an int8 file loses against its float file, and where.
@@ -54,7 +57,7 @@ def diagnose(
     Example: cifar diagnose model.int8.onnx --float model.onnx
     """
     from cifar.data import dataset
-    from cifar.diagnosis import finding, isolated
+    from cifar.diagnosis import finding, isolated, saved
     from cifar.formats import manifest
     from cifar.inference.preprocessing import parse_preprocessing
     from cifar.report import progress
@@ -69,6 +72,8 @@ def diagnose(
     sentence = finding.describe(diagnosis)
     if figure is not None:
         _draw(diagnosis, figure)
+    if save:
+        note(f"Written: {saved.write(model, diagnosis)}")
     if as_json:
         write_json({"model": str(model), "float": str(twin), "finding": sentence, **asdict(diagnosis)})
         return

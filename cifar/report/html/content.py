@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from cifar.analysis.finished_run import FinishedRun
 from cifar.analysis.summary import Summary
+from cifar.diagnosis import saved
+from cifar.diagnosis.schemas import Diagnosis
 from cifar.formats import FORMATS, top1
 from cifar.formats.manifest import ManifestEntry
 from cifar.formats.top1 import Top1
@@ -182,6 +184,21 @@ def trade_offs(summary: Summary) -> dict[str, tuple[str, list[Point]]]:
         "Accuracy over the size of a file": ("kB", of_files),
     }
     return {title: (cost, points) for title, (cost, points) in charts.items() if points}
+
+
+def diagnoses(summary: Summary) -> tuple[dict[str, Diagnosis], list[str]]:
+    """Return what `cifar diagnose --save` found, by run and format, and a sentence per file that changed since."""
+    found, sentences = {}, []
+    for result in summary.results:
+        for entry in result.exports:
+            of_file = saved.read(result.run.path / "exports" / entry.file)
+            if of_file is None:
+                continue
+            if of_file.sha256 == entry.sha256:
+                found[f"{result.run.path.name} {entry.format}"] = of_file.diagnosis
+            else:
+                sentences.append(f"{entry.file} is not the file that was diagnosed: `cifar diagnose --save` again.")
+    return found, sentences
 
 
 def _text(value: str) -> Cell:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar.analysis.summary import Summary
 from cifar.compare.benchmark_results import BenchmarkResult
-from cifar.report import overview, plots
+from cifar.report import diagnosis_figure, overview, plots
 from cifar.report.captions import data_captions
 from cifar.report.html import benchmark_rows, content, trade_off
 from cifar.report.html.content import Images, TestSet
@@ -84,6 +84,8 @@ def render(summary: Summary, images: Images, benchmark: BenchmarkResult | None =
     for group in summary.groups:
         curves.append((group.label, plots.curves(group.results)))
         calibration.append((group.label, plots.calibration(group.first_seed_results())))
+    diagnoses, changed = content.diagnoses(summary)
+    quantization = [(name, diagnosis_figure.draw(diagnosis)) for name, diagnosis in diagnoses.items()]
     return _render(
         "report.html.jinja",
         script=(FOLDER / "page.js").read_text(),
@@ -91,13 +93,14 @@ def render(summary: Summary, images: Images, benchmark: BenchmarkResult | None =
         json=_script_json(test_sets),
         captions=" ".join(data_captions(summary.groups)),
         tables=[table for table in tables if table.rows],
-        sentences=overview.sentences_without_verdicts(summary.groups),
+        sentences=[*overview.sentences_without_verdicts(summary.groups), *changed],
         runs=content.runs(summary),
         files=content.exported_files(summary),
         benchmark=benchmark_grid,
         charts=_markup(charts),
         curves=_drawings("curves", curves),
         calibration=_drawings("calibration", calibration),
+        quantization=_drawings("quantization", quantization),
         data=test_sets,
         picture_notes=list(map(_picture_note, test_sets)),
     )
