@@ -83,6 +83,14 @@ TIME_TO_ACCURACY_NOTE = (
     "views: with test-time augmentation (mirror-shift) after the last epoch."
 )
 
+REPORT_PAGE = (
+    Column("runs>", "runs"),
+    Column("MB>", "megabytes", "{:.1f}".format),
+    Column("s to write>", "seconds_to_write", "{:.1f}".format),
+    Column("s to open>", "seconds_to_open", "{:.2f}".format),
+    Column("browser", "browser"),
+)
+
 
 def all_tables(measurements: Measurements) -> list[Table]:
     """Return everything that is printed, in order."""
@@ -110,6 +118,10 @@ def all_tables(measurements: Measurements) -> list[Table]:
             trained_on = f"{row['threads']} threads of {row['trained_on']}"
             notes.append(f"{row['model']} seed {row['seed']}: trained on {trained_on}{reason}.")
         tables.append(table_of("Time to 94 %", TIME_TO_ACCURACY, finished, notes))
+    pages = [{**row, "megabytes": row["file_bytes"] / 1e6} for row in measurements.of("report-page")]
+    if pages:
+        notes = ["s to open: median of five new windows, until the tables and galleries are drawn."]
+        tables.append(table_of("The report as a page", REPORT_PAGE, pages, notes))
     return tables
 
 

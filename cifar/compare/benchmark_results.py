@@ -57,8 +57,8 @@ class Columns(BaseModel):
     """The columns of a row that comparisons and trends need; other columns of the file are ignored.
 
     Attributes:
-        kind: `inference`, `cold_start`, `training`, `first-step`, `augmentation`, `gain` or
-            `time-to-accuracy`.
+        kind: `inference`, `cold_start`, `training`, `first-step`, `augmentation`, `gain`,
+            `time-to-accuracy` or `report-page`.
         repeats: samples of each process that measured the row; None where one did.
         correct_mask: which test images are classified correctly, packed by `classification.pack_mask`.
         agreement: share of images with the same top class as the Keras model.

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -210,3 +212,25 @@ def test_pages_of_a_trend_and_a_comparison_show_their_tables(
         assert watched.page.locator("script").count() == 0
     assert watched.page.locator("h1").inner_text().startswith("Verdicts:")
     assert watched.complaints == []
+
+
+@pytest.mark.usefixtures("chromium")
+def test_the_benchmark_says_how_long_the_page_takes_to_open(tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "bench/",
+        "--benchmark-only",
+        "-k",
+        "report_page",
+        "-p",
+        "no:cacheprovider",
+    ]
+    words += ["--report-to", str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "The report as a page" in done.stdout
+    (row,) = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert row["runs"] >= 24
+    assert row["seconds_to_open"] > 0
