@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from conftest import train_here
 
 from cifar import export
@@ -170,6 +171,22 @@ def test_a_card_says_what_metrics_and_manifest_say(exported: Path, pair: list[Ru
     assert "SYNTHETIC DATA" in text
     confusion = FinishedRun(pair[0]).scores.confusion
     assert f"({max(confusion[t, p] for t in range(10) for p in range(10) if t != p)})" in text
+
+
+def test_the_front_matter_of_a_card_is_what_the_hub_reads(exported: Path, pair: list[Run]) -> None:
+    entries = manifest.read(exported)
+    _, front_matter, _ = card.markdown(FinishedRun(pair[0]), entries).split("---\n", 2)
+    metadata = yaml.safe_load(front_matter)
+    (model,) = metadata["model-index"]
+    (evaluation,) = model["results"]
+    assert model["name"] == pair[0].path.name
+    assert evaluation["task"] == {"type": "image-classification"}
+    assert evaluation["dataset"]["type"] == "synthetic"
+    assert "datasets" not in metadata  # which the hub would look for
+    values = {metric["name"]: metric["value"] for metric in evaluation["metrics"]}
+    expected = {f"test accuracy, {entry.format}": entry.accuracy for entry in entries}
+    assert values == {"test accuracy": pair[0].metrics.accuracy, **expected}
+    assert {metric["type"] for metric in evaluation["metrics"]} == {"accuracy"}
 
 
 def test_a_refused_export_leaves_the_earlier_one(pair: list[Run], small: Dataset, tmp_path: Path) -> None:

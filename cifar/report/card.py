@@ -1,6 +1,7 @@
 """The model card of an exported run: training data, accuracy, weaknesses, and how to check them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,11 @@ from cifar.report.captions import caption_of
 from cifar.report.table import markdown_table
 
 MAX_CONFUSIONS = 5
-CARD = """# {name}
+TASK = "image-classification"
+CARD = """---
+{front_matter}---
+
+# {name}
 
 `{network}` ({parameters:,} parameters), trained for {epochs} epochs at batch {batch_size} on {n_train:,} images,
 augmentation `{augment}`, seed {seed}. {data}
@@ -46,6 +51,8 @@ trains it again. SHA-256 of its weights:
 
 {digests}
 """
+HUB_DATA_SETS = {"cifar10": ("uoft-cs/cifar10", "CIFAR-10")}
+"""By the name of a data set: its identifier on the Hugging Face hub, and its name there."""
 FILE_COLUMNS = ("file", "precision", "bytes>", "test accuracy>", "change>", "same class>")
 
 
@@ -59,6 +66,7 @@ def markdown(result: FinishedRun, entries: Sequence[ManifestEntry]) -> str:
     low, high = result.scores.interval
     return CARD.format(
         **result.metrics.model_dump(),
+        front_matter=_front_matter(result, entries),
         name=result.run.path.name,
         batch_size=result.run.recipe.batch_size,
         data=caption_of(result.metrics),
@@ -69,6 +77,40 @@ def markdown(result: FinishedRun, entries: Sequence[ManifestEntry]) -> str:
         confusions=_confusions(result),
         **_file_sections(entries, result.metrics.accuracy),
     )
+
+
+def _front_matter(result: FinishedRun, entries: Sequence[ManifestEntry]) -> str:
+    """Return the metadata of a card in YAML (https://huggingface.co/docs/hub/model-cards): accuracies are shares."""
+    import yaml
+
+    dataset = result.metrics.dataset
+    identifier, name = HUB_DATA_SETS.get(dataset, (dataset, dataset))
+    if result.metrics.official is False and dataset in HUB_DATA_SETS:
+        name += ", a copy that is not bit for bit the published one"
+    metrics = [_metric("test accuracy", result.metrics.accuracy)]
+    for entry in sorted(entries, key=lambda entry: entry.format):
+        metrics.append(_metric(f"test accuracy, {entry.format}", entry.accuracy))
+    evaluation = {
+        "task": {"type": TASK},
+        "dataset": {"type": identifier, "name": name, "split": "test"},
+        "metrics": metrics,
+    }
+    metadata: dict[str, Any] = {
+        "license": "apache-2.0",
+        "library_name": "keras",
+        "pipeline_tag": TASK,
+        "tags": ["cifar-bench", *sorted({entry.format for entry in entries})],
+        "metrics": ["accuracy"],
+        "model-index": [{"name": result.run.path.name, "results": [evaluation]}],
+    }
+    if dataset in HUB_DATA_SETS:
+        metadata["datasets"] = [identifier]
+    text: str = yaml.safe_dump(metadata, sort_keys=False, width=1000)
+    return text
+
+
+def _metric(name: str, accuracy: float) -> dict[str, Any]:
+    return {"type": "accuracy", "value": accuracy, "name": name}
 
 
 def _last_epochs(accuracy: float | None) -> str:
