@@ -23,7 +23,7 @@ from cifar.compare import benchmark_results
 from cifar.data.dataset import Dataset
 from cifar.diagnosis import saved
 from cifar.errors import UsageError
-from cifar.report.html import page, pictures
+from cifar.report.html import content, page, pictures
 from cifar.report.html.trade_off import Point, front
 from cifar.runs.run import Run
 from cifar.system import json_files
@@ -173,6 +173,16 @@ def test_without_the_data_there_are_indices_and_a_sentence(summary: Summary) -> 
     assert "the data are not at hand; images are named by their indices." in bare
 
 
+def test_a_page_of_many_files_says_which_are_not_in_its_galleries(
+    summary: Summary, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "MAX_PREDICTIONS", 2)
+    shortened = page.render(summary, {small.sha256: small.x_test})
+    (test_set,) = content_of(shortened)
+    assert [one["name"] for one in test_set["predictions"]] == ["second-none-s0", "second-none-s0 onnx-int8"]
+    assert "The galleries have the first 2 runs and files, and 1 not: report fewer runs to see them." in shortened
+
+
 def test_the_command_writes_the_page_beside_its_other_answers(
     cifar: Command, summary: Summary, tmp_path: Path
 ) -> None:
@@ -233,8 +243,8 @@ def test_a_saved_diagnosis_is_in_the_page_unless_its_file_has_changed(
         attributes.get("aria-label") for attributes, _ in Elements(text).named("svg")
     ]
     path = saved.path_of(file)
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "sha256": "0" * 64}))
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps({**written, "sha256": "0" * 64}))
     changed = page.render(summarise([run]), {})
     assert f"{file.name} is not the file that was diagnosed: `cifar diagnose --save` again." in changed
     assert 'id="quantization"' not in changed
@@ -242,6 +252,6 @@ def test_a_saved_diagnosis_is_in_the_page_unless_its_file_has_changed(
         ({"format_version": 2}, "format_version is 2, this program reads 1"),
         ({"diagnosis": {}}, r"diagnosis\.n_images: Field required"),
     ):
-        path.write_text(json.dumps({**content, **damage}))
+        path.write_text(json.dumps({**written, **damage}))
         with pytest.raises(UsageError, match=message):
             page.render(summarise([run]), {})

@@ -75,6 +75,7 @@ class TestSet:
         class_names: of the ten classes.
         labels: uint8 (N,).
         predictions: of runs and files, by their names.
+        left_out: how many more runs and files there are than the page has room for.
         pictures: of the images that any of them gets wrong; None where the data are not at hand.
     """
 
@@ -83,9 +84,11 @@ class TestSet:
     class_names: list[str]
     labels: NDArray[np.uint8]
     predictions: dict[str, Top1] = field(default_factory=dict)
+    left_out: int = 0
     pictures: Pictures | None = None
 
 
+MAX_PREDICTIONS = 120  # runs and files whose classes are in the page: about 3 MB for 10,000 test images
 RUN_COLUMNS = (
     *("network", "recipe", "augment", "precision", "seed", "test %", "train %", "gap", "ECE", "minutes"),
     "parameters",
@@ -223,6 +226,10 @@ def test_sets(summary: Summary, images: Images) -> list[TestSet]:
             if of_file is not None:
                 test_set.predictions[f"{result.run.path.name} {entry.format}"] = of_file
     for (digest, _), test_set in by_key.items():
+        names = list(test_set.predictions)
+        test_set.left_out = len(names[MAX_PREDICTIONS:])
+        for name in names[MAX_PREDICTIONS:]:
+            del test_set.predictions[name]
         own = images.get(digest)
         if own is not None and len(own) == len(test_set.labels):
             test_set.pictures = pictures.draw(own, _of_interest(test_set))

@@ -102,7 +102,7 @@ def render(summary: Summary, images: Images, benchmark: BenchmarkResult | None =
         calibration=_drawings("calibration", calibration),
         quantization=_drawings("quantization", quantization),
         data=test_sets,
-        picture_notes=list(map(_picture_note, test_sets)),
+        data_notes=list(map(_data_note, test_sets)),
     )
 
 
@@ -162,10 +162,18 @@ def _script_json(test_sets: list[TestSet]) -> str:
     return json.dumps(list(map(content.as_json, test_sets))).replace("<", "\\u003c")
 
 
-def _picture_note(test_set: TestSet) -> str:
-    if test_set.pictures is None:
-        return f"{test_set.name} {test_set.sha256[:12]}: the data are not at hand; images are named by their indices."
-    return (
-        f"{test_set.name} {test_set.sha256[:12]}: {len(test_set.pictures.indices):,} pictures, compressed with loss, "
-        f"of the {test_set.pictures.wanted:,} images that any run or file gets wrong; the others by their indices."
-    )
+def _data_note(test_set: TestSet) -> str:
+    """Return which pictures and which predictions of a test set are in the page."""
+    note = f"{test_set.name} {test_set.sha256[:12]}: the data are not at hand; images are named by their indices."
+    if test_set.pictures is not None:
+        note = (
+            f"{test_set.name} {test_set.sha256[:12]}: {len(test_set.pictures.indices):,} pictures, compressed with "
+            f"loss, of the {test_set.pictures.wanted:,} images that any run or file gets wrong; the others by their "
+            "indices."
+        )
+    if test_set.left_out:
+        note += (
+            f" The galleries have the first {len(test_set.predictions)} runs and files, and {test_set.left_out} not: "
+            "report fewer runs to see them."
+        )
+    return note
