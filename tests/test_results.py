@@ -33,10 +33,11 @@ from cifar.system import files
 
 BASELINES = ROOT / "bench" / "baselines"
 EXPORTS = ROOT / "exports"
-RECIPE_RUNS = ROOT / "bench" / "recipes"
+RECIPES_FOLDER = ROOT / "bench" / "recipes"
 RESULTS = ROOT / "docs" / "results.md"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUNS = {run.path.name: run for run in runs_in(BASELINES)}
+RECIPE_RUNS = [run for run in RUNS.values() if run.recipe.recipe != "published"]
 ENTRIES = manifest.read(EXPORTS)
 WHY = json.loads((BASELINES / "why.json").read_text())["runs"]
 N_IMAGES = 1000  # of the test set, on which a released file is run again here
@@ -106,11 +107,13 @@ def test_the_documents_show_every_network_with_and_without_augmentation(name: st
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_reference_run_is_whole_and_has_the_reference_recipe(name: str) -> None:
+def test_a_reference_run_is_whole_and_has_the_recipe_that_it_names(name: str) -> None:
     result = FinishedRun(RUNS[name])  # raises unless its files belong together
     trained = result.run.recipe
+    fields = {"precision": trained.precision}
+    policy, file = trained.policy.name, read(trained.recipe)
     reference = recipe(
-        trained.network, trained.policy.name, seed=trained.seed, profile="reference", dataset="cifar10"
+        trained.network, policy, seed=trained.seed, profile="reference", dataset="cifar10", file=file, fields=fields
     )
     assert trained == reference
     assert result.metrics.n_train == dataset.TRAIN
@@ -119,40 +122,33 @@ def test_a_reference_run_is_whole_and_has_the_reference_recipe(name: str) -> Non
 
 
 def test_the_table_of_the_recipes_holds_what_their_runs_recorded() -> None:
-    shown, *_ = tables_in((RECIPE_RUNS / "README.md").read_text())
+    *_, shown = tables_in((BASELINES / "README.md").read_text())
     expected = []
-    for run in runs_in(RECIPE_RUNS):
-        result = FinishedRun(run)  # raises unless its files belong together
-        chosen = read(run.recipe.recipe)
-        fields = {"precision": run.recipe.precision}
-        policy, seed = run.recipe.policy.name, run.recipe.seed
-        assert run.recipe == recipe(
-            run.recipe.network, policy, seed=seed, file=chosen, profile="reference", fields=fields
-        )
-        files = {entry.format: f"{100 * entry.accuracy:.2f}" for entry in result.exports}
-        assert files.keys() == set(FORMATS)
+    for run in RECIPE_RUNS:
+        metrics = run.metrics
+        files = {entry.format: f"{100 * entry.accuracy:.2f}" for entry in FinishedRun(run).exports}
         views = run.path / "mirror-shift.json"
         scores = json.loads(views.read_text()) if views.exists() else None
         if scores:
-            assert scores["weights_sha256"] == result.metrics.weights_sha256
+            assert scores["weights_sha256"] == metrics.weights_sha256
             views_percent = f"{100 * scores['test_time_augmentation']['accuracy']:.2f}"
         row = {
             "run": f"`{run.path.name}`",
-            "epochs": str(result.metrics.epochs),
-            "minutes": f"{result.metrics.train_seconds / 60:.1f}",
-            "test %": f"{100 * result.metrics.accuracy:.2f}",
+            "epochs": str(metrics.epochs),
+            "minutes": f"{metrics.train_seconds / 60:.1f}",
+            "test %": f"{100 * metrics.accuracy:.2f}",
             "views %": views_percent if scores else "-",
             "onnx-int8 %": files["onnx-int8"],
             "tflite-int8 %": files["tflite-int8"],
         }
         expected.append(row)
-    assert sorted(shown, key=str) == sorted(expected, key=str)
+    assert shown == expected
 
 
 def test_the_table_of_the_choice_of_recipes_holds_what_held_out_images_said() -> None:
-    _, shown, *_ = tables_in((RECIPE_RUNS / "README.md").read_text())
+    shown, *_ = tables_in((RECIPES_FOLDER / "README.md").read_text())
     expected = []
-    for run in runs_in(RECIPE_RUNS / "tuning"):
+    for run in runs_in(RECIPES_FOLDER / "tuning"):
         chosen = run.recipe
         assert (chosen.hold_out, run.metrics.hold_out, run.metrics.n_train) == (5000, 5000, 45_000)
         row = {
@@ -171,10 +167,10 @@ def test_the_table_of_the_choice_of_recipes_holds_what_held_out_images_said() ->
 
 
 def test_the_table_of_precisions_holds_what_the_pairs_recorded() -> None:
-    text = (RECIPE_RUNS / "README.md").read_text()
-    _, _, shown = tables_in(text)
+    text = (RECIPES_FOLDER / "README.md").read_text()
+    _, shown = tables_in(text)
     accuracies: dict[str, dict[int, float]] = {"float32": {}, "bfloat16": {}}
-    for run in runs_in(RECIPE_RUNS / "precision"):
+    for run in runs_in(RECIPES_FOLDER / "precision"):
         assert run.recipe == recipe(
             "first",
             "shift-flip",
@@ -200,13 +196,13 @@ def test_the_table_of_precisions_holds_what_the_pairs_recorded() -> None:
 
 def test_the_readme_says_what_the_recipes_reached() -> None:
     text = " ".join((ROOT / "README.md").read_text().split())
-    tuned = Run(RECIPE_RUNS / "first-tuned-shift-flip-s0").metrics
-    airbench94_run = Run(RECIPE_RUNS / "timed" / "airbench94-bfloat16-pad-crop-alternating-flip-s0")
+    tuned = RUNS["first-tuned-shift-flip-s0"].metrics
+    airbench94_run = Run(RECIPES_FOLDER / "timed" / "airbench94-bfloat16-pad-crop-alternating-flip-s0")
     airbench94 = airbench94_run.metrics
     assert f"takes `first` to {100 * tuned.accuracy:.1f} %" in text
     minutes = airbench94.train_seconds / 60
     assert f"reaches {100 * airbench94.accuracy:.0f} % in {minutes:.0f} minutes" in text
-    of_recipes = " ".join((RECIPE_RUNS / "README.md").read_text().split())
+    of_recipes = " ".join((RECIPES_FOLDER / "README.md").read_text().split())
     views = json.loads((airbench94_run.path / "mirror-shift.json").read_text())["test_time_augmentation"]["accuracy"]
     assert f"{minutes:.1f} minutes, {100 * airbench94.accuracy:.2f} %, {100 * views:.2f} % with views" in of_recipes
 
@@ -221,7 +217,7 @@ CHOSEN = {
 @pytest.mark.parametrize("name", CHOSEN)
 def test_a_recipe_is_the_one_that_was_chosen(name: str) -> None:
     folder, also = CHOSEN[name]
-    chosen = Run(RECIPE_RUNS / "tuning" / folder).recipe
+    chosen = Run(RECIPES_FOLDER / "tuning" / folder).recipe
     assert chosen.policy.name in read(name).augment
     now = recipe(chosen.network, chosen.policy.name, file=read(name), profile="reference")
     same = {"batch_size", "learning_rate", "warmup", "schedule", "optimizer", "weight_decay", *also}
@@ -230,7 +226,7 @@ def test_a_recipe_is_the_one_that_was_chosen(name: str) -> None:
 
 def test_no_image_and_no_model_is_among_the_committed_runs() -> None:
     names = set()
-    for path in (*BASELINES.rglob("*"), *RECIPE_RUNS.rglob("*")):
+    for path in (*BASELINES.rglob("*"), *RECIPES_FOLDER.rglob("*")):
         if path.is_file() and not {"figures", "__pycache__"} & set(path.parts):
             names.add(path.name)
     assert names <= {
@@ -242,14 +238,16 @@ def test_no_image_and_no_model_is_among_the_committed_runs() -> None:
 
 
 def test_the_picture_of_the_curves_is_drawn_from_these_histories() -> None:
+    paired = [group for group in whole().groups if group.pairs]
     with Image.open(BASELINES / "curves.png") as picture:
-        assert picture.info["histories"] == figure_files.histories(whole().groups)
+        assert picture.info["histories"] == figure_files.histories(paired)
 
 
 def test_the_explanations_say_what_why_json_and_the_histories_hold() -> None:
     """bench/baselines/README.md: its tables whole, and the figures of its sentences, to the digit shown."""
     text = (BASELINES / "README.md").read_text()
-    shifted, further = ({row["run"].strip("`"): [*row.values()][1:] for row in table} for table in tables_in(text))
+    by_run = [{row["run"].strip("`"): [*row.values()][1:] for row in table} for table in tables_in(text)]
+    shifted, further, _ = by_run
     assert further.keys() == WHY.keys() > shifted.keys()
     for name, shown in shifted.items():
         assert shown == [_percent(accuracy) for accuracy in WHY[name]["shifted"].values()]
@@ -278,7 +276,7 @@ def _explained() -> list[str]:
     lowest_two = [WHY[f"second-{policy}-s2"]["continued"] for policy in ("none", "shift-flip")]
     plain, augmented = (continued["same rate"][0] for continued in lowest_two)
     slower = [100 * (f["a tenth"][-1]["test_accuracy"] - f["same rate"][-1]["test_accuracy"]) for f in lowest_two]
-    seconds = [FinishedRun(run) for name, run in RUNS.items() if name.startswith("second-")]
+    seconds = [FinishedRun(run) for run in RUNS.values() if run.recipe.network == "second"]
     losses = [np.array([line.loss for line in result.history]) for result in seconds]
     rises = [loss[-1] - loss.min() for loss in losses]
     lowest = [int(loss.argmin()) + 1 for loss in losses]
@@ -325,7 +323,7 @@ def test_the_table_of_int8_before_and_after_holds_what_the_manifests_say() -> No
 
 def test_the_table_of_int8_in_newer_runs_holds_what_the_manifests_say() -> None:
     expected = []
-    for run in (*runs_in(RECIPE_RUNS), *runs_in(RECIPE_RUNS / "precision")):
+    for run in (*RECIPE_RUNS, *runs_in(RECIPES_FOLDER / "precision")):
         entries = {entry.format: entry for entry in manifest.read(run.path / "exports")}
         numbers = [f"{100 * run.metrics.accuracy:.2f}"]
         for form in ("onnx-int8", "tflite-int8"):

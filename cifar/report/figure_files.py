@@ -81,9 +81,10 @@ def draw_all(
 
 def _drawings_of_networks(groups: Sequence[Group], folder: Path, pick: str, images: Images) -> list[Drawing]:
     drawings = []
-    if len(groups) > 1 and plots.common_policies(groups):
-        metadata = {"histories": histories(groups)}
-        drawings.append(Drawing(folder / "curves.png", partial(plots.overview, groups), metadata))
+    compared = [group for group in groups if group.pairs] or groups
+    if len(compared) > 1 and plots.common_policies(compared):
+        metadata = {"histories": histories(compared)}
+        drawings.append(Drawing(folder / "curves.png", partial(plots.overview, compared), metadata))
     for group in groups:
         prefix = f"{group.name}-"
         drawings += _drawings(group.results, group.first_seed_results(), folder, prefix, pick, images)
