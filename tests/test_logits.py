@@ -1,6 +1,8 @@
 """What int8 quantises: centred logits in a chosen range, their mean error taken out of the bias."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +49,14 @@ def pooled_head(**options: Any) -> list[Any]:
     return [layers.Conv2D(10, 1, **options), layers.GlobalAveragePooling2D(), layers.Softmax()]
 
 
-HEADS = {
-    "softmax of the layer": [layers.Flatten(), layers.Dense(10, activation="softmax")],
-    "softmax layer": [layers.Flatten(), layers.Dense(10), layers.Softmax()],
-    "activation layer": [layers.Flatten(), layers.Dense(10), layers.Activation("softmax")],
-    "no bias": [layers.Flatten(), layers.Dense(10, use_bias=False, activation="softmax")],
-    "scale": [layers.Flatten(), layers.Dense(10), layers.Rescaling(0.3), layers.Softmax()],
-    "global pooling": pooled_head(),
-    "global pooling without bias": pooled_head(use_bias=False),
+HEADS: dict[str, Callable[[], list[Any]]] = {  # new layers each time: a layer keeps its weights
+    "softmax of the layer": lambda: [layers.Flatten(), layers.Dense(10, activation="softmax")],
+    "softmax layer": lambda: [layers.Flatten(), layers.Dense(10), layers.Softmax()],
+    "activation layer": lambda: [layers.Flatten(), layers.Dense(10), layers.Activation("softmax")],
+    "no bias": lambda: [layers.Flatten(), layers.Dense(10, use_bias=False, activation="softmax")],
+    "scale": lambda: [layers.Flatten(), layers.Dense(10), layers.Rescaling(0.3), layers.Softmax()],
+    "global pooling": pooled_head,
+    "global pooling without bias": partial(pooled_head, use_bias=False),
 }
 
 
@@ -76,12 +78,12 @@ def test_centring_keeps_the_probabilities_of_every_network(small: Dataset, name:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_centring_keeps_the_probabilities_of_a_users_network(small: Dataset, head: str) -> None:
-    found = check_centred(ending(*HEADS[head]), small.x_train[:50])
+    found = check_centred(ending(*HEADS[head]()), small.x_train[:50])
     assert (found.range is None) == ("pooling" in head)
 
 
 def test_the_model_itself_is_left_alone(small: Dataset) -> None:
-    model = ending(*HEADS["softmax of the layer"])
+    model = ending(*HEADS["softmax of the layer"]())
     before = networks.weights_sha256(model)
     found = logits.centred(model, small.x_train[:50])
     assert isinstance(found, Logits)
@@ -154,7 +156,7 @@ def test_a_long_tail_of_the_losers_does_not_choose_the_range() -> None:
 
 
 def test_the_mean_error_is_taken_out_of_the_bias_where_the_range_does_not_clip(small: Dataset) -> None:
-    model = ending(*HEADS["softmax of the layer"])
+    model = ending(*HEADS["softmax of the layer"]())
     found = logits.centred(model, small.x_train[:100])
     assert isinstance(found, Logits)
     exact = found.model.predict(small.x_train[:100], verbose=0)
@@ -178,7 +180,7 @@ def int8_agreement(name: str, model: Any, images: NDArray[np.uint8], folder: Pat
 
 @pytest.mark.parametrize("name", INT8)
 def test_logits_that_have_drifted_keep_their_classes(small: Dataset, tmp_path: Path, name: str) -> None:
-    model = ending(*HEADS["softmax of the layer"])
+    model = ending(*HEADS["softmax of the layer"]())
     layer = model.layers[-1]
     layer.bias.assign(layer.bias - 300)
     images = small.x_train[:300]
@@ -199,7 +201,7 @@ def matrices(path: Path) -> dict[str, bool]:
 
 @pytest.mark.parametrize("head", ["softmax of the layer", "no bias", "global pooling"])
 def test_a_layer_kept_in_float_is_not_quantised_and_the_others_are(small: Dataset, tmp_path: Path, head: str) -> None:
-    model = ending(*HEADS[head])
+    model = ending(*HEADS[head]())
     first, last = [layer.name for layer in model.layers if getattr(layer, "kernel", None) is not None]
     found = logits.centred(model, small.x_train[:100])
     assert isinstance(found, Logits)
