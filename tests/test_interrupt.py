@@ -53,3 +53,29 @@ def test_the_consoles_interpret_no_markup(console: Console) -> None:
     with console.capture() as capture:
         console.print("runs[/x]:smile:[bold]", soft_wrap=True)
     assert capture.get() == "runs[/x]:smile:[bold]\n"
+
+
+CONVERTED = """
+import os, signal, sys, time
+from pathlib import Path
+from cifar.cli.interrupt import resumable
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with resumable(Path("runs")):
+    try:
+        if sys.argv[1] == "interrupted":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+    except KeyboardInterrupt as error:
+        raise TypeError("what TensorFlow made of it") from error
+    raise TypeError("an error of its own")
+"""
+
+
+@pytest.mark.parametrize(("argument", "code"), [("interrupted", 130), ("not", 1)])
+def test_an_error_that_a_library_makes_of_an_interrupt_ends_as_one(argument: str, code: int) -> None:
+    words = [sys.executable, "-c", CONVERTED, argument]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=50)
+    assert done.returncode == code, done.stderr
+    assert ("the same command continues from there" in done.stderr) == (code == 130)
+    assert ("TypeError: an error of its own" in done.stderr) == (code == 1)

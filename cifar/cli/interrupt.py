@@ -29,6 +29,11 @@ def resumable(runs: Path) -> Iterator[None]:
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     announced = threading.Event()
+    interrupted = threading.Event()
+
+    def raise_interrupt(_number: int, _frame: Any) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
 
     def end_process() -> None:
         with receiver:
@@ -45,14 +50,20 @@ def resumable(runs: Path) -> Iterator[None]:
 
     previous_hook, sys.unraisablehook = sys.unraisablehook, hide_interrupt
     previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    previous_handler = signal.getsignal(signal.SIGINT)
+    if previous_handler is signal.default_int_handler:  # and not ignored, as in the background of a shell
+        signal.signal(signal.SIGINT, raise_interrupt)
     threading.Thread(target=end_process, daemon=True).start()
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException as error:  # TensorFlow makes other errors of a KeyboardInterrupt in the middle of its work
+        if not interrupted.is_set() and not isinstance(error, KeyboardInterrupt):
+            raise
         announced.set()
         stderr.print(message, highlight=False, soft_wrap=True)
         os._exit(EXIT_CODE)  # the frameworks take seconds to shut down
     finally:
         sys.unraisablehook = previous_hook
         signal.set_wakeup_fd(previous)
+        signal.signal(signal.SIGINT, previous_handler)
         sender.close()
