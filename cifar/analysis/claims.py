@@ -23,7 +23,10 @@ PUBLISHED_TEXT = "Image Classification using Convolution Neural Networks (Keras 
 
 PUBLISHED_POLICY = "shift-flip"  # the policy that the published text is about
 PRIMARY_FAMILY = ("first tuned bfloat16", PUBLISHED_POLICY)
-"""Network with its recipe and precision, and policy: fixed when one pair of seeds was known. All else explores."""
+"""Network with its recipe and precision, and policy; fixed when one pair of seeds was known.
+
+All other claims are exploratory.
+"""
 
 SIGNIFICANCE = 0.05
 TOO_SHORT = "too short to judge"
