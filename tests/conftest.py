@@ -1,6 +1,7 @@
 """Shared by the tests: a small data set, runs trained once, and the command line in a process of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ import pytest
 from helpers.in_process import Output
 
 from cifar import export
+from cifar.analysis.summary import Summary, summarise
 from cifar.data import dataset
 from cifar.data.dataset import Dataset
 from cifar.formats import FORMATS
@@ -204,6 +206,15 @@ def pair(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """`second`, plain and augmented, three epochs."""
     wanted = [recipe("second", name, epochs=3, dataset="synthetic") for name in ("none", "shift-flip")]
     return train_here(wanted, small, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def summary(pair: list[Run], small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Summary:
+    """Two runs, the first exported to integers too."""
+    folder = tmp_path_factory.mktemp("report")
+    runs = [Run(Path(shutil.copytree(run.path, folder / run.path.name))) for run in pair]
+    export.export_runs(runs[:1], small, ["onnx", "onnx-int8"], max_drop=100)
+    return summarise(runs)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cifar import export
 from cifar.analysis.summary import Summary, summarise
 from cifar.compare import benchmark_results
 from cifar.data.dataset import Dataset
@@ -60,15 +59,6 @@ class Elements(HTMLParser):
 
     def named(self, tag: str) -> list[tuple[Mapping[str, str | None], str]]:
         return [(attributes, "".join(texts)) for name, attributes, texts in self.found if name == tag]
-
-
-@pytest.fixture(scope="module")
-def summary(pair: list[Run], small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Summary:
-    """Two runs, the first exported to integers too."""
-    folder = tmp_path_factory.mktemp("report")
-    runs = [Run(Path(shutil.copytree(run.path, folder / run.path.name))) for run in pair]
-    export.export_runs(runs[:1], small, ["onnx", "onnx-int8"], max_drop=100)
-    return summarise(runs)
 
 
 @pytest.fixture(scope="module")

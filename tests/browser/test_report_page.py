@@ -14,7 +14,6 @@ from conftest import ROOT, Command
 from numpy.typing import NDArray
 
 from browser.conftest import WIDTHS, Watched
-from cifar import export
 from cifar.analysis.summary import Summary, summarise
 from cifar.compare import benchmark_results
 from cifar.data.dataset import Dataset
@@ -27,15 +26,6 @@ HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&lt;"
 HOSTILE_NAME = "<!--<script>alert(3)"
 BENCHMARK = ROOT / "bench" / "history" / "0.1.0.json"
 INTERACTIVE = "a[href], button:not([hidden]), select, input, summary, [tabindex='0']"
-
-
-@pytest.fixture(scope="module")
-def summary(pair: list[Run], small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Summary:
-    """Two runs, the first exported to integers too."""
-    folder = tmp_path_factory.mktemp("report")
-    runs = [Run(Path(shutil.copytree(run.path, folder / run.path.name))) for run in pair]
-    export.export_runs(runs[:1], small, ["onnx", "onnx-int8"], max_drop=100)
-    return summarise(runs)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +105,15 @@ def test_a_cell_of_the_confusion_matrix_opens_its_pictures(report: Watched, summ
     assert rights == [f"{100 * share:.1f}" for share in per_class]
 
 
+def test_the_page_opens_with_ten_pictures_of_each_gallery_and_the_counts_of_numpy(
+    report: Watched, summary: Summary, small: Dataset
+) -> None:
+    first, second, *_ = (said.classes for said in predictions(summary, small).values())
+    wrong, changed = (first != small.y_test).sum(), (first != second).sum()
+    assert report.page.locator("#wrong-count").inner_text().startswith(f"{wrong} misclassified images")
+    assert report.page.locator("canvas").count() == min(10, wrong) + min(10, changed)
+
+
 def test_the_flips_of_any_two_are_those_that_numpy_finds(report: Watched, summary: Summary, small: Dataset) -> None:
     said = predictions(summary, small)
     names = list(said)
@@ -124,8 +123,13 @@ def test_the_flips_of_any_two_are_those_that_numpy_finds(report: Watched, summar
             report.page.locator("#flip-first").select_option(str(first))
             report.page.locator("#flip-second").select_option(str(second))
             a, b = said[names[first]].classes, said[names[second]].classes
-            for kind, mask in flips(a, b, small.y_test).items():
+            masks = flips(a, b, small.y_test)
+            changed, lost, won = (masks[kind].sum() for kind in ("", "lost", "won"))
+            for kind, mask in masks.items():
                 report.page.locator("#flip-kind").select_option(kind)
+                sentence = report.page.locator("#flip-count").inner_text()
+                counts = f"{changed} of 100 images change their class: {lost} right to wrong, {won} wrong to right"
+                assert sentence.startswith(counts)
                 assert shown_images(report, "flip") == np.flatnonzero(mask).tolist()
 
 
