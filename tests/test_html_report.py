@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, Command
+from helpers.hostile_run import HOSTILE, HOSTILE_NAME, hostile_copy
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -25,10 +26,7 @@ from cifar.errors import UsageError
 from cifar.report.html import content, page, pictures
 from cifar.report.html.trade_off import Point, front
 from cifar.runs.run import Run
-from cifar.system import json_files
 
-HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&lt;"
-HOSTILE_NAME = "<!--<script>alert(3)"
 VOID = ("meta", "img", "input", "br")
 
 
@@ -94,15 +92,8 @@ def test_a_page_needs_nothing_from_outside_and_its_policy_allows_its_own_script_
 
 
 def test_hostile_texts_are_shown_as_texts(summary: Summary, tmp_path: Path) -> None:
-    path = Path(shutil.copytree(summary.results[0].run.path, tmp_path / HOSTILE_NAME))
-    facts = json_files.read_json(path / "environment.json")
-    facts["cpu"]["model"] = HOSTILE
-    (path / "environment.json").write_text(json.dumps(facts))
-    entries = json_files.read_json(path / "exports" / "manifest.json")
-    for entry in entries["models"]:
-        entry["runtime"] = HOSTILE
-    (path / "exports" / "manifest.json").write_text(json.dumps(entries))
-    shown_text = page.render(summarise([Run(path)]), {})
+    run = hostile_copy(summary.results[0].run, tmp_path)
+    shown_text = page.render(summarise([run]), {})
     elements = Elements(shown_text)
     assert len(elements.named("script")) == 2
     assert not elements.named("img")

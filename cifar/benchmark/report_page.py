@@ -25,7 +25,7 @@ def opening(runs: list[Run]) -> tuple[list[float], Row]:
     Raises:
         NotAvailableError: there is no Chromium, or no playwright to drive it.
     """
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    chromium = find_chromium()
     if chromium is None:
         raise NotAvailableError("there is no Chromium on this machine")
     try:
@@ -51,6 +51,11 @@ def opening(runs: list[Run]) -> tuple[list[float], Row]:
         }
         browser.close()
     return seconds, row
+
+
+def find_chromium() -> str | None:
+    """Return where Chromium is; None where there is none."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def _images() -> dict[str, Any]:

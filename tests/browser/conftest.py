@@ -1,13 +1,14 @@
 """A headless Chromium; the tests are skipped where there is none."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+from cifar.benchmark.report_page import find_chromium
+
+CHROMIUM = find_chromium()
 ARGUMENTS = (
     "--disable-background-networking",  # nothing but the pages of the tests
     "--disable-component-update",

@@ -1,7 +1,6 @@
 """The report as a page: it sorts, filters and shows the pictures that numpy finds, and does nothing else."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, Command
+from helpers.hostile_run import HOSTILE, hostile_copy
 from numpy.typing import NDArray
 
 from browser.conftest import WIDTHS, Watched
@@ -19,11 +19,7 @@ from cifar.compare import benchmark_results
 from cifar.data.dataset import Dataset
 from cifar.formats.top1 import Top1
 from cifar.report.html import content, page
-from cifar.runs.run import Run
-from cifar.system import json_files
 
-HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&lt;"
-HOSTILE_NAME = "<!--<script>alert(3)"
 BENCHMARK = ROOT / "bench" / "history" / "0.1.0.json"
 INTERACTIVE = "a[href], button:not([hidden]), select, input, summary, [tabindex='0']"
 
@@ -180,14 +176,7 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(
 def test_hostile_texts_of_runs_and_results_run_nothing(
     summary: Summary, small: Dataset, watched: Watched, tmp_path: Path
 ) -> None:
-    path = Path(shutil.copytree(summary.results[0].run.path, tmp_path / HOSTILE_NAME))
-    facts = json_files.read_json(path / "environment.json")
-    facts["cpu"]["model"] = facts["platform"] = HOSTILE
-    (path / "environment.json").write_text(json.dumps(facts))
-    entries = json_files.read_json(path / "exports" / "manifest.json")
-    for entry in entries["models"]:
-        entry["runtime"] = HOSTILE
-    (path / "exports" / "manifest.json").write_text(json.dumps(entries))
+    run = hostile_copy(summary.results[0].run, tmp_path)
     result = json.loads(BENCHMARK.read_text())
     result["machine"]["cpu"]["model"] = result["machine"]["commit"] = HOSTILE
     for number, row in enumerate(result["rows"]):
@@ -195,7 +184,7 @@ def test_hostile_texts_of_runs_and_results_run_nothing(
         row["model"] = row["format"] = row["device"] = HOSTILE
     (tmp_path / "result.json").write_text(json.dumps(result))
     hostile = benchmark_results.read(tmp_path / "result.json")
-    page.write(summarise([Run(path)]), {small.sha256: small.x_test}, tmp_path / "hostile.html", hostile)
+    page.write(summarise([run]), {small.sha256: small.x_test}, tmp_path / "hostile.html", hostile)
     watched.open(tmp_path / "hostile.html")
     watched.page.locator("#flip-second").select_option(str(1))
     watched.page.locator("#benchmark select").first.select_option(HOSTILE)
