@@ -1,0 +1,1 @@
+"""Training on JAX, apart from the tests of `pytest`: `tox -e jax`."""
