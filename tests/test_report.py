@@ -127,11 +127,21 @@ def test_details_hold_every_table_and_each_note_once(six_runs: list[Run]) -> Non
     assert text.count("too short to judge") == 15
 
 
-def test_exports_stand_in_the_details(policy_runs: PolicyRuns, small: Dataset, tmp_path: Path) -> None:
+def test_training_that_no_export_counted_has_no_cost(pair: list[Run]) -> None:
+    assert detail_tables.training_costs(summarise(pair)).rows == []
+
+
+def test_exports_and_the_cost_of_training_stand_in_the_details(
+    policy_runs: PolicyRuns, small: Dataset, tmp_path: Path
+) -> None:
     run = copied(policy_runs["none", 0], tmp_path)
     export.export_runs([run], small, ["onnx-int8"], max_drop=100)
     summary = fresh([run])
     (int8,) = summary.groups[0].exported()
+    images_trained = run.metrics.n_train * run.recipe.epochs
+    assert summary.groups[0].training_flop == 6 * 6_499_840 * images_trained
+    (cost,) = detail_tables.training_costs(summary).rows
+    assert cost[:4] == ("second", "none", str(run.recipe.epochs), f"{6e-15 * 6_499_840 * images_trained:.2g}")
     assert f"{int8.change.mean * 100:+.2f}" in printed(summary, details=True)
 
 

@@ -20,6 +20,7 @@ from cifar.runs.schemas import Epoch, Verification
 from cifar.system import files
 
 LAST_EPOCHS = 5  # in a mean over the last epochs
+TRAINING_FLOP_PER_MULTIPLY_ADD = 6  # two for each of forward, gradient of the weights, gradient of the inputs
 
 
 class FinishedRun:
@@ -107,6 +108,18 @@ class FinishedRun:
     def seed(self) -> int:
         """The seed."""
         return self.run.recipe.seed
+
+    @property
+    def training_flop(self) -> int | None:
+        """Floating-point operations of the training's matrix products and convolutions; None if nothing counted them.
+
+        The export counts the multiply-adds of an image (`cifar.networks.multiply_adds`).
+        """
+        for entry in self.exports:
+            if entry.multiply_adds is not None:
+                images = self.run.recipe.epochs * self.metrics.n_train
+                return TRAINING_FLOP_PER_MULTIPLY_ADD * entry.multiply_adds * images
+        return None
 
     def test_images(self, images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8] | None:
         """Return the run's test images, uint8 (N, 32, 32, 3), from test images by data digest; None if not there."""

@@ -93,6 +93,12 @@ class Group:
         return self.results[0].run.recipe.epochs
 
     @property
+    def training_flop(self) -> int | None:
+        """Floating-point operations of each run's training; None if no export of theirs counted them."""
+        counts = [result.training_flop for result in self.results if result.training_flop is not None]
+        return counts[0] if counts else None
+
+    @property
     def comparison_key(self) -> Hashable:
         """What the runs have in common apart from their backend."""
         return comparison_key(self.results[0], {"backend"})

@@ -38,6 +38,10 @@ EXPORTS = (
     "Exported formats: change is points of test accuracy against the Keras model, each file in its own runtime; "
     "mean, smallest and largest over runs. agree is the smallest share of images with the Keras model's class."
 )
+TRAINING_COSTS = (
+    "Training cost: PFLOP are floating-point operations of the convolutions and dense layers, in 10^15: six per "
+    "multiply-add, training image and epoch. test is a mean over seeds, after the last epoch, ± half of its interval."
+)
 BACKENDS = (
     "Another backend: test accuracy after the last epoch, in percent, over seeds. Another backend draws other "
     "initial weights and dropout masks: runs are compared as distributions over seeds (Welch's interval)."
@@ -51,6 +55,7 @@ def details(summary: Summary) -> list[Table]:
         averages(summary),
         gains(summary),
         claims(summary),
+        training_costs(summary),
         exports(summary),
         verifications(_named_verifications(summary)),
         backends(summary.between_backends()),
@@ -187,6 +192,20 @@ def exports(summary: Summary) -> Table:
             rows.append(row)
     columns = ("network", "format", "runs>", "kB>", "change>", "from, to>", "agree>")
     return Table("Exported formats", columns, rows, [EXPORTS])
+
+
+def training_costs(summary: Summary) -> Table:
+    """Return what training took, a row per recipe and policy, where an export counted the multiply-adds."""
+    rows = []
+    for group in summary.groups:
+        if group.training_flop is None:
+            continue
+        pflop = f"{group.training_flop / 1e15:.2g}"
+        for average in group.averages():
+            test = numbers.plus_minus(f"{average.test.mean * 100:.1f}", average.interval)
+            rows.append((group.name, average.augment, str(group.epochs), pflop, test))
+    columns = ("network", "augment", "epochs>", "PFLOP>", "test %>")
+    return Table("Training cost", columns, rows, [TRAINING_COSTS])
 
 
 def verifications(named: Sequence[tuple[str, Verification]]) -> Table:

@@ -173,17 +173,22 @@ def _file_row(result: FinishedRun, entry: ManifestEntry, best: float) -> Row:
 
 def trade_offs(summary: Summary) -> dict[str, tuple[str, list[Point]]]:
     """Return accuracy over cost, by the title of the chart: the label of the cost, and the points."""
-    of_runs, of_files = [], []
+    of_runs, of_flop, of_files = [], [], []
     for result in summary.results:
         name, minutes = result.run.path.name, result.metrics.train_seconds / 60
         accuracy = f"{100 * result.scores.accuracy:.2f} %"
         title = f"{name}: {accuracy}, {minutes:.1f} minutes"
         of_runs.append(Point(minutes, result.scores.accuracy, result.network, title))
+        if result.training_flop is not None:
+            pflop = result.training_flop / 1e15
+            title = f"{name}: {accuracy}, {pflop:.2f} PFLOP"
+            of_flop.append(Point(pflop, result.scores.accuracy, result.network, title))
         for entry in result.exports:
             title = f"{name} {entry.format}: {100 * entry.accuracy:.2f} %, {entry.bytes / 1000:,.0f} kB"
             of_files.append(Point(entry.bytes / 1000, entry.accuracy, entry.format, title))
     charts = {
         "Accuracy over training time": ("Minutes of training, as each run recorded them on its machine", of_runs),
+        "Accuracy over training operations": ("PFLOP of training: 10^15 floating-point operations", of_flop),
         "Accuracy over the size of a file": ("kB", of_files),
     }
     return {title: (cost, points) for title, (cost, points) in charts.items() if points}
