@@ -7,90 +7,198 @@ import hashlib
 import io
 import json
 import re
+import statistics
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 from cifar import __version__
+from cifar.analysis.groups import Group
 from cifar.analysis.summary import summarise
-from cifar.networks import label
 from cifar.report import terminal
 from cifar.runs.run import runs_in
 
 RESULTS = Path("bench", "history", f"{__version__}.json")
+EPOCH_TIMES = Path("bench", "recipes", "epoch_times.json")
 BASELINES = Path("bench", "baselines")
-ACCURACY_LATENCY = Path("docs", "accuracy-latency.png")
+ACCURACY_COST = Path("docs", "accuracy-cost.png")
 REPORT = Path("docs", "report.svg")
 
-COLORS = {"first": "#0072b2", "second": "#009e73", "third": "#d55e00"}
-LABEL_POSITIONS = {"first": (0.235, 76.9), "second": (0.105, 69.2), "third": (0.235, 81.0)}  # ms, percent
-MARKERS = {  # by format: the marker and its size; formats that are equally fast lie on one another
-    "tflite-int8": ("v", 9),
-    "onnx-int8": ("^", 9),
-    "tflite": ("s", 13),
-    "tflite-float16": ("D", 6),
-    "onnx": ("o", 9),
-    "saved-model": ("P", 9),
-    "keras": ("X", 9),
+NETWORK_COLORS = {
+    "first": "#0072b2",
+    "second": "#009e73",
+    "third": "#d55e00",
+    "resnet8": "#cc79a7",
+    "airbench94": "#333333",
 }
+RECIPE_MARKERS = {"published": "o", "tuned": "s"}  # the others have a network of their own
+OWN_RECIPE_MARKER = "D"
+POLICIES = ("none", "shift-flip", "pad-crop-alternating-flip")  # not those tried with a single seed
+FORMAT_MARKERS = {
+    "tflite-int8": "v",
+    "onnx-int8": "^",
+    "tflite": "s",
+    "tflite-float16": "d",
+    "onnx": "o",
+    "saved-model": "P",
+    "keras": "X",
+}
+LEGEND_STYLE = {"frameon": False, "fontsize": 9, "handletextpad": 0.2, "columnspacing": 1.0}
 
 
-def single_image_rows(results: Path) -> list[dict[str, Any]]:
-    """Return the inference rows of one image at a time on one thread."""
-    rows = json.loads(results.read_text())["rows"]
-    return [row for row in rows if row["kind"] == "inference" and row["batch"] == 1 and row["threads"] == 1]
+@dataclass(frozen=True)
+class Point:
+    """A mark of a figure.
+
+    Attributes:
+        network: gives its color.
+        marker: of matplotlib.
+        cost: PFLOP, minutes or milliseconds.
+        accuracy: of the test images, in percent.
+        lowest, highest: of the seeds, in percent.
+        hollow: whether it was trained without augmentation.
+    """
+
+    network: str
+    marker: str
+    cost: float
+    accuracy: float
+    lowest: float
+    highest: float
+    hollow: bool = False
 
 
-def points(rows: list[dict[str, Any]]) -> list[tuple[str, str, float, float]]:
-    """Return (network, format, median latency in ms, test accuracy in percent) of each row."""
-    return [(row["network"], row["format"], row["p50_ms"], 100 * row["accuracy"]) for row in rows]
+def training_points(cost_of: Callable[[Group], float | None]) -> list[Point]:
+    """Return a point per recipe and policy of the reference runs whose cost is known.
+
+    Args:
+        cost_of: the cost of a run of a group; None where it is not known.
+    """
+    points = []
+    for group in summarise(runs_in(BASELINES)).groups:
+        cost = cost_of(group)
+        if cost is None:
+            continue
+        recipe = group.results[0].run.recipe
+        marker = RECIPE_MARKERS.get(recipe.recipe, OWN_RECIPE_MARKER)
+        for policy in POLICIES:
+            accuracies = [100 * result.scores.accuracy for result in group.of(policy).values()]
+            if accuracies:
+                mean = statistics.mean(accuracies)
+                spread = min(accuracies), max(accuracies)
+                points.append(Point(recipe.network, marker, cost, mean, *spread, hollow=policy == "none"))
+    return points
 
 
-def digest(drawn: list[tuple[str, str, float, float]]) -> str:
+def pflop(group: Group) -> float | None:
+    """Return the operations of a training, in 10^15."""
+    if group.training_flop is None:
+        return None
+    return group.training_flop / 1e15
+
+
+def minutes(group: Group) -> float | None:
+    """Return an estimate of the minutes of a training: epochs times the median of the epochs that were timed."""
+    timed = json.loads(EPOCH_TIMES.read_text())["epoch_seconds"]
+    for result in group.results:
+        seconds = timed.get(result.run.path.name)
+        if seconds is not None:
+            return group.epochs * statistics.median(seconds) / 60
+    return None
+
+
+def latency_points(results: Path) -> list[Point]:
+    """Return a point per released file: one image at a time on one thread."""
+    points = []
+    for row in json.loads(results.read_text())["rows"]:
+        if row["kind"] == "inference" and row["batch"] == 1 and row["threads"] == 1:
+            marker = FORMAT_MARKERS[row["format"]]
+            accuracy = 100 * row["accuracy"]
+            points.append(Point(row["network"], marker, row["p50_ms"], accuracy, accuracy, accuracy))
+    return points
+
+
+def panels() -> dict[str, list[Point]]:
+    """Return the points of each panel of the figure, by the label of its cost."""
+    return {
+        "PFLOP of training": training_points(pflop),
+        "minutes of training, two cores": training_points(minutes),
+        "latency of an image, ms": latency_points(RESULTS),
+    }
+
+
+def digest(drawn: dict[str, list[Point]]) -> str:
     """Return the SHA-256 of the points of a figure; it is kept in the figure's file."""
-    return hashlib.sha256(json.dumps(drawn).encode()).hexdigest()
+    rows = {label: [astuple(point) for point in points] for label, points in drawn.items()}
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def accuracy_over_latency(drawn: list[tuple[str, str, float, float]]) -> Figure:
-    """Return a figure of accuracy over latency: a color per network, a marker per format."""
-    figure = Figure(figsize=(8.6, 4.3), layout="constrained")
-    axes = figure.subplots()
-    for network, color in COLORS.items():
-        own_points = sorted((point[2:], point[1]) for point in drawn if point[0] == network)
-        axes.plot(*zip(*(place for place, _ in own_points), strict=True), color=color, alpha=0.35, linewidth=1.5)
-        for (latency, accuracy), format_name in own_points:
-            marker, size = MARKERS[format_name]
-            axes.plot(latency, accuracy, marker=marker, color=color, markersize=size, markeredgecolor="white")
-        axes.text(*LABEL_POSITIONS[network], label(network), color=color, fontsize=11, fontweight="bold")
-    _style_axes(axes)
-    legend_entries = []
-    for format_name, (marker, size) in MARKERS.items():
-        entry = Line2D([], [], marker=marker, color="#555555", linestyle="", markersize=size, label=format_name)
-        legend_entries.append(entry)
-    axes.legend(handles=legend_entries, title="format", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+def accuracy_over_cost(drawn: dict[str, list[Point]]) -> Figure:
+    """Return a figure with a panel per cost: a color per network, a marker per recipe or format."""
+    figure = Figure(figsize=(11, 5.0), layout="constrained")
+    all_axes = figure.subplots(1, len(drawn), sharey=True)
+    for axes, (label, points) in zip(all_axes, drawn.items(), strict=True):
+        for point in points:
+            _draw_point(axes, point)
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in all_axes[:-1]:
+        axes.set_xlim(left=0)
+    _use_logarithmic_scale(all_axes[-1])
+    all_axes[0].set_ylabel("test accuracy, %")
+    figure.legend(handles=_training_entries(), loc="outside lower left", ncols=5, **LEGEND_STYLE)
+    figure.legend(handles=_marker_entries(FORMAT_MARKERS), loc="outside lower right", ncols=4, **LEGEND_STYLE)
     return figure
 
 
-def _style_axes(axes: Axes) -> None:
-    ticks = (0.02, 0.05, 0.1, 0.2, 0.5)
-    axes.set_xscale("log")
-    axes.set_xlim(0.018, 0.62)
-    axes.set_ylim(64.5, 82.4)
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("median latency of one image, milliseconds (logarithmic scale)")
-    axes.set_ylabel("test accuracy, %")
-    axes.annotate(
-        "better", (0.0205, 81.6), (0.027, 79.4), arrowprops={"arrowstyle": "->", "color": "#888888"}, color="#888888"
+def _draw_point(axes: Axes, point: Point) -> None:
+    color = NETWORK_COLORS[point.network]
+    axes.errorbar(
+        point.cost,
+        point.accuracy,
+        yerr=[[point.accuracy - point.lowest], [point.highest - point.accuracy]],
+        marker=point.marker,
+        color=color,
+        markerfacecolor="white" if point.hollow else color,
+        markersize=8,
+        elinewidth=1,
+        capsize=0,
+        alpha=0.85,
     )
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _use_logarithmic_scale(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+
+
+def _training_entries() -> list[Line2D]:
+    """Return the entries of the legend of training: networks, recipes, and the mark without augmentation."""
+    entries = []
+    for network, color in NETWORK_COLORS.items():
+        entries.append(Line2D([], [], marker="o", color=color, linestyle="", label=network))
+    entries += _marker_entries({**RECIPE_MARKERS, "its own recipe": OWN_RECIPE_MARKER})
+    hollow = Line2D(
+        [], [], marker="o", color="#777777", markerfacecolor="white", linestyle="", label="no augmentation"
+    )
+    return [*entries, hollow]
+
+
+def _marker_entries(markers: dict[str, str]) -> list[Line2D]:
+    return [
+        Line2D([], [], marker=marker, color="#777777", linestyle="", label=name) for name, marker in markers.items()
+    ]
 
 
 def report_screen() -> str:
@@ -105,9 +213,8 @@ def report_screen() -> str:
 
 def main() -> None:
     """Draw every figure."""
-    drawn = points(single_image_rows(RESULTS))
-    metadata = {"Software": None, "points": digest(drawn)}
-    accuracy_over_latency(drawn).savefig(ACCURACY_LATENCY, dpi=120, metadata=metadata)
+    drawn = panels()
+    accuracy_over_cost(drawn).savefig(ACCURACY_COST, dpi=120, metadata={"Software": None, "points": digest(drawn)})
     REPORT.write_text(report_screen())
 
 

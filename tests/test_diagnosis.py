@@ -21,7 +21,7 @@ from cifar.formats import FORMATS, Source
 from cifar.inference.preprocessing import Preprocessing
 
 OLD = ROOT / "tests" / "fixtures" / "second-before-centring.int8.onnx"
-TWIN = ROOT / "exports" / "second-shift-flip-s0.onnx"
+TWIN = ROOT / "exports" / "second-tuned-bfloat16-shift-flip-s0.onnx"
 OUTLIER = 3000.0
 
 

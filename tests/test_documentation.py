@@ -47,12 +47,12 @@ SHORTER = (  # so that the commands of the documents end in seconds: a pattern, 
     (r"--seed 0,1$", "--seed 0,0"),
     (r"^cifar verify \S+", "cifar verify runs/second-none-s0"),
     (r"^(python bench/baselines/why.py) .*$", r"\1 runs/second-none-s0"),
-    (r"\bfirst\b(?!-shift-flip-s0\.)", "second"),  # the released files are as quick
-    (r"^(cifar evaluate \S*-shift-flip-s0\.\S+)$", r"\1 --data synthetic"),
+    (r"\bfirst\b(?!-tuned-bfloat16)", "second"),  # the released files are as quick
+    (r"^(cifar evaluate \S*-bfloat16-\S*-s0\.\S+)$", r"\1 --data synthetic"),
     (r"^(cifar (evaluate|bench) model\.onnx .*)$", r"\1 --data synthetic"),
     (
         r"^cifar diagnose model\.int8\.onnx --float model\.onnx (.*)$",
-        r"cifar diagnose exports/second-shift-flip-s0.int8.onnx \1 --data synthetic --images 10",
+        r"cifar diagnose exports/second-tuned-bfloat16-shift-flip-s0.int8.onnx \1 --data synthetic --images 10",
     ),
     (r"^(cifar bench .*)$", r"\1 --batch-size 1"),
     (r"^(pytest bench/ .*)$", r"\1 --data synthetic -k 'latency and b1' -p no:cacheprovider"),
@@ -306,10 +306,14 @@ def test_the_readme_has_pictures_that_are_there() -> None:
     assert README.read_text().index(pictures[0]) < README.read_text().index("\n## ")
 
 
-def test_the_figure_of_accuracy_over_latency_is_drawn_from_the_committed_results() -> None:
-    drawn = draw_figures.points(draw_figures.single_image_rows(ROOT / draw_figures.RESULTS))
-    assert len(drawn) == len(draw_figures.COLORS) * len(draw_figures.MARKERS)
-    with Image.open(ROOT / draw_figures.ACCURACY_LATENCY) as picture:
+def test_the_figure_of_accuracy_over_cost_is_drawn_from_the_committed_results(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    drawn = draw_figures.panels()
+    for points in drawn.values():
+        assert {point.network for point in points} == draw_figures.NETWORK_COLORS.keys()
+    with Image.open(draw_figures.ACCURACY_COST) as picture:
         assert picture.info["points"] == draw_figures.digest(drawn)
 
 

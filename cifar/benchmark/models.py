@@ -17,6 +17,7 @@ from cifar.formats.manifest import ManifestEntry
 from cifar.inference import scoring
 from cifar.inference.external import format_of
 from cifar.inference.preprocessing import Preprocessing
+from cifar.networks import NETWORKS
 from cifar.runs.run import Run, runs_in
 from cifar.system import files
 
@@ -239,10 +240,12 @@ def listed_models(files_and_entries: Sequence[tuple[Path, ManifestEntry]]) -> li
 
 
 def released_models(folder: Path) -> list[BenchmarkModel]:
-    """Return the models of a folder's manifest; none without a manifest."""
+    """Return the models of a folder's manifest, in the order of our networks; none without a manifest."""
     models: dict[str, BenchmarkModel] = {}
-    for entry in manifest.read_if_present(folder):
-        name = f"{entry.network}-{entry.augment}-s{entry.seed}"
+    places = {network: place for place, network in enumerate(NETWORKS)}
+    entries = manifest.read_if_present(folder)
+    for entry in sorted(entries, key=lambda entry: places.get(entry.network, len(places))):
+        name = entry.file.partition(".")[0]
         model = models.setdefault(name, BenchmarkModel(name, "released"))
         model.entries[entry.format], model.paths[entry.format] = entry, folder / entry.file
     return list(models.values())
