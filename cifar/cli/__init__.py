@@ -20,6 +20,7 @@ from cifar.cli import (
     evaluate,
     export,
     networks,
+    parity,
     predict,
     recipes,
     report,
@@ -50,6 +51,7 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(export.export)
 app.command()(diagnose.diagnose)
+app.command()(parity.parity)
 app.command()(bench.bench)
 app.command()(compare.compare)
 app.command()(verify.verify)

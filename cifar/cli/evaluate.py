@@ -13,6 +13,7 @@ from cifar.cli.options import (
     Json,
     Labels,
     Mean,
+    Runtime,
     RuntimeThreads,
     Std,
     TestTimeAugmentation,
@@ -54,6 +55,7 @@ def evaluate(
     data: FileData = None,
     data_dir: DataDir = None,
     threads: RuntimeThreads = None,
+    runtime: Runtime = None,
     test_time_augmentation: TestTimeAugmentation = None,
     as_json: Json = False,
 ) -> None:
@@ -70,15 +72,17 @@ def evaluate(
     from cifar.inference.preprocessing import parse_preprocessing
 
     if is_run(path):
-        for option in (input_range, mean, std, labels, data, threads):
+        for option in (input_range, mean, std, labels, data, threads, runtime):
             if option is not None:
                 raise UsageError(
-                    f"{path} is a run: its data, threads, pixels and classes are known; name none of them."
+                    f"{path} is a run: its data, threads, runtime, pixels and classes are known; name none of them."
                 )
         evaluation = _evaluate_run(path, data_dir, test_time_augmentation)
     else:
         preprocessing = parse_preprocessing(input_range, mean, std)
-        evaluation = _evaluate_file(path, preprocessing, labels, data, data_dir, threads or 2, test_time_augmentation)
+        evaluation = _evaluate_file(
+            path, preprocessing, labels, data, data_dir, threads or 2, runtime, test_time_augmentation
+        )
     if as_json:
         facts = {**evaluation.facts, **_score_facts(evaluation.scores, evaluation.data)}
         if evaluation.augmented:
@@ -156,18 +160,22 @@ def _evaluate_file(
     data_name: str | None,
     data_dir: Path | None,
     threads: int,
+    runtime: str | None,
     test_time_augmentation: str | None,
 ) -> Evaluation:
     from cifar.data import dataset
-    from cifar.formats import manifest
+    from cifar.formats import FORMATS, manifest
     from cifar.inference import scoring
     from cifar.inference.external import format_of
     from cifar.inference.preprocessing import PreprocessingNeededError
+    from cifar.inference.runtimes import check_runtime
     from cifar.metrics import classification
     from cifar.metrics.views import TEST_TIME_AUGMENTATIONS
     from cifar.report import progress
 
     format_name = format_of(path)
+    if runtime is not None:
+        check_runtime(runtime, format_name)
     entry = manifest.verify_checksum(path)
     name = data_set_of(data_name, entry)
     warn_of_program(path, format_name)
@@ -179,13 +187,14 @@ def _evaluate_file(
         views = len(TEST_TIME_AUGMENTATIONS[test_time_augmentation]) if test_time_augmentation else 1
         with progress.steps(stderr, "Scoring", views * len(data.x_test)) as advance:
             scored = scoring.score_file(
-                path, data, preprocessing, class_order, threads, advance, test_time_augmentation
+                path, data, preprocessing, class_order, threads, advance, test_time_augmentation, runtime
             )
     except PreprocessingNeededError as error:
         raise scoring.suggest_ranges(error, path, data, class_order) from error
     facts = {
         "path": str(path),
         "format": scored.format,
+        "runtime": runtime or FORMATS[scored.format].runtime,
         "checksum_verified": scored.entry is not None,
         "outputs": scored.outputs,
         "dataset": data.name,

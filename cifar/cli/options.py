@@ -9,6 +9,7 @@ from cifar.cli.list_options import name_list, number_list, one_name, one_name_se
 from cifar.data.dataset import NAMES
 from cifar.formats import FORMATS
 from cifar.inference.preprocessing import RANGES
+from cifar.inference.runtimes import RUNTIMES
 from cifar.metrics.misclassified import PICKS
 from cifar.metrics.views import TEST_TIME_AUGMENTATIONS
 from cifar.networks.catalog import NETWORKS, check_name
@@ -135,6 +136,26 @@ TestTimeAugmentation = Annotated[
         TEST_TIME_AUGMENTATIONS,
         "--test-time-augmentation",
         help=f"Score several views of each image too: {', '.join(TEST_TIME_AUGMENTATIONS)}.",
+        show_default=False,
+    ),
+]
+Runtime = Annotated[
+    str | None,
+    one_name(
+        "runtime",
+        RUNTIMES,
+        "--runtime",
+        help=f"In which a model file is run: {', '.join(RUNTIMES)}. Default: its format's own.",
+        show_default=False,
+    ),
+]
+Runtimes = Annotated[
+    list[str] | None,
+    name_list(
+        "runtime",
+        RUNTIMES,
+        "--runtime",
+        help=f"{', '.join(RUNTIMES)}; {SEVERAL}. Default: all that are installed.",
         show_default=False,
     ),
 ]

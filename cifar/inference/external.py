@@ -84,13 +84,15 @@ class ExternalModel:
         return np.ascontiguousarray(batch)
 
 
-def load_external(format_name: str, path: Path, threads: int, preprocessing: Preprocessing) -> ExternalModel:
-    """Load an external file in the runtime of a format.
+def load_external(
+    format_name: str, path: Path, threads: int, preprocessing: Preprocessing, runtime_name: str | None = None
+) -> ExternalModel:
+    """Load an external file in a runtime; arguments as of `load_session`.
 
     Raises:
         UsageError: it does not fit, see ExternalModel.
     """
-    return ExternalModel(load_session(format_name, path, threads), preprocessing)
+    return ExternalModel(load_session(format_name, path, threads, runtime_name=runtime_name), preprocessing)
 
 
 def format_of(path: Path) -> str:

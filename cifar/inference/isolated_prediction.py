@@ -14,7 +14,7 @@ from cifar.formats import FORMATS
 from cifar.formats.onnx import check_external_data
 from cifar.inference.external import load_external
 from cifar.inference.preprocessing import Preprocessing, PreprocessingNeededError
-from cifar.inference.runtimes import load_session
+from cifar.inference.runtimes import ONNX_FORMATS, load_session
 from cifar.metrics.classification import CLASSES, Predictor, Probabilities, predict
 from cifar.system.child_process import ChildError, ChildProcess, exchange, shorten
 
@@ -34,8 +34,9 @@ def predict_in_subprocess(
     time_limit: float = TIME_LIMIT,
     preprocessing: Preprocessing | None = None,
     advance: Callable[[int], None] = lambda _images: None,
+    runtime: str | None = None,
 ) -> Iterator[Probabilities | CifarError]:
-    """Run files of one format, one after another, in a fresh process with the format's own runtime.
+    """Run files of one format, one after another, in a fresh process with one runtime.
 
     Nothing of the files is read in this process. Where the child dies of a file, another goes on with the next.
 
@@ -47,6 +48,7 @@ def predict_in_subprocess(
         time_limit: seconds for each file, with the start of the process where there is one.
         preprocessing: of external files; an empty one if they say it themselves. None for files of ours.
         advance: is called with the number of images after each batch.
+        runtime: a key of RUNTIMES; None for the format's own.
 
     Yields:
         For each file its probabilities (of external files the raw outputs), float32 (N, 10), or the error that says
@@ -55,7 +57,7 @@ def predict_in_subprocess(
     waiting = list(paths)
     external = preprocessing is not None
     while waiting:
-        with ChildProcess(_predict_files, format_name, waiting, images, threads, preprocessing) as child:
+        with ChildProcess(_predict_files, format_name, waiting, images, threads, preprocessing, runtime) as child:
             while waiting and child.alive:
                 path = waiting.pop(0)
                 try:
@@ -64,8 +66,8 @@ def predict_in_subprocess(
                 except UsageError as error:
                     result = error
                 except InferenceError as error:
-                    runtime = FORMATS[format_name].runtime
-                    result = InferenceError(f"{runtime} cannot run {path.name}: {shorten(str(error))}.")
+                    name = runtime or FORMATS[format_name].runtime
+                    result = InferenceError(f"{name} cannot run {path.name}: {shorten(str(error))}.")
                 yield result
                 child.resume()
 
@@ -78,6 +80,7 @@ def predict_file(
     time_limit: float = TIME_LIMIT,
     preprocessing: Preprocessing | None = None,
     advance: Callable[[int], None] = lambda _images: None,
+    runtime: str | None = None,
 ) -> Probabilities:
     """Return the predictions of one file; arguments as of `predict_in_subprocess`.
 
@@ -85,7 +88,9 @@ def predict_file(
         InferenceError: there are none.
         UsageError: the file does not fit.
     """
-    (result,) = predict_in_subprocess(format_name, [path], images, threads, time_limit, preprocessing, advance)
+    (result,) = predict_in_subprocess(
+        format_name, [path], images, threads, time_limit, preprocessing, advance, runtime
+    )
     if isinstance(result, CifarError):
         raise result
     return result
@@ -133,11 +138,12 @@ def _predict_files(
     images: NDArray[np.uint8],
     threads: int,
     preprocessing: Preprocessing | None,
+    runtime: str | None,
 ) -> None:
     """In the child: load each file in its runtime and send what it predicts, or why it does not."""
     for path in paths:
         try:
-            predictor = _load(format_name, path, threads, preprocessing)
+            predictor = _load(format_name, path, threads, preprocessing, runtime)
             message = _encode(predict(predictor, images, advance=_report_progress))
         except Exception as error:  # a runtime raises what it likes of a damaged file
             message = {"error": type(error).__name__, "text": first_line(error)}
@@ -149,12 +155,14 @@ def _report_progress(images: int) -> None:
     exchange({"images": images})
 
 
-def _load(format_name: str, path: Path, threads: int, preprocessing: Preprocessing | None) -> Predictor:
-    if FORMATS[format_name].runtime == "onnxruntime":
+def _load(
+    format_name: str, path: Path, threads: int, preprocessing: Preprocessing | None, runtime: str | None
+) -> Predictor:
+    if format_name in ONNX_FORMATS:
         check_external_data(path)
     if preprocessing is None:
-        return load_session(format_name, path, threads)
-    return load_external(format_name, path, threads, preprocessing)
+        return load_session(format_name, path, threads, runtime_name=runtime)
+    return load_external(format_name, path, threads, preprocessing, runtime)
 
 
 def _encode(array: NDArray[Any]) -> dict[str, Any]:

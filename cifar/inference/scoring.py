@@ -52,6 +52,7 @@ def score_file(
     threads: int,
     advance: Callable[[int], None] = lambda _images: None,
     test_time_augmentation: str | None = None,
+    runtime: str | None = None,
 ) -> ScoredFile:
     """Run a model file on the whole test set.
 
@@ -63,6 +64,7 @@ def score_file(
         threads: for its runtime.
         advance: is called with the number of images after each batch.
         test_time_augmentation: a name of TEST_TIME_AUGMENTATIONS, whose views of the test images are predicted too.
+        runtime: a key of RUNTIMES; None for the format's own.
 
     Raises:
         PreprocessingNeededError: the file does not say how it scales pixels.
@@ -72,7 +74,7 @@ def score_file(
     format_name, entry = format_of(path), manifest.verify_checksum(path)
     columns = output_columns(class_order, data.class_names)
     images = stack_views(data.x_test, test_time_augmentation)
-    raw = predict_file(format_name, path, images, threads, TIME_LIMIT, preprocessing, advance)
+    raw = predict_file(format_name, path, images, threads, TIME_LIMIT, preprocessing, advance, runtime)
     outputs, in_file_order = as_probabilities(raw)
     of_views = np.ascontiguousarray(in_file_order[:, columns])
     probabilities, augmented = split_views(of_views, test_time_augmentation)

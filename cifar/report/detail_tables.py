@@ -10,7 +10,7 @@ from cifar.analysis.groups import Average
 from cifar.analysis.summary import BackendComparison, Summary
 from cifar.metrics.misclassified import PICKS
 from cifar.metrics.statistics import Mean
-from cifar.report import numbers, overview
+from cifar.report import numbers, overview, runtime_tables
 from cifar.report.table import Table
 from cifar.runs.schemas import Verification
 
@@ -57,6 +57,7 @@ def details(summary: Summary) -> list[Table]:
         claims(summary),
         training_costs(summary),
         exports(summary),
+        runtime_tables.kept(summary),
         verifications(_named_verifications(summary)),
         backends(summary.between_backends()),
     ]

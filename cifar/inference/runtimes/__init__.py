@@ -4,6 +4,8 @@ A module per runtime; each serves our files and external ones.
 """
 
 import importlib
+import importlib.metadata
+import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +22,45 @@ from cifar.metrics.classification import CLASSES
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime: the module that it is imported by, and the module here that knows it."""
+    """A runtime, in a precision.
 
+    Attributes:
+        distribution: the package that pip installs.
+        import_name: the module that it is imported by.
+        module_name: the module here that knows it.
+        formats: the keys of FORMATS whose files it reads.
+        extra: the extra of this project that installs it; None: always installed.
+        precision: in which it computes what a file has in float32; as read back from it.
+    """
+
+    distribution: str
     import_name: str
     module_name: str
+    formats: tuple[str, ...]
+    extra: str | None = None
+    precision: str = "float32"
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its package is here; nothing is imported."""
+        return importlib.util.find_spec(self.import_name.partition(".")[0]) is not None
+
+    @property
+    def version(self) -> str:
+        """The version that is installed."""
+        return importlib.metadata.version(self.distribution)
 
 
+TFLITE_FORMATS = ("tflite", "tflite-float16", "tflite-int8")
+ONNX_FORMATS = ("onnx", "onnx-int8")
 RUNTIMES: dict[str, Runtime] = {
-    "tensorflow": Runtime("tensorflow", "tensorflow"),
-    "ai-edge-litert": Runtime("ai_edge_litert.interpreter", "litert"),
-    "onnxruntime": Runtime("onnxruntime", "onnxruntime"),
+    "tensorflow": Runtime("tensorflow", "tensorflow", "tensorflow", ("saved-model",)),
+    "ai-edge-litert": Runtime("ai-edge-litert", "ai_edge_litert.interpreter", "litert", TFLITE_FORMATS),
+    "onnxruntime": Runtime("onnxruntime", "onnxruntime", "onnxruntime", ONNX_FORMATS),
+    "openvino": Runtime("openvino", "openvino", "openvino", tuple(FORMATS), "openvino"),
+    "openvino-bfloat16": Runtime("openvino", "openvino", "openvino", tuple(FORMATS), "openvino", "bfloat16"),
 }
-"""By the name of the distribution."""
+"""By the name that `--runtime` takes. A format's own runtime, in which its files are checked, is in FORMATS."""
 
 
 @dataclass(frozen=True)
@@ -113,22 +142,44 @@ class RuntimeSession(Protocol):
         """Return the output, in host memory, for a batch of exactly the input's dtype and layout."""
 
 
-def load_session(format_name: str, path: Path, threads: int, device: str = "cpu") -> RuntimeSession:
-    """Load a file in the runtime of its format.
+def check_runtime(name: str, format_name: str) -> Runtime:
+    """Return a runtime that can read files of a format.
+
+    Raises:
+        UsageError: it does not read them, or is not installed.
+    """
+    runtime = RUNTIMES[name]
+    if format_name not in runtime.formats:
+        readers = [other for other, row in RUNTIMES.items() if format_name in row.formats]
+        raise UsageError(f"{name} does not read {format_name} files; {', '.join(readers)} do.")
+    if not runtime.is_installed:
+        raise UsageError(f"{name} is not installed: pip install 'cifar-bench[{runtime.extra}]'.")
+    return runtime
+
+
+def load_session(
+    format_name: str, path: Path, threads: int, device: str = "cpu", runtime_name: str | None = None
+) -> RuntimeSession:
+    """Load a file in a runtime.
 
     Args:
         format_name: a key of FORMATS.
         path: the file.
         threads: for the runtime.
         device: `cpu` or `gpu`; without such a provider the runtime takes the CPU, and `provider` says so.
+        runtime_name: a key of RUNTIMES; None for the format's own.
 
     Raises:
-        UsageError: the file has not one input and one output of ten numbers.
+        UsageError: the runtime is not installed or does not read the format, or the file has not one input and one
+            output of ten numbers.
         Exception: whatever the runtime raises for a damaged file.
     """
-    runtime = RUNTIMES[FORMATS[format_name].runtime]
+    runtime = check_runtime(runtime_name or FORMATS[format_name].runtime, format_name)
     module = importlib.import_module(f"cifar.inference.runtimes.{runtime.module_name}")
-    session: RuntimeSession = module.Session(path, threads, device)
+    options = {}
+    if runtime.precision != "float32":
+        options = {"precision": runtime.precision}
+    session: RuntimeSession = module.Session(path, threads, device, **options)
     return session
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar.analysis.summary import Summary
 from cifar.compare.benchmark_results import BenchmarkResult
-from cifar.report import diagnosis_figure, overview, plots
+from cifar.report import diagnosis_figure, overview, plots, runtime_tables
 from cifar.report.captions import data_captions
 from cifar.report.html import benchmark_rows, content, trade_off
 from cifar.report.html.content import Images, TestSet
@@ -71,6 +71,7 @@ def render(summary: Summary, images: Images, benchmark: BenchmarkResult | None =
     """Return the page of runs; arguments and errors as of `write`. All texts of runs are escaped."""
     test_sets = content.test_sets(summary, images)
     tables = [replace(overview.results(summary), title="Results"), overview.claims(summary.groups)]
+    tables.append(runtime_tables.kept(summary))
     trade_offs = content.trade_offs(summary)
     benchmark_grid = None
     if benchmark is not None:

@@ -1,0 +1,73 @@
+"""What several runtimes make of a file, as tables."""
+
+from collections.abc import Sequence
+
+from cifar.analysis.summary import Summary
+from cifar.inference import runtime_parity
+from cifar.inference.runtime_parity import FileParity, Pair
+from cifar.report import numbers
+from cifar.report.table import Table
+
+NOTE = (
+    "Right of the diagonal: images that two runtimes sort into different classes. Left of it: the largest difference "
+    "of a probability."
+)
+
+
+KEPT_NOTE = (
+    "Runtimes: test images that two runtimes sort into different classes, and the largest difference of a "
+    "probability, as `cifar parity` kept it beside the file."
+)
+
+
+def kept(summary: Summary) -> Table:
+    """Return what `cifar parity` kept beside the exported files of runs: a row per file and pair of runtimes."""
+    rows = []
+    for result in summary.results:
+        for entry in result.exports:
+            parity = runtime_parity.read(result.run.path / "exports" / entry.file)
+            if parity is None or parity.sha256 != entry.sha256:
+                continue
+            for pair in parity.pairs:
+                flips = str(len(pair.flips))
+                rows.append((entry.file, pair.first, pair.second, flips, f"{pair.max_difference:.0e}"))
+    columns = ("file", "runtime", "other", "changed>", "difference>")
+    return Table("Runtimes", columns, rows, [KEPT_NOTE])
+
+
+def matrix(result: FileParity) -> Table:
+    """Return a row and a column per runtime that predicted."""
+    names = list(result.versions)
+    pairs = {(pair.first, pair.second): pair for pair in result.pairs}
+    rows = []
+    for row_name in names:
+        accuracy = result.accuracy[row_name]
+        test = numbers.NONE if accuracy is None else f"{100 * accuracy:.2f}"
+        cells = [_cell(row_name, column_name, pairs) for column_name in names]
+        rows.append((row_name, result.versions[row_name], test, *cells))
+    precision = result.precision or "precision not recorded"
+    title = f"{result.file} ({precision}), {result.images:,} images"
+    columns = ("runtime", "version", "test %>", *[f"{name}>" for name in names])
+    return Table(title, columns, rows, [NOTE])
+
+
+def _cell(row_name: str, column_name: str, pairs: dict[tuple[str, str], Pair]) -> str:
+    if (row_name, column_name) in pairs:
+        return str(len(pairs[row_name, column_name].flips))
+    if (column_name, row_name) in pairs:
+        return f"{pairs[column_name, row_name].max_difference:.0e}"
+    return numbers.NONE
+
+
+def flips_table(result: FileParity, class_names: Sequence[str], limit: int) -> list[Table]:
+    """Return a table of up to `limit` images that change their class in float32; none without any."""
+    rows = []
+    for pair in result.pairs:
+        if pair.is_float32:
+            for flip in pair.flips:
+                classes = class_names[flip.first], class_names[flip.second]
+                rows.append((str(flip.image), pair.first, classes[0], pair.second, classes[1]))
+    if not rows:
+        return []
+    columns = ("image>", "in", "class", "in", "class")
+    return [Table(f"Changed classes in float32: {len(rows)}", columns, rows[:limit])]
