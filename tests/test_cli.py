@@ -444,7 +444,7 @@ def test_a_locked_run_is_skipped_the_others_are_done_and_the_end_is_5(tmp_path: 
 def test_the_command_line_installed_is_this_one() -> None:
     command = Path(sys.executable).with_name("cifar")
     done = subprocess.run([command, "--version"], capture_output=True, text=True)
-    assert done.stdout.strip() == "0.1.0"
+    assert done.stdout.strip() == "0.2.0"
 
 
 @pytest.mark.alone

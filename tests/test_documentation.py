@@ -193,7 +193,7 @@ def test_the_documents_show_commands() -> None:
     assert len(command_lines(README)) == 4
     assert sum(len(command_lines(document)) for document in DOCS) >= 19
     assert sum(len(command_lines(document)) for document in OTHERS) == 3
-    assert sum(len(command_lines(document)) for document in CARDS) == 18
+    assert sum(len(command_lines(document)) for document in CARDS) == 30
     assert len(command_lines(EXPORTS)) == 2
 
 
