@@ -54,6 +54,16 @@ def cpu() -> dict[str, Any]:
     }
 
 
+@cache
+def has_vnni() -> bool:
+    """Whether the processor multiplies and adds bytes in one instruction (VNNI); False where the system does not say.
+
+    Apart from `cpu`: what a run's bits depend on does not need to know it.
+    """
+    fields = _cpuinfo() or {}
+    return bool({"avx512_vnni", "avx_vnni"}.intersection(fields.get("flags", "").split()))
+
+
 def _cpuinfo() -> dict[str, str] | None:
     """Return the fields of a core in /proc/cpuinfo; None where there is no such file."""
     try:

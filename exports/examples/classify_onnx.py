@@ -16,7 +16,8 @@ if len(sys.argv) != 3:
 model, file = sys.argv[1:]
 
 options = onnxruntime.SessionOptions()
-options.add_session_config_entry("session.x64quantprecision", "1")  # exact int8 on x86 without VNNI
+# int8 is exact on every x86 processor with this; with VNNI it is exact, and twice as fast, without.
+options.add_session_config_entry("session.x64quantprecision", "1")
 session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 classes = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
 
