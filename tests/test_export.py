@@ -65,7 +65,7 @@ def test_a_manifest_from_before_the_instruction_sets_is_read(exported: Path, tmp
 def test_onnx_runtime_is_told_to_multiply_8_bit_integers_without_saturation_where_there_is_no_vnni(
     vnni: bool, exported: Path, pair: list[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its default sums pairs of products in 16 bits there, which overflow (docs/formats.md); with VNNI it is exact."""
+    """Its default sums pairs of products there in 16 bits, which overflow (docs/formats.md)."""
     monkeypatch.setattr(hardware, "has_vnni", lambda: vnni)
     session = load_session("onnx-int8", exported / f"{pair[0].path.name}.int8.onnx", threads=1)
     options = session._session.get_session_options()  # type: ignore[attr-defined]
