@@ -29,8 +29,8 @@ FIRST_OUTPUTS = 10  # images whose probabilities are recorded of every released 
 # of LiteRT.
 ACCURACY_TOLERANCE = 0.08  # measured: 0.042
 AGREEMENT_TOLERANCE = 0.04  # with the Keras model; measured: 0.019
-MIN_RELEASED_AGREEMENT = {"float32": 0.999, "float16": 0.999, "int8": 0.6}  # measured: 1, 1, 0.674
-MAX_RELEASED_DIFFERENCE = {"float32": 1e-4, "float16": 1e-4, "int8": 0.5}  # measured: 2e-6, 2e-6, 0.28
+MIN_RELEASED_AGREEMENT = {"float32": 0.999, "float16": 0.999, "int8": 0.9}  # measured: 1, 1, 0.967
+MAX_RELEASED_DIFFERENCE = {"float32": 1e-4, "float16": 1e-4, "int8": 0.25}  # measured: 2e-6, 2e-6, 0.086
 FALSE_ALARM_RATE = 0.001
 
 
