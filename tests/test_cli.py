@@ -318,8 +318,8 @@ def check_refusal(output: Output, code: int, words: list[str]) -> None:
 
 
 ROOT_COMMANDS = [
-    "train", "report", "runs", "evaluate", "predict", "export", "diagnose", "bench", "compare", "verify", "recipes",
-    "networks", "data",
+    "train", "report", "runs", "evaluate", "predict", "export", "parity", "diagnose", "bench", "compare", "verify",
+    "recipes", "networks", "data",
 ]  # fmt: skip
 
 

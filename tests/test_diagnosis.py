@@ -21,7 +21,8 @@ from cifar.formats import FORMATS, Source
 from cifar.inference.preprocessing import Preprocessing
 
 OLD = ROOT / "tests" / "fixtures" / "second-before-centring.int8.onnx"
-TWIN = ROOT / "exports" / "second-tuned-bfloat16-shift-flip-s0.onnx"
+TWIN = ROOT / "tests" / "fixtures" / "second-float32.onnx"
+TFLITE = ROOT / "exports" / "second-tuned-bfloat16-shift-flip-s0.tflite"
 OUTLIER = 3000.0
 
 
@@ -179,7 +180,7 @@ def test_the_command_prints_the_finding_and_draws_it(cifar: Command, tmp_path: P
     [
         ((OLD,), "its float file is not beside it; name it with --float"),
         ((TWIN, "--float", TWIN), "it has no pairs of QuantizeLinear and DequantizeLinear"),
-        ((OLD, "--float", TWIN.with_suffix(".tflite")), "two .onnx or two .tflite files are compared"),
+        ((OLD, "--float", TFLITE), "two .onnx or two .tflite files are compared"),
         ((OLD, "--float", "nowhere.onnx"), "nowhere.onnx: there is no such"),
         ((OLD, "--float", TWIN, "--figure", "figure.txt"), "expected a name that ends in .png, .svg or .pdf"),
     ],

@@ -43,10 +43,11 @@ def parity(
     threads: RuntimeThreads = None,
     as_json: Json = False,
 ) -> None:
-    """Run model files in every runtime that reads them, and count the images whose class changes.
+    """Count the images whose class changes between runtimes.
 
-    All test images are predicted, or drawn ones where the data set is not at hand. In float32 no class may change
-    (exit code 1). The result of test images for a file that is in a manifest is kept beside it, as NAME.parity.json.
+    Each file is run in every runtime that reads it, on all test images, or on drawn ones without the data set. In
+    float32 no class may change (exit code 1). For a file of a manifest the result on test images is kept beside it, as
+    NAME.parity.json.
 
     Example: cifar parity model.onnx --runtime onnxruntime,openvino
     """
