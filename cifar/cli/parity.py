@@ -46,7 +46,7 @@ def parity(
     """Count the images whose class changes between runtimes.
 
     Each file is run in every runtime that reads it, on all test images, or on drawn ones without the data set. In
-    float32 no class may change (exit code 1). For a file of a manifest the result on test images is kept beside it, as
+    float32 no class may change (exit code 1). For a file of a manifest the result on test images is kept beside it as
     NAME.parity.json.
 
     Example: cifar parity model.onnx --runtime onnxruntime,openvino
