@@ -10,20 +10,21 @@ import re
 import statistics
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
+from functools import cache
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 from cifar import __version__
 from cifar.analysis.groups import Group
-from cifar.analysis.summary import summarise
+from cifar.analysis.summary import Summary, summarise
 from cifar.report import terminal
+from cifar.report.html.trade_off import use_logarithmic_scale
 from cifar.runs.run import runs_in
 
 RESULTS = Path("bench", "history", f"{__version__}.json")
@@ -76,6 +77,12 @@ class Point:
     hollow: bool = False
 
 
+@cache
+def reference_runs() -> Summary:
+    """Return the reference runs, read once."""
+    return summarise(runs_in(BASELINES))
+
+
 def training_points(cost_of: Callable[[Group], float | None]) -> list[Point]:
     """Return a point per recipe and policy of the reference runs whose cost is known.
 
@@ -83,7 +90,7 @@ def training_points(cost_of: Callable[[Group], float | None]) -> list[Point]:
         cost_of: the cost of a run of a group; None where it is not known.
     """
     points = []
-    for group in summarise(runs_in(BASELINES)).groups:
+    for group in reference_runs().groups:
         cost = cost_of(group)
         if cost is None:
             continue
@@ -153,7 +160,7 @@ def accuracy_over_cost(drawn: dict[str, list[Point]]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     for axes in all_axes[:-1]:
         axes.set_xlim(left=0)
-    _use_logarithmic_scale(all_axes[-1])
+    use_logarithmic_scale(all_axes[-1])
     all_axes[0].set_ylabel("test accuracy, %")
     figure.legend(handles=_training_entries(), loc="outside lower left", ncols=5, **LEGEND_STYLE)
     figure.legend(handles=_marker_entries(FORMAT_MARKERS), loc="outside lower right", ncols=4, **LEGEND_STYLE)
@@ -174,13 +181,6 @@ def _draw_point(axes: Axes, point: Point) -> None:
         capsize=0,
         alpha=0.85,
     )
-
-
-def _use_logarithmic_scale(axes: Axes) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
 
 
 def _training_entries() -> list[Line2D]:
@@ -205,7 +205,7 @@ def report_screen() -> str:
     """Return what `cifar report bench/baselines` prints, as SVG."""
     console = Console(record=True, width=80, height=24, file=io.StringIO(), force_terminal=True)
     console.print(Text("$ cifar report bench/baselines", style="bold"))
-    terminal.show(console, summarise(runs_in(BASELINES)), BASELINES, "confident", images={}, figures=[])
+    terminal.show(console, reference_runs(), BASELINES, "confident", images={}, figures=[])
     svg = console.export_svg(title="cifar report", theme=MONOKAI)
     without_web_fonts = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     return without_web_fonts.replace("Fira Code", "Menlo, Consolas, DejaVu Sans Mono")

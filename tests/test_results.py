@@ -368,7 +368,7 @@ def test_the_table_of_int8_before_and_after_holds_what_the_manifests_say() -> No
     for network in PUBLISHED:
         name = f"{network}-shift-flip-s0"
         before = {entry.format: entry for entry in manifest.read(BASELINES / name / "exports")}
-        after = {entry.format: entry for entry in ENTRIES_0_1 if _run_name(entry) == name}
+        after = {entry.format: entry for entry in ENTRIES_0_1 if entry.stem == name}
         for form in ("onnx-int8", "tflite-int8"):
             shares = [RUNS[name].metrics.accuracy, before[form].agreement, after[form].agreement]
             shares += [before[form].accuracy, after[form].accuracy]
@@ -422,7 +422,7 @@ def test_no_claim_beyond_the_primary_family_is_corrected() -> None:
 
 
 def test_the_released_models_are_those_of_reference_runs_in_every_format() -> None:
-    assert [_run_name(entry) for entry in ENTRIES] == [name for name in sorted(RELEASED) for _ in FORMATS]
+    assert [entry.stem for entry in ENTRIES] == [name for name in sorted(RELEASED) for _ in FORMATS]
     for name in RELEASED:
         of_run = [entry for entry in ENTRIES if entry.file.startswith(name)]
         recorded = {entry.file: entry.weights_sha256 for entry in manifest.read(BASELINES / name / "exports")}
@@ -438,7 +438,7 @@ def test_the_released_models_are_measured_in_the_order_of_our_networks() -> None
 def test_the_table_of_the_released_models_holds_what_their_manifest_says() -> None:
     expected = []
     for name in RELEASED:
-        entries = {entry.format: entry for entry in ENTRIES if _run_name(entry) == name}
+        entries = {entry.format: entry for entry in ENTRIES if entry.stem == name}
         row = {
             "model": f"[{name}]({name}.md)",
             "test %": f"{100 * RUNS[name].metrics.accuracy:.2f}",
@@ -454,10 +454,6 @@ def test_the_table_of_the_released_models_holds_what_their_manifest_says() -> No
     assert shown == expected
 
 
-def _run_name(entry: ManifestEntry) -> str:
-    return entry.file.partition(".")[0]
-
-
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.file)
 def test_a_released_file_predicts_as_it_did(entry: ManifestEntry) -> None:
     """In its own runtime: on the run's test images where they are available; else on drawn ones."""
@@ -469,7 +465,7 @@ def test_a_released_file_predicts_as_it_did(entry: ManifestEntry) -> None:
         images = dataset.draw_synthetic(10, N_IMAGES).x_test
     probabilities = _predict(entry.format, path, images)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=0.02)
-    name = _run_name(entry)
+    name = entry.stem
     if has_test_images:
         expected = RUNS[name].predictions()[0][:N_IMAGES]
     else:

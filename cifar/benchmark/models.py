@@ -245,8 +245,7 @@ def released_models(folder: Path) -> list[BenchmarkModel]:
     places = {network: place for place, network in enumerate(NETWORKS)}
     entries = manifest.read_if_present(folder)
     for entry in sorted(entries, key=lambda entry: places.get(entry.network, len(places))):
-        name = entry.file.partition(".")[0]
-        model = models.setdefault(name, BenchmarkModel(name, "released"))
+        model = models.setdefault(entry.stem, BenchmarkModel(entry.stem, "released"))
         model.entries[entry.format], model.paths[entry.format] = entry, folder / entry.file
     return list(models.values())
 

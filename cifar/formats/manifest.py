@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from cifar.errors import UsageError
+from cifar.formats import FORMATS
 from cifar.runs.schemas import Digest
 from cifar.system import files
 from cifar.system.json_files import Count, Share, Size, check_version, parse, read_json
@@ -80,6 +81,13 @@ class ManifestEntry(BaseModel):
     logits: LogitsEntry | None = None
     keep_float: list[str] = []
     top1_sha256: Digest | None = None
+
+    @property
+    def stem(self) -> str:
+        """The file's name without the suffix of its format: the name of the run that it was exported from."""
+        if self.format not in FORMATS:
+            return self.file
+        return self.file.removesuffix(FORMATS[self.format].suffix)
 
 
 class Manifest(BaseModel):

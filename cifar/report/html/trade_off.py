@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cifar.report.plots import PALETTE
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MARKERS = "os^DvP*X<>"
@@ -47,7 +48,6 @@ def draw(points: Sequence[Point], cost: str) -> tuple["Figure", dict[str, str]]:
         cost: label of the axis.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -72,13 +72,20 @@ def draw(points: Sequence[Point], cost: str) -> tuple["Figure", dict[str, str]]:
     for place, name in enumerate(names):
         marker, colour = MARKERS[place % len(MARKERS)], PALETTE[place % len(PALETTE)]
         axes.plot([], [], marker, color=colour, linestyle="none", label=name)
-    axes.set_xscale("log")
-    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    use_logarithmic_scale(axes)
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel(cost)
     axes.set_ylabel("Test accuracy")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", frameon=False)
     return figure, titles
+
+
+def use_logarithmic_scale(axes: "Axes") -> None:
+    """Make the horizontal axis logarithmic, with ticks at 1, 2 and 5 times the powers of ten, as plain numbers."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
