@@ -23,7 +23,7 @@ from cifar.formats import FLOAT32_FORMATS, FORMATS, Source, graph, manifest, sav
 from cifar.formats.bias_correction import with_corrected_biases
 from cifar.formats.manifest import LogitsEntry
 from cifar.inference import isolated_prediction
-from cifar.inference.runtimes import load_session
+from cifar.inference.runtimes import RUNTIMES, load_session
 from cifar.recipes import recipe
 from cifar.runs.loading import load_keras
 from cifar.runs.run import Run
@@ -722,8 +722,11 @@ def test_a_loaded_file_is_run_by_what_its_format_names_with_the_threads_asked(
     exported: Path, pair: list[Run], name: str, threads: int
 ) -> None:
     expected = {"saved-model": "CPU", "onnx": "CPUExecutionProvider", "onnx-int8": "CPUExecutionProvider"}
-    assert FORMATS[name].providers["cpu"] == expected.get(name, "XNNPACK")
-    assert what_runs(file_of(exported, pair[0], name), name, threads) == (FORMATS[name].providers["cpu"], threads)
+    assert RUNTIMES[FORMATS[name].runtime].providers["cpu"] == expected.get(name, "XNNPACK")
+    assert what_runs(file_of(exported, pair[0], name), name, threads) == (
+        RUNTIMES[FORMATS[name].runtime].providers["cpu"],
+        threads,
+    )
 
 
 @pytest.mark.parametrize("name", ["tflite", "tflite-int8"])

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import psutil
 
 from cifar.benchmark.models import KERAS_JAX, BenchmarkModel
 from cifar.benchmark.training_methods import JAX, OURS, TRAINING_METHODS
 from cifar.benchmark.workload import Precision
+from cifar.formats import FORMATS
+from cifar.inference.runtimes import RUNTIMES
 from cifar.networks import PUBLISHED
 
 POLICIES = ("none", "shift-flip", "shift-flip-rotate")
@@ -52,6 +55,8 @@ class Grid:
         try_batch_sizes: whether a peer is timed at the fastest of several batch sizes, and not at ours.
         emulated: whether training in bfloat16 is measured on a processor without units for it.
         jax: whether JAX is measured on the CPU too; on a GPU it always is.
+        runtimes: in which the files of the thorough models are measured, keys of RUNTIMES; of other models, and where
+            it is None, each format in its own alone, and the Keras model.
     """
 
     batch_sizes: tuple[int, ...]
@@ -66,6 +71,7 @@ class Grid:
     try_batch_sizes: bool = False
     emulated: bool = False
     jax: bool = False
+    runtimes: tuple[str, ...] | None = None
 
 
 PEER_POLICIES = ("none", "shift-flip")
@@ -84,6 +90,7 @@ DEFAULT = Grid(
     round_seconds=1.0,
     session_seconds=220.0,
     thorough_models=1,
+    runtimes=tuple(RUNTIMES),
 )
 FULL = Grid(
     batch_sizes=(1, 32, 256),
@@ -101,22 +108,25 @@ FULL = Grid(
     try_batch_sizes=True,
     emulated=True,
     jax=True,
+    runtimes=tuple(RUNTIMES),
 )
 
 
 @dataclass(frozen=True)
 class Case:
-    """A row of inference or of cold start."""
+    """A row of inference or of cold start; its runtime is None for the format's own."""
 
     model: str
     format: str
     batch: int
     threads: int
     device: str
+    runtime: str | None = None
 
     def __str__(self) -> str:
         """As pytest names it."""
-        return f"{self.model}-{self.format}-b{self.batch}-t{self.threads}-{self.device}"
+        ran = f"{self.format}-{self.runtime}" if self.runtime else self.format
+        return f"{self.model}-{ran}-b{self.batch}-t{self.threads}-{self.device}"
 
 
 @dataclass(frozen=True)
@@ -136,16 +146,36 @@ class TrainingCase:
 
 
 def inference_cases(grid: Grid, models: Sequence[BenchmarkModel], devices: Sequence[str]) -> list[Case]:
-    """Return every format of every model, in every batch size, number of threads and device."""
+    """Return every format of every model and runtime, in every batch size, number of threads and device."""
     cases = []
-    for model in models:
+    for place, model in enumerate(models):
+        is_thorough = grid.thorough_models is None or place < grid.thorough_models
         for format_name in model.format_names:
-            for batch_size in grid.batch_sizes:
-                for threads in grid.threads:
-                    for device in devices:
-                        if format_name != KERAS_JAX or grid.jax or device == "gpu":
-                            cases.append(Case(model.name, format_name, batch_size, threads, device))
+            for runtime in _runtimes(grid, format_name, is_thorough):
+                for batch_size, threads, device in product(grid.batch_sizes, grid.threads, devices):
+                    case = Case(model.name, format_name, batch_size, threads, device, runtime)
+                    if _is_wanted(grid, case):
+                        cases.append(case)
     return cases
+
+
+def _runtimes(grid: Grid, format_name: str, is_thorough: bool) -> list[str | None]:
+    """The runtimes in which a format is measured; None is its own."""
+    if grid.runtimes is None or not is_thorough or format_name not in FORMATS:
+        return [None]
+    own = FORMATS[format_name].runtime
+    readers = [name for name in grid.runtimes if format_name in RUNTIMES[name].formats]
+    return [None if name == own else name for name in readers]
+
+
+def _is_wanted(grid: Grid, case: Case) -> bool:
+    """Whether a case is measured: JAX where the grid says so, and what classifies single images in batches of one."""
+    if case.format == KERAS_JAX:
+        return grid.jax or case.device == "gpu"
+    if case.runtime is None:
+        return True
+    runtime = RUNTIMES[case.runtime]
+    return case.device in runtime.providers and (case.batch == 1 or not runtime.single_image)
 
 
 def cold_start_cases(grid: Grid, models: Sequence[BenchmarkModel]) -> list[Case]:

@@ -1,12 +1,9 @@
 """The rows of inference and of cold start: one worker process per runtime, number of threads and device."""
 
-import importlib.util
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +12,17 @@ from numpy.typing import NDArray
 
 from cifar.benchmark import jobs, models
 from cifar.benchmark.grid import Case
-from cifar.benchmark.jobs import IMPORTS, FileJob
+from cifar.benchmark.jobs import FileJob
 from cifar.benchmark.models import KERAS, KERAS_JAX, BenchmarkModel
 from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.timing import MIN_SAMPLES, sample_percentile
 from cifar.benchmark.worker import TIME_LIMIT, run_worker, thread_variables
 from cifar.data import dataset
 from cifar.errors import CifarError
-from cifar.formats import FORMATS, Format
+from cifar.formats import FORMATS
 from cifar.inference import scoring
+from cifar.inference.runtimes import RUNTIMES, Runtime
+from cifar.inference.runtimes.requirements import PythonPackage
 from cifar.metrics.classification import pack_mask
 from cifar.system import hardware
 from cifar.system.child_process import ChildProcess
@@ -33,10 +32,9 @@ MAX_COLD_STARTS = 5  # of a file
 COLD_START_SECONDS = 3.0  # after which no further one begins, shared by the models
 EXTRA_CORES = 0.25  # that a row may keep busy beyond its threads
 JAX_EXTRA_CORES = 0.75  # its calls come from a thread of their own, beside those of its pool
-KERAS_FORMATS = {
-    KERAS: FORMATS["saved-model"],
-    KERAS_JAX: Format("", "", "jax", {"cpu": "JAX CPU", "gpu": "JAX GPU"}),
-}
+JAX = Runtime("", (), (PythonPackage("jax", "jax", "jax"),), {"cpu": "JAX CPU", "gpu": "JAX GPU"})
+KERAS_RUNTIMES = {KERAS: ("tensorflow", RUNTIMES["tensorflow"]), KERAS_JAX: ("jax", JAX)}
+"""The backends of the Keras model: name, and what is known of it."""
 PARALLEL_WORK = 100e6  # multiply-adds of a batch from which every runtime uses all its threads
 MEASURED = ("provider_actual", "delegated_share", "threads_actual", "warm_up", "order")
 
@@ -97,7 +95,7 @@ class InferenceBenchmark:
 
     def _run_cold_starts(self, case: Case) -> list[Row]:
         """Start a file a few times, each in a new process."""
-        job, runtime = self._job(case), _format(case.format).runtime
+        job, runtime = self._job(case), _runtime(case)
         batches = self._session.grid.batch_sizes
         budget = COLD_START_SECONDS / len(self._session.models)
         began = time.perf_counter()
@@ -106,7 +104,12 @@ class InferenceBenchmark:
             len(results) < MAX_COLD_STARTS and time.perf_counter() - began < budget and self._session.has_time
         ):
             result = run_worker(
-                jobs.cold_start, case.threads, job=job, runtime=runtime, spawned=time.time(), batches=batches
+                jobs.cold_start,
+                case.threads,
+                job=job,
+                module=runtime.import_name,
+                spawned=time.time(),
+                batches=batches,
             )
             self._check_what_ran(case, result)
             results.append(result)
@@ -165,7 +168,7 @@ class InferenceBenchmark:
 
     def _check_what_ran(self, case: Case, result: Row) -> None:
         """Refuse a number that something else gave than was wanted; an external file may run on what it can."""
-        provider = _format(case.format).providers[case.device]
+        provider = _runtime(case).providers[case.device]
         if result["provider_actual"] != provider and not self._session.model(case.model).external:
             raise CifarError(f"wanted {provider}, but {result['provider_actual']} ran")
         if result["threads_actual"] != case.threads:
@@ -201,6 +204,7 @@ class InferenceBenchmark:
             images=self._images(model),
             preprocessing=model.external.preprocessing if model.external else None,
             predicts=case.model in self._session.thorough_models,
+            runtime=case.runtime,
         )
 
     def _images(self, model: BenchmarkModel) -> Path:
@@ -216,7 +220,7 @@ class InferenceBenchmark:
     def _file(self, case: Case) -> Row:
         """What is known of a case's file before it is run."""
         model = self._session.model(case.model)
-        entry, runtime = model.entries.get(case.format), _format(case.format).runtime
+        entry = model.entries.get(case.format)
         row: Row = {
             "model": case.model,
             "origin": model.origin,
@@ -226,8 +230,8 @@ class InferenceBenchmark:
             "precision": None if model.external else "float32",
             "threads": case.threads,
             "device": case.device,
-            "runtime": runtime,
-            "runtime_version": metadata.version(runtime),
+            "runtime": runtime_name(case),
+            "runtime_version": _runtime(case).version,
             "file_bytes": model.own_bytes,
             "parameters": model.parameters,
             "sha256": None,
@@ -284,9 +288,9 @@ class InferenceBenchmark:
 
     def _recorded_quality(self, case: Case, model: BenchmarkModel) -> Row:
         """Accuracy and agreement as the manifest has them; those of a run's Keras model as its metrics do."""
-        if model.external:
+        if model.external or case.runtime:  # the manifest tells what the format's own runtime gave
             return {"accuracy": None, "agreement": None}
-        recorded_format = "saved-model" if case.format in KERAS_FORMATS else case.format
+        recorded_format = "saved-model" if case.format in KERAS_RUNTIMES else case.format
         entry = model.entries.get(recorded_format)
         if entry:
             return {"accuracy": entry.accuracy, "agreement": entry.agreement}
@@ -322,13 +326,13 @@ def require_available(session: Session, case: Case) -> None:
         NotAvailableError: this machine lacks what it needs.
         CifarError: its file is not what it should be.
     """
-    format_ = _format(case.format)
-    if not is_installed(IMPORTS[format_.runtime]):
-        raise NotAvailableError(f"{format_.runtime} is not installed")
+    runtime = _runtime(case)
+    if runtime.missing is not None:
+        raise NotAvailableError(runtime.missing)
     if case.device == "gpu" and hardware.gpu() is None:
         raise NotAvailableError("there is no NVIDIA GPU on this machine")
-    if case.device not in format_.providers:
-        raise NotAvailableError(f"{format_.runtime} does not run {case.format} on the {case.device.upper()}")
+    if case.device not in runtime.providers:
+        raise NotAvailableError(f"{runtime_name(case)} does not run {case.format} on the {case.device.upper()}")
     model = session.model(case.model)
     unavailable = model.unavailable.get(case.format)
     if unavailable and unavailable.is_failure:
@@ -339,20 +343,23 @@ def require_available(session: Session, case: Case) -> None:
         raise NotAvailableError(f"{case.model} comes without a {case.format} file")
 
 
-@cache
-def is_installed(module: str) -> bool:
-    """Whether a module could be imported."""
-    return importlib.util.find_spec(module.partition(".")[0]) is not None
+def runtime_name(case: Case) -> str:
+    """The name of the runtime of a case."""
+    if case.format in KERAS_RUNTIMES:
+        return KERAS_RUNTIMES[case.format][0]
+    return case.runtime or FORMATS[case.format].runtime
 
 
-def _format(name: str) -> Format:
-    """What is known of a format; Keras runs where its backend does."""
-    return KERAS_FORMATS.get(name) or FORMATS[name]
+def _runtime(case: Case) -> Runtime:
+    """What is known of the runtime of a case."""
+    if case.format in KERAS_RUNTIMES:
+        return KERAS_RUNTIMES[case.format][1]
+    return RUNTIMES[runtime_name(case)]
 
 
 def _group(case: Case) -> tuple[str, int, str]:
     """Cases with the same group share a worker: Keras has one of its own, on each backend."""
-    runtime = case.format if case.format in KERAS_FORMATS else FORMATS[case.format].runtime
+    runtime = case.format if case.format in KERAS_RUNTIMES else runtime_name(case)
     return runtime, case.threads, case.device
 
 

@@ -21,7 +21,7 @@ from cifar.benchmark.timing import Samples, sample
 from cifar.errors import first_line
 from cifar.inference.external import load_external
 from cifar.inference.preprocessing import Preprocessing
-from cifar.inference.runtimes import RUNTIMES, load_session
+from cifar.inference.runtimes import load_session
 from cifar.metrics.classification import Probabilities, predict
 from cifar.system import environment, hardware
 from cifar.system.child_process import exchange
@@ -30,8 +30,6 @@ from cifar.system.environment import BackendName
 if TYPE_CHECKING:
     from cifar.benchmark.training_job import TrainingJob
 
-IMPORTS = {name: runtime.import_name for name, runtime in RUNTIMES.items()} | {"jax": "jax"}
-"""The module whose import starts a runtime, by the name of its distribution."""
 KERAS_BACKENDS: dict[str, BackendName] = {"keras": "tensorflow", "keras-jax": "jax"}
 PEAK_SIZE, PEAK_REPEATS = 4096, 4
 ANY_DROP = 100.0  # points of accuracy that an export may lose: the table shows what it lost
@@ -52,6 +50,7 @@ class FileJob:
         images: a .npy file of uint8 (N, 32, 32, 3), whose first images are the batch.
         preprocessing: of an external file; None for ours.
         predicts: whether the file predicts all its images.
+        runtime: a key of RUNTIMES; None for the format's own.
     """
 
     id: str
@@ -64,6 +63,7 @@ class FileJob:
     images: Path
     preprocessing: Preprocessing | None
     predicts: bool = True
+    runtime: str | None = None
 
 
 class KerasSession:
@@ -110,10 +110,10 @@ def _keras_model(job: FileJob) -> Any:
 def load(job: FileJob) -> Any:
     """Load a job's file in its runtime: a KerasSession, RuntimeSession or ExternalModel, all Predictors."""
     if job.preprocessing is not None:
-        return load_external(job.format, job.path, job.threads, job.preprocessing)
+        return load_external(job.format, job.path, job.threads, job.preprocessing, job.runtime)
     if job.format in KERAS_BACKENDS:
         return KerasSession(job)
-    return load_session(job.format, job.path, job.threads, job.device)
+    return load_session(job.format, job.path, job.threads, job.device, job.runtime)
 
 
 def inference(
@@ -197,18 +197,19 @@ def save_predictions(job: FileJob, to: Path) -> None:
     np.save(to, predict(load(job), np.load(job.images)))
 
 
-def cold_start(job: FileJob, runtime: str, spawned: float, batches: Sequence[int]) -> dict[str, Any]:
+def cold_start(job: FileJob, module: str | None, spawned: float, batches: Sequence[int]) -> dict[str, Any]:
     """Load one file and predict once: what a program waits for before its first image is classified.
 
     Args:
         job: the file.
-        runtime: the distribution whose import is not counted as loading.
+        module: whose import starts the runtime, and is not counted as loading; None for a program of its own.
         spawned: time.time() just before this process was started.
         batches: batch sizes; the peak memory is read after each, in ascending order.
     """
-    if runtime in environment.BACKENDS:
-        environment.configure(job.threads, job.device, runtime)
-    importlib.import_module(IMPORTS[runtime])
+    if module in environment.BACKENDS:
+        environment.configure(job.threads, job.device, module)
+    if module is not None:
+        importlib.import_module(module)
     imported = time.time()
     session = load(job)
     loaded = time.time()

@@ -233,8 +233,7 @@ def listed_models(files_and_entries: Sequence[tuple[Path, ManifestEntry]]) -> li
     """Return files that a manifest lists as models: one for the files of the same run."""
     models: dict[str, BenchmarkModel] = {}
     for path, entry in files_and_entries:
-        name = f"{entry.network}-{entry.augment}-s{entry.seed}"
-        model = models.setdefault(name, BenchmarkModel(name, "listed in its manifest", only_files=True))
+        model = models.setdefault(entry.stem, BenchmarkModel(entry.stem, "listed in its manifest", only_files=True))
         model.entries[entry.format], model.paths[entry.format] = entry, path
     return list(models.values())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cifar.benchmark.measurements import Measurements
-from cifar.benchmark.tables import all_tables, inference_rows
+from cifar.benchmark.tables import all_tables, inference_rows, is_in_own_runtime
 from cifar.compare.benchmark_results import FORMAT_VERSION
 from cifar.report.table import markdown as tables_as_markdown
 from cifar.report.table import render
@@ -70,10 +70,13 @@ def write(measurements: Measurements, machine: dict[str, Any], folder: Path) -> 
 
 
 def figure(measurements: Measurements) -> "Figure":
-    """Draw accuracy over time per image: a colour per format, a mark per batch size."""
+    """Draw accuracy over time per image: a colour per format, each in its own runtime, a mark per batch size."""
     from matplotlib.figure import Figure
 
-    rows = [row for row in inference_rows(measurements) if row["accuracy_percent"] is not None]
+    rows = []
+    for row in inference_rows(measurements):
+        if row["accuracy_percent"] is not None and is_in_own_runtime(row):
+            rows.append(row)
     formats = list(dict.fromkeys(row["format"] for row in measurements.of("inference")))
     batches = sorted({row["batch"] for row in rows})
     drawing = Figure(figsize=(8.5, 5), layout="constrained")

@@ -7,9 +7,17 @@ from cifar.benchmark.columns import BEST, Column, table_of
 from cifar.benchmark.measurements import Measurements
 from cifar.benchmark.session import Row
 from cifar.benchmark.training_tables import training_tables
+from cifar.formats import FORMATS
 from cifar.report.table import Table
 
-PROVIDERS = {"CPUExecutionProvider": "CPU EP", "CUDAExecutionProvider": "CUDA EP", "CPU": "TF CPU", "GPU": "TF GPU"}
+PROVIDERS = {
+    "CPUExecutionProvider": "CPU EP",
+    "CUDAExecutionProvider": "CUDA EP",
+    "CPU": "TF CPU",
+    "GPU": "TF GPU",
+    "OpenVINO, float32": "OpenVINO f32",
+    "OpenVINO, bfloat16": "OpenVINO bf16",
+}
 """Providers with a shorter name in tables."""
 
 
@@ -136,6 +144,7 @@ def inference_rows(measurements: Measurements) -> list[Row]:
             "agreement_percent": _percent(row["agreement"]),
             "file_kb": row["file_bytes"] / 1000 if row["file_bytes"] else None,
             "ran_on": _ran_on(row),
+            "label": _label(row),
         }
         cold_start = cold_starts.get(_file_key(row))
         if cold_start:
@@ -155,6 +164,16 @@ def _ran_on(row: Row) -> str:
     if not share or share == 1:
         return name
     return f"{name} {math.floor(100 * share)}%"
+
+
+def is_in_own_runtime(row: Row) -> bool:
+    """Whether a row of inference is of its format's own runtime, or of the Keras model."""
+    return row["format"] not in FORMATS or FORMATS[row["format"]].runtime == row["runtime"]
+
+
+def _label(row: Row) -> str:
+    """The format; in another runtime than its own that too."""
+    return row["format"] if is_in_own_runtime(row) else f"{row['format']} ({row['runtime']})"
 
 
 def gain_rows(measurements: Measurements) -> list[Row]:
@@ -190,7 +209,7 @@ def _dominates(row: Row, other: Row) -> bool:
 
 
 def _file_key(row: Row) -> Hashable:
-    return row["model"], row["format"], row["threads"]
+    return row["model"], row["format"], row["runtime"], row["threads"]
 
 
 def _percent(share: float | None) -> float | None:
@@ -223,9 +242,9 @@ def _inference_notes(rows: Sequence[Row]) -> list[str]:
     for batch in sorted({row["batch"] for row in rows}):
         front = pareto_front([row for row in rows if row["batch"] == batch])
         front.sort(key=lambda row: row["images_per_second"])
-        fronts.append(f"batch {batch}: {', '.join(row['format'] for row in front)}")
+        fronts.append(f"batch {batch}: {', '.join(row['label'] for row in front)}")
     notes = [f"test %: {source}. Pareto front, accuracy over speed: {'; '.join(fronts)}."]
-    unsteady = [f"{row['format']} b{row['batch']}" for row in rows if not row["steady"]]
+    unsteady = [f"{row['label']} b{row['batch']}" for row in rows if not row["steady"]]
     if unsteady:
         notes.append(f"Still changing after two seconds of warm-up: {', '.join(unsteady)}.")
     return notes

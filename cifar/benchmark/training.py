@@ -14,12 +14,12 @@ import numpy as np
 from cifar import recipes
 from cifar.benchmark import jobs
 from cifar.benchmark.grid import TRAINING_THREADS, TrainingCase
-from cifar.benchmark.inference import is_installed
 from cifar.benchmark.session import NotAvailableError, Row, Session
 from cifar.benchmark.training_job import TrainingJob
 from cifar.benchmark.training_methods import TRAINING_METHODS
 from cifar.benchmark.worker import TIME_LIMIT, run_worker, thread_variables
 from cifar.errors import CifarError
+from cifar.inference.runtimes.requirements import is_installed
 from cifar.system import environment
 from cifar.system.child_process import ChildProcess
 

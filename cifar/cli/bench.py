@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar.cli.evaluate import is_run
-from cifar.cli.list_options import number_list, one_name
-from cifar.cli.options import InputRange, Json, Labels, Mean, Std
+from cifar.cli.list_options import name_list, number_list, one_name
+from cifar.cli.options import SEVERAL, InputRange, Json, Labels, Mean, Std
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.errors import CifarError, UsageError
+from cifar.inference.runtimes import RUNTIMES
 from cifar.recipes import MAX_THREADS
 
 if TYPE_CHECKING:
@@ -39,6 +40,16 @@ RuntimeThreads = Annotated[
         "--threads", 1, MAX_THREADS, help="Threads of the runtime, several as 1,2. Default: 1.", show_default=False
     ),
 ]
+BenchmarkRuntimes = Annotated[
+    list[str] | None,
+    name_list(
+        "runtime",
+        RUNTIMES,
+        "--runtime",
+        help=f"{', '.join(RUNTIMES)}; {SEVERAL}. Default: the formats' own.",
+        show_default=False,
+    ),
+]
 
 
 def bench(
@@ -60,6 +71,7 @@ def bench(
     ] = "cifar10",
     batch_sizes: BatchSizes = None,
     threads: RuntimeThreads = None,
+    runtimes: BenchmarkRuntimes = None,
     full: Annotated[bool, typer.Option("--full", help="More batch sizes, threads and samples.")] = False,
     device: Annotated[
         str | None,
@@ -83,7 +95,9 @@ def bench(
 
     preprocessing = parse_preprocessing(input_range, mean, std)
     models = _find_models(paths or [], preprocessing, labels, data)
-    chosen, devices = _grid(full, batch_sizes, threads), _devices(device)
+    if runtimes:
+        _require_readers(models, runtimes)
+    chosen, devices = _grid(full, batch_sizes, threads, runtimes), _devices(device)
     total = measure.count_cases(models, chosen, devices)
     with progress.steps(stderr, "Measuring", total) as advance:
         measurements, machine = measure.measure_models(models, chosen, devices, advance)
@@ -151,12 +165,24 @@ def _require_distinct_names(models: "Sequence[BenchmarkModel]") -> None:
             raise UsageError(f"Two of the models are called {name}: measure them one after the other.")
 
 
-def _grid(full: bool, batch_sizes: list[int] | None, threads: list[int] | None) -> "Grid":
+def _require_readers(models: "Sequence[BenchmarkModel]", runtimes: list[str]) -> None:
+    """Check that each format of the named files is read by one of the named runtimes."""
+    from cifar.formats import FORMATS
+    from cifar.inference.runtimes import check_runtime
+
+    for model in models:
+        for format_name in model.paths:
+            if format_name in FORMATS and not any(format_name in RUNTIMES[name].formats for name in runtimes):
+                check_runtime(runtimes[0], format_name)
+
+
+def _grid(full: bool, batch_sizes: list[int] | None, threads: list[int] | None, runtimes: list[str] | None) -> "Grid":
     from dataclasses import replace
 
     from cifar.benchmark import grid
 
     chosen = grid.FULL if full else replace(grid.DEFAULT, thorough_models=None)
+    chosen = replace(chosen, runtimes=tuple(runtimes) if runtimes else None)
     if batch_sizes:
         chosen = replace(chosen, batch_sizes=tuple(sorted(set(batch_sizes))))
     if threads:

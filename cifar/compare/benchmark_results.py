@@ -70,6 +70,7 @@ class Columns(BaseModel):
     repeats: list[PositiveInt] | None = None
     model: str | None = None
     format: str | None = None
+    runtime: str | None = None
     network: str | None = None
     augment: str | None = None
     seed: Count | None = None

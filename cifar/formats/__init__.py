@@ -53,8 +53,7 @@ class Format:
     Attributes:
         suffix: how its files end.
         module_name: the module here that knows it.
-        runtime: the distribution that runs it.
-        providers: by device, what the runtime must say that it ran on; on a device that is not listed it cannot run.
+        runtime: in which its files are checked; a key of cifar.inference.runtimes.RUNTIMES, and its distribution.
         precision: of its weights; int8 computes in integers too.
         max_drop: points of test accuracy that a file may lose against the Keras model; None: it must be equivalent.
         can_keep_float: whether single layers can stay in float32.
@@ -63,7 +62,6 @@ class Format:
     suffix: str
     module_name: str
     runtime: str
-    providers: dict[str, str]
     precision: str = "float32"
     max_drop: float | None = None
     can_keep_float: bool = False
@@ -74,17 +72,13 @@ class Format:
         return cast(FormatModule, importlib.import_module(f"cifar.formats.{self.module_name}"))
 
 
-_TENSORFLOW = {"cpu": "CPU", "gpu": "GPU"}
-_LITERT = {"cpu": "XNNPACK"}
-_ONNX_RUNTIME = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
-
 FORMATS: dict[str, Format] = {
-    "saved-model": Format(".saved_model", "saved_model", "tensorflow", _TENSORFLOW),
-    "tflite": Format(".tflite", "tflite", "ai-edge-litert", _LITERT),
-    "tflite-float16": Format(".float16.tflite", "tflite_float16", "ai-edge-litert", _LITERT, "float16", 0.2),
-    "tflite-int8": Format(".int8.tflite", "tflite_int8", "ai-edge-litert", _LITERT, "int8", 0.5),
-    "onnx": Format(".onnx", "onnx", "onnxruntime", _ONNX_RUNTIME),
-    "onnx-int8": Format(".int8.onnx", "onnx_int8", "onnxruntime", _ONNX_RUNTIME, "int8", 0.5, True),
+    "saved-model": Format(".saved_model", "saved_model", "tensorflow"),
+    "tflite": Format(".tflite", "tflite", "ai-edge-litert"),
+    "tflite-float16": Format(".float16.tflite", "tflite_float16", "ai-edge-litert", "float16", 0.2),
+    "tflite-int8": Format(".int8.tflite", "tflite_int8", "ai-edge-litert", "int8", 0.5),
+    "onnx": Format(".onnx", "onnx", "onnxruntime"),
+    "onnx-int8": Format(".int8.onnx", "onnx_int8", "onnxruntime", "int8", 0.5, True),
 }
 FLOAT32_FORMATS = tuple(name for name, row in FORMATS.items() if row.max_drop is None)
 """The formats whose files must be numerically equivalent to the Keras model; written where none is named."""

@@ -140,12 +140,12 @@ def runtimes_for(format_name: str, wanted: Sequence[str] | None) -> tuple[list[s
     """
     if wanted is None:
         readers = [name for name, runtime in RUNTIMES.items() if format_name in runtime.formats]
-        installed = [name for name in readers if RUNTIMES[name].is_installed]
         skipped = {}
         for name in readers:
-            if name not in installed:
-                skipped[name] = f"not installed: pip install 'cifar-bench[{RUNTIMES[name].extra}]'"
-        return installed, skipped
+            missing = RUNTIMES[name].missing
+            if missing is not None:
+                skipped[name] = missing
+        return [name for name in readers if name not in skipped], skipped
     readers = [name for name in wanted if format_name in RUNTIMES[name].formats]
     for name in readers or wanted:
         check_runtime(name, format_name)

@@ -40,14 +40,15 @@ def matrix(result: FileParity) -> Table:
     names = list(result.versions)
     pairs = {(pair.first, pair.second): pair for pair in result.pairs}
     rows = []
-    for row_name in names:
+    for number, row_name in enumerate(names, start=1):
         accuracy = result.accuracy[row_name]
         test = numbers.NONE if accuracy is None else f"{100 * accuracy:.2f}"
         cells = [_cell(row_name, column_name, pairs) for column_name in names]
-        rows.append((row_name, result.versions[row_name], test, *cells))
+        rows.append((str(number), row_name, result.versions[row_name], test, *cells))
     precision = result.precision or "precision not recorded"
     title = f"{result.file} ({precision}), {result.images:,} images"
-    columns = ("runtime", "version", "test %>", *[f"{name}>" for name in names])
+    numbered = [f"{number}>" for number in range(1, len(names) + 1)]
+    columns = ("#>", "runtime", "version", "test %>", *numbered)
     return Table(title, columns, rows, [NOTE])
 
 

@@ -41,6 +41,7 @@ from cifar.errors import CifarError
 from cifar.formats import FORMATS, manifest
 from cifar.inference import scoring
 from cifar.inference.preprocessing import Preprocessing
+from cifar.inference.runtimes import RUNTIMES
 from cifar.metrics.classification import unpack_mask
 from cifar.recipes import recipe
 from cifar.runs.run import Run
@@ -103,7 +104,7 @@ def test_every_format_has_its_rows_and_what_ran_is_what_was_asked(measured: Sess
     assert {(row["format"], row["batch"]) for row in rows} == {(name, batch) for name in SEVEN for batch in (1, 32)}
     for row in rows:
         assert row["threads_actual"] == row["threads"] == 1
-        asked = "CPU" if row["format"] == "keras" else FORMATS[row["format"]].providers["cpu"]
+        asked = "CPU" if row["format"] == "keras" else RUNTIMES[row["runtime"]].providers["cpu"]
         assert row["provider_actual"] == asked
         assert 0 < row["cores_busy"] < 1.25
         assert row["weights_sha256"] == run.metrics.weights_sha256
@@ -293,8 +294,8 @@ def test_what_ran_otherwise_than_wanted_is_a_failed_row_and_never_a_number(run: 
     assert output.code == pytest.ExitCode.TESTS_FAILED
     assert output.content is None
     name = f"test_latency[{run.path.name}"
-    assert "wanted XNNPACK, but built-in kernels ran" in output.reason(f"{name}-tflite-int8")
-    assert "wanted 1 threads, but 3 ran" in output.reason(f"{name}-onnx-int8")
+    assert "wanted XNNPACK, but built-in kernels ran" in output.reason(f"{name}-tflite-int8-b1")
+    assert "wanted 1 threads, but 3 ran" in output.reason(f"{name}-onnx-int8-b1")
 
 
 def test_a_row_of_two_threads_that_used_one_fails_where_its_work_is_enough_for_two() -> None:

@@ -32,7 +32,7 @@ def test_every_format_has_the_outputs_of_its_own_runtime(
     path = exported / f"{pair[0].path.name}{FORMATS[name].suffix}"
     expected = load_session(name, path, 2)(small.x_test)
     session = load_session(name, path, threads, runtime_name="openvino")
-    assert (session.threads, session.provider) == (threads, "CPU, float32")
+    assert (session.threads, session.provider) == (threads, "OpenVINO, float32")
     assert session.input.dtype == np.uint8
     tolerance = {"float32": 1e-5, "float16": 2e-3, "int8": 0.1}[FORMATS[name].precision]
     assert np.abs(session(small.x_test) - expected).max() <= tolerance
@@ -43,7 +43,7 @@ def test_every_format_has_the_outputs_of_its_own_runtime(
 def test_bfloat16_is_a_runtime_of_its_own_and_read_back(exported: Path, pair: list[Run], small: Dataset) -> None:
     path = exported / f"{pair[0].path.name}.onnx"
     session = load_session("onnx", path, 1, runtime_name="openvino-bfloat16")
-    assert session.provider == "CPU, bfloat16"
+    assert session.provider == "OpenVINO, bfloat16"
     difference = np.abs(session(small.x_test) - load_session("onnx", path, 1)(small.x_test)).max()
     assert 1e-5 < difference < 0.1
 

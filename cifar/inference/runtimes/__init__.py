@@ -4,11 +4,9 @@ A module per runtime; each serves our files and external ones.
 """
 
 import importlib
-import importlib.metadata
-import importlib.util
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,48 +15,70 @@ from numpy.typing import NDArray
 
 from cifar.errors import UsageError
 from cifar.formats import FORMATS
+from cifar.inference.runtimes.requirements import PythonPackage, Requirement
 from cifar.metrics.classification import CLASSES
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime, in a precision.
+    """A runtime, with its settings.
 
     Attributes:
-        distribution: the package that pip installs.
-        import_name: the module that it is imported by.
         module_name: the module here that knows it.
         formats: the keys of FORMATS whose files it reads.
-        extra: the extra of this project that installs it; None: always installed.
+        requirements: what must be installed; the version of the first is the runtime's.
+        providers: by device, what it must say that it ran on; on a device that is not listed it cannot run.
         precision: in which it computes what a file has in float32; as read back from it.
+        options: of the module's Session.
+        single_image: whether a call classifies one image, so that a batch takes as many calls as it has images.
     """
 
-    distribution: str
-    import_name: str
     module_name: str
     formats: tuple[str, ...]
-    extra: str | None = None
+    requirements: tuple[Requirement, ...]
+    providers: Mapping[str, str]
     precision: str = "float32"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    single_image: bool = False
 
     @property
-    def is_installed(self) -> bool:
-        """Whether its package is here; nothing is imported."""
-        return importlib.util.find_spec(self.import_name.partition(".")[0]) is not None
+    def missing(self) -> str | None:
+        """What is missing to run it, and how to get it, without a full stop; None where all is there."""
+        for requirement in self.requirements:
+            if requirement.missing is not None:
+                return requirement.missing
+        return None
 
     @property
     def version(self) -> str:
         """The version that is installed."""
-        return importlib.metadata.version(self.distribution)
+        return self.requirements[0].version
+
+    @property
+    def import_name(self) -> str | None:
+        """The module whose import starts it; None for one that is a program of its own."""
+        first = self.requirements[0]
+        return first.import_name if isinstance(first, PythonPackage) else None
 
 
 TFLITE_FORMATS = ("tflite", "tflite-float16", "tflite-int8")
 ONNX_FORMATS = ("onnx", "onnx-int8")
+TENSORFLOW = PythonPackage("tensorflow", "tensorflow")
+LITERT = PythonPackage("ai-edge-litert", "ai_edge_litert.interpreter")
+ONNX_RUNTIME = PythonPackage("onnxruntime", "onnxruntime")
+OPENVINO = PythonPackage("openvino", "openvino", "openvino")
+ONNX_RUNTIME_PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
 RUNTIMES: dict[str, Runtime] = {
-    "tensorflow": Runtime("tensorflow", "tensorflow", "tensorflow", ("saved-model",)),
-    "ai-edge-litert": Runtime("ai-edge-litert", "ai_edge_litert.interpreter", "litert", TFLITE_FORMATS),
-    "onnxruntime": Runtime("onnxruntime", "onnxruntime", "onnxruntime", ONNX_FORMATS),
-    "openvino": Runtime("openvino", "openvino", "openvino", tuple(FORMATS), "openvino"),
-    "openvino-bfloat16": Runtime("openvino", "openvino", "openvino", tuple(FORMATS), "openvino", "bfloat16"),
+    "tensorflow": Runtime("tensorflow", ("saved-model",), (TENSORFLOW,), {"cpu": "CPU", "gpu": "GPU"}),
+    "ai-edge-litert": Runtime("litert", TFLITE_FORMATS, (LITERT,), {"cpu": "XNNPACK"}),
+    "ai-edge-litert-built-in": Runtime(
+        "litert", TFLITE_FORMATS, (LITERT,), {"cpu": "built-in kernels"}, options={"delegates": False}
+    ),
+    "onnxruntime": Runtime("onnxruntime", ONNX_FORMATS, (ONNX_RUNTIME,), ONNX_RUNTIME_PROVIDERS),
+    "openvino": Runtime("openvino", tuple(FORMATS), (OPENVINO,), {"cpu": "OpenVINO, float32"}),
+    "openvino-bfloat16": Runtime(
+        "openvino", tuple(FORMATS), (OPENVINO,), {"cpu": "OpenVINO, bfloat16"}, "bfloat16", {"precision": "bfloat16"}
+    ),
 }
 """By the name that `--runtime` takes. A format's own runtime, in which its files are checked, is in FORMATS."""
 
@@ -152,8 +172,8 @@ def check_runtime(name: str, format_name: str) -> Runtime:
     if format_name not in runtime.formats:
         readers = [other for other, row in RUNTIMES.items() if format_name in row.formats]
         raise UsageError(f"{name} does not read {format_name} files; {', '.join(readers)} do.")
-    if not runtime.is_installed:
-        raise UsageError(f"{name} is not installed: pip install 'cifar-bench[{runtime.extra}]'.")
+    if runtime.missing is not None:
+        raise UsageError(f"{runtime.missing}.")
     return runtime
 
 
@@ -176,10 +196,7 @@ def load_session(
     """
     runtime = check_runtime(runtime_name or FORMATS[format_name].runtime, format_name)
     module = importlib.import_module(f"cifar.inference.runtimes.{runtime.module_name}")
-    options = {}
-    if runtime.precision != "float32":
-        options = {"precision": runtime.precision}
-    session: RuntimeSession = module.Session(path, threads, device, **options)
+    session: RuntimeSession = module.Session(path, threads, device, **runtime.options)
     return session
 
 

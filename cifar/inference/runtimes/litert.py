@@ -16,17 +16,20 @@ DELEGATE = "DELEGATE"  # LiteRT's name of an operation that stands for those tha
 class Session:
     """A TFLite file, its tensors allocated for the latest batch size.
 
-    With `keep_tensors` the built-in kernels run it: a delegate keeps none.
+    Without `delegates` the built-in kernels run it; they do with `keep_tensors` too, for a delegate keeps none.
     """
 
-    def __init__(self, path: Path, threads: int, device: str, keep_tensors: bool = False) -> None:
+    def __init__(
+        self, path: Path, threads: int, device: str, keep_tensors: bool = False, delegates: bool = True
+    ) -> None:
         assert device == "cpu", device
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        options = {}
+        options: dict[str, Any] = {}
+        if keep_tensors or not delegates:
+            options["experimental_op_resolver_type"] = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         if keep_tensors:
-            resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            options = {"experimental_preserve_all_tensors": True, "experimental_op_resolver_type": resolver}
+            options["experimental_preserve_all_tensors"] = True
         with hardware.count_threads() as started, hardware.quiet():
             self._interpreter = Interpreter(str(path), num_threads=threads, **options)
             self._interpreter.allocate_tensors()

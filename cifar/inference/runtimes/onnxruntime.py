@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar.errors import UsageError
-from cifar.formats import FORMATS
 from cifar.formats.onnx import input_quantisation
-from cifar.inference.runtimes import Tensor, class_output, single
+from cifar.inference.runtimes import ONNX_RUNTIME_PROVIDERS, Tensor, class_output, single
 from cifar.system import hardware
 
 DTYPES = {"float": "float32", "double": "float64"}  # ONNX's names that are not numpy's
@@ -32,7 +31,7 @@ class Session:
         options.intra_op_num_threads = threads
         if not hardware.has_vnni():
             options.add_session_config_entry(*EXACT_INTEGER_PRODUCTS)
-        provider = FORMATS["onnx"].providers[device]
+        provider = ONNX_RUNTIME_PROVIDERS[device]
         if provider not in onnxruntime.get_available_providers():
             provider = "CPUExecutionProvider"
         with hardware.count_threads() as started:

@@ -39,7 +39,8 @@ class Session:
             if str(set_to) != str(wanted):
                 raise CifarError(f"OpenVINO computes with {name} {set_to}, not {wanted}.")
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
-        self.provider = f"{compiled.get_property('EXECUTION_DEVICES')[0]}, {precision}"
+        devices = list(map(str, compiled.get_property("EXECUTION_DEVICES")))
+        self.provider = f"OpenVINO, {precision}" if devices == ["CPU"] else f"OpenVINO on {', '.join(devices)}"
         self.input = _tensor(single("input", compiled.inputs))
         self.output = class_output(list(map(_tensor, compiled.outputs)))
         self._output_index = [_tensor(port).name for port in compiled.outputs].index(self.output.name)

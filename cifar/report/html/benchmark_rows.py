@@ -6,8 +6,20 @@ from cifar.report import numbers
 from cifar.report.html.content import Cell, Grid, Row
 from cifar.report.html.trade_off import Point
 
-COLUMNS = ("model", "format", "device", "batch", "threads", "test %", "agree %", "p50 ms", "images/s", "kB")
-FILTERS = ("model", "format", "device", "batch", "threads")
+COLUMNS = (
+    "model",
+    "format",
+    "runtime",
+    "device",
+    "batch",
+    "threads",
+    "test %",
+    "agree %",
+    "p50 ms",
+    "images/s",
+    "kB",
+)
+FILTERS = ("model", "format", "runtime", "device", "batch", "threads")
 NOTE = (
     "Of {machine}, measured {started}. test %: ± half of Wilson's 95 % interval over the test images. agree %: test "
     "images in the Keras model's class. p50: median latency of a batch. Bold: the highest test accuracy."
@@ -29,7 +41,7 @@ def trade_offs(result: BenchmarkResult) -> dict[str, tuple[str, list[Point]]]:
         columns = row.columns
         if (columns.batch, columns.threads) != (1, 1) or not columns.accuracy or not columns.p50_ms:
             continue
-        name = f"{columns.model} {columns.format} {columns.device}"
+        name = f"{columns.model} {columns.format} {columns.runtime or ''} {columns.device}"
         title = f"{name}: {100 * columns.accuracy:.2f} %, {columns.p50_ms:.3g} ms"
         points.append(Point(columns.p50_ms, columns.accuracy, columns.format or "", title))
     if not points:
@@ -46,6 +58,7 @@ def _row(row: BenchmarkRow, best: float, result: BenchmarkResult) -> Row:
     cells = [
         Cell(columns.model or "", columns.model or ""),
         Cell(columns.format or "", columns.format or ""),
+        Cell(columns.runtime or "", columns.runtime or ""),
         Cell(columns.device or "", columns.device or ""),
         _number(columns.batch, "{:,}"),
         _number(columns.threads, "{}"),
