@@ -20,6 +20,7 @@ from cifar.cli import parity as command
 from cifar.errors import CifarError, UsageError
 from cifar.formats import FORMATS, manifest
 from cifar.inference import runtime_parity
+from cifar.inference.isolated_prediction import WhatRan
 from cifar.inference.runtime_parity import FileParity, Flip, Pair
 from cifar.inference.runtimes import RUNTIMES
 from cifar.report import detail_tables
@@ -52,6 +53,10 @@ def file_parity(*pairs: Pair, **changes: Any) -> FileParity:
         "images": 100,
         "data_sha256": "1" * 64,
         "versions": {"onnxruntime": "1", "openvino": "2"},
+        "ran": {
+            "onnxruntime": WhatRan(provider="CPUExecutionProvider", threads=2, details={}),
+            "openvino": WhatRan(provider="OpenVINO, float32", threads=2, details={"streams": 1}),
+        },
         "accuracy": {"onnxruntime": 0.5, "openvino": None},
         "failed": {},
         "skipped": {},
@@ -124,7 +129,8 @@ def test_the_matrix_has_flips_on_one_side_and_distances_on_the_other() -> None:
 def test_the_widest_matrix_fits_80_columns() -> None:
     names = [name for name, runtime in RUNTIMES.items() if "tflite" in runtime.formats]
     versions = dict.fromkeys(names, "2026.4.1")
-    result = file_parity(versions=versions, accuracy=dict.fromkeys(names, 0.123))
+    ran = WhatRan(provider="OpenVINO, bfloat16", threads=1, details={})
+    result = file_parity(versions=versions, accuracy=dict.fromkeys(names, 0.123), ran=dict.fromkeys(names, ran))
     console = Console(file=io.StringIO(), width=80)
     console.print(render(matrix(result)))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from cifar.networks import PUBLISHED
 
 POLICIES = ("none", "shift-flip", "shift-flip-rotate")
 ALL_THREADS = psutil.cpu_count() or 1
+ALL_RUNTIMES = tuple(RUNTIMES)
 TRAINING_THREADS = psutil.cpu_count(logical=False) or ALL_THREADS  # of every training method, as PyTorch chooses
 
 
@@ -90,7 +91,7 @@ DEFAULT = Grid(
     round_seconds=1.0,
     session_seconds=220.0,
     thorough_models=1,
-    runtimes=tuple(RUNTIMES),
+    runtimes=ALL_RUNTIMES,
 )
 FULL = Grid(
     batch_sizes=(1, 32, 256),
@@ -108,7 +109,7 @@ FULL = Grid(
     try_batch_sizes=True,
     emulated=True,
     jax=True,
-    runtimes=tuple(RUNTIMES),
+    runtimes=ALL_RUNTIMES,
 )
 
 
@@ -164,18 +165,21 @@ def _runtimes(grid: Grid, format_name: str, is_thorough: bool) -> list[str | Non
     if grid.runtimes is None or not is_thorough or format_name not in FORMATS:
         return [None]
     own = FORMATS[format_name].runtime
-    readers = [name for name in grid.runtimes if format_name in RUNTIMES[name].formats]
+    are_named = grid.runtimes != ALL_RUNTIMES
+    readers = [name for name in grid.runtimes if RUNTIMES[name].reads(format_name, are_named)]
     return [None if name == own else name for name in readers]
 
 
 def _is_wanted(grid: Grid, case: Case) -> bool:
-    """Whether a case is measured: JAX where the grid says so, and what classifies single images in batches of one."""
+    """Whether a case is measured: JAX where the grid says so, and what a runtime can do."""
     if case.format == KERAS_JAX:
         return grid.jax or case.device == "gpu"
     if case.runtime is None:
         return True
     runtime = RUNTIMES[case.runtime]
-    return case.device in runtime.providers and (case.batch == 1 or not runtime.single_image)
+    if case.device not in runtime.providers or runtime.threads not in (None, case.threads):
+        return False
+    return case.batch == 1 or not runtime.single_image
 
 
 def cold_start_cases(grid: Grid, models: Sequence[BenchmarkModel]) -> list[Case]:

@@ -32,11 +32,12 @@ MAX_COLD_STARTS = 5  # of a file
 COLD_START_SECONDS = 3.0  # after which no further one begins, shared by the models
 EXTRA_CORES = 0.25  # that a row may keep busy beyond its threads
 JAX_EXTRA_CORES = 0.75  # its calls come from a thread of their own, beside those of its pool
+PROGRAM_EXTRA_CORES = 1.0  # a browser's engine compiles and collects garbage on threads of its own
 JAX = Runtime("", (), (PythonPackage("jax", "jax", "jax"),), {"cpu": "JAX CPU", "gpu": "JAX GPU"})
 KERAS_RUNTIMES = {KERAS: ("tensorflow", RUNTIMES["tensorflow"]), KERAS_JAX: ("jax", JAX)}
 """The backends of the Keras model: name, and what is known of it."""
 PARALLEL_WORK = 100e6  # multiply-adds of a batch from which every runtime uses all its threads
-MEASURED = ("provider_actual", "delegated_share", "threads_actual", "warm_up", "order")
+MEASURED = ("provider_actual", "details", "delegated_share", "threads_actual", "warm_up", "order")
 
 
 class InferenceBenchmark:
@@ -79,7 +80,8 @@ class InferenceBenchmark:
         seconds, loads = _column(results, "start_seconds"), _column(results, "load_seconds")
         memory = {}
         for batch in map(str, self._session.grid.batch_sizes):
-            memory[batch] = max(result["memory_bytes"][batch] for result in results)
+            if batch in results[0]["memory_bytes"]:
+                memory[batch] = max(result["memory_bytes"][batch] for result in results)
         return seconds, {
             **self._file(case),
             "kind": "cold_start",
@@ -175,7 +177,11 @@ class InferenceBenchmark:
             raise CifarError(f"wanted {case.threads} threads, but {result['threads_actual']} ran")
         if self._must_use_threads(case) and result.get("threads_busy") == 1:
             raise CifarError(f"wanted {case.threads} threads, but one did the work")
-        extra_cores = JAX_EXTRA_CORES if case.format == KERAS_JAX else EXTRA_CORES
+        extra_cores = EXTRA_CORES
+        if case.format == KERAS_JAX:
+            extra_cores = JAX_EXTRA_CORES
+        elif _runtime(case).import_name is None:
+            extra_cores = PROGRAM_EXTRA_CORES
         if result.get("cores_busy", 0) > case.threads + extra_cores:
             raise CifarError(f"wanted {case.threads} threads, but {result['cores_busy']:.1f} cores were busy")
 

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from cifar.benchmark.timing import Samples, sample
 from cifar.errors import first_line
-from cifar.inference.external import load_external
+from cifar.inference.external import ExternalModel, load_external
 from cifar.inference.preprocessing import Preprocessing
 from cifar.inference.runtimes import load_session
+from cifar.inference.runtimes.program import ProgramSession
 from cifar.metrics.classification import Probabilities, predict
 from cifar.system import environment, hardware
 from cifar.system.child_process import exchange
@@ -161,7 +162,9 @@ def _time(session: Any, job: FileJob, budget: float, processes: int) -> dict[str
     """Time the calls of a loaded file."""
     images = np.load(job.images, mmap_mode="r")
     batch = np.resize(images, (job.batch, 32, 32, 3))
-    samples: Samples = sample(lambda: session(batch), budget, processes)
+    runtime_session = session.session if isinstance(session, ExternalModel) else session
+    program = runtime_session if isinstance(runtime_session, ProgramSession) else None
+    samples: Samples = sample(lambda: session(batch), budget, processes, program)
     return {
         "seconds": samples.seconds,
         "warm_up": samples.warm_up,
@@ -169,6 +172,7 @@ def _time(session: Any, job: FileJob, budget: float, processes: int) -> dict[str
         "cores_busy": samples.cores_busy,
         "threads_busy": samples.threads_busy,
         "provider_actual": session.provider,
+        "details": dict(getattr(session, "details", {})),
         "delegated_share": getattr(session, "delegated_share", None),  # a base that --revisions measures may lack it
         "threads_actual": session.threads,
     }
@@ -204,7 +208,7 @@ def cold_start(job: FileJob, module: str | None, spawned: float, batches: Sequen
         job: the file.
         module: whose import starts the runtime, and is not counted as loading; None for a program of its own.
         spawned: time.time() just before this process was started.
-        batches: batch sizes; the peak memory is read after each, in ascending order.
+        batches: batch sizes; the peak memory is read after each, in ascending order; not that of a program.
     """
     if module in environment.BACKENDS:
         environment.configure(job.threads, job.device, module)
@@ -218,7 +222,8 @@ def cold_start(job: FileJob, module: str | None, spawned: float, batches: Sequen
     memory = {}
     for batch in sorted({1, *batches}):
         session(np.zeros((batch, 32, 32, 3), np.uint8))
-        memory[batch] = hardware.peak_memory()
+        if module is not None:  # of a program's memory its processes share a part
+            memory[batch] = hardware.peak_memory()
     return {
         "start_seconds": predicted - spawned,
         "load_seconds": loaded - imported,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 
+from cifar.inference.runtimes.program import ProgramSession
+
 MIN_SAMPLES = {50: 64, 90: 130, 99: 662}
 """Samples from which a sample percentile is printed: six of them or more lie beyond it.
 
@@ -29,7 +31,7 @@ class Samples:
         seconds: of each call, in order.
         warm_up: calls before them.
         steady: whether the warm-up ended because the times no longer changed.
-        cores_busy: processor time of this process over the time that passed, while the samples were taken.
+        cores_busy: processor time of what computes over the time that passed, while the samples were taken.
         threads_busy: threads that took a tenth or more of the busiest one's processor time meanwhile; 0 if the time
             was too short to tell.
     """
@@ -41,26 +43,27 @@ class Samples:
     threads_busy: int
 
 
-def sample(call: Callable[[], object], budget: float, processes: int = 1) -> Samples:
+def sample(
+    call: Callable[[], object], budget: float, processes: int = 1, program: ProgramSession | None = None
+) -> Samples:
     """Time a call: warmed up, without garbage collection, at least 64 times.
 
     Sampling ends with enough samples for every percentile; after `budget` seconds if there are enough for p90; after
     three times that if there are enough for p50. Where several processes share a case, each takes its part of
-    samples and seconds.
+    samples and seconds. Where a program of its own answers the call, its own clock and its processes are read.
     """
     gc.collect()
     gc.disable()
     try:
-        warm_up, steady = _warm_up(call)
+        measured = program.processes() if program else [psutil.Process()]
+        warm_up, steady = _warm_up(call, program)
         seconds: list[float] = []
-        threads_started = _thread_seconds()
-        started, cpu_started = time.perf_counter(), time.process_time()
+        threads_started = _thread_seconds(measured)
+        started, cpu_started = time.perf_counter(), _processor_seconds(measured)
         while not _is_enough(processes * len(seconds), processes * (time.perf_counter() - started), budget):
-            before = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - before)
-        cores_busy = (time.process_time() - cpu_started) / (time.perf_counter() - started)
-        threads_busy = _count_busy(threads_started, _thread_seconds())
+            seconds.append(_seconds_of(call, program))
+        cores_busy = (_processor_seconds(measured) - cpu_started) / (time.perf_counter() - started)
+        threads_busy = _count_busy(threads_started, _thread_seconds(measured))
     finally:
         gc.enable()
     return Samples(seconds, warm_up, steady, cores_busy, threads_busy)
@@ -73,9 +76,32 @@ def sample_percentile(seconds: Sequence[float], percent: int) -> float | None:
     return float(np.percentile(seconds, percent))
 
 
-def _thread_seconds() -> dict[int, float]:
-    """The processor time of every thread of this process, in seconds, by its id; in steps of 0.01 s on Linux."""
-    return {thread.id: thread.user_time + thread.system_time for thread in psutil.Process().threads()}
+def _seconds_of(call: Callable[[], object], program: ProgramSession | None) -> float:
+    """The time of a call: on the program's clock where a program answers it."""
+    if program is not None:
+        before = program.seconds
+        call()
+        return program.seconds - before
+    before = time.perf_counter()
+    call()
+    return time.perf_counter() - before
+
+
+def _thread_seconds(processes: Sequence[psutil.Process]) -> dict[int, float]:
+    """The processor time of every thread of some processes, in seconds, by its id; in steps of 0.01 s on Linux."""
+    seconds = {}
+    for process in processes:
+        for thread in process.threads():
+            seconds[thread.id] = thread.user_time + thread.system_time
+    return seconds
+
+
+def _processor_seconds(processes: Sequence[psutil.Process]) -> float:
+    """The processor time of some processes; of this one alone by its finer clock."""
+    if processes == [psutil.Process()]:
+        return time.process_time()
+    times = [process.cpu_times() for process in processes]
+    return sum(of_one.user + of_one.system for of_one in times)
 
 
 def _count_busy(before: Mapping[int, float], after: Mapping[int, float]) -> int:
@@ -87,15 +113,11 @@ def _count_busy(before: Mapping[int, float], after: Mapping[int, float]) -> int:
     return int((seconds >= BUSY * busiest).sum())
 
 
-def _warm_up(call: Callable[[], object]) -> tuple[int, bool]:
+def _warm_up(call: Callable[[], object], program: ProgramSession | None) -> tuple[int, bool]:
     """Call until two windows in a row have nearly the same median; return the calls, and whether that was reached."""
     started, previous, calls = time.perf_counter(), float("inf"), 0
     while True:
-        window = []
-        for _ in range(WINDOW):
-            before = time.perf_counter()
-            call()
-            window.append(time.perf_counter() - before)
+        window = [_seconds_of(call, program) for _ in range(WINDOW)]
         calls += WINDOW
         median = float(np.median(window))
         if abs(median - previous) <= STEADY * median:

@@ -58,7 +58,10 @@ def parity(
     from cifar.report import progress
 
     preprocessing = parse_preprocessing(input_range, mean, std)
-    formats = {path: format_of(path) for path in models}
+    formats = {}
+    for path in models:
+        entry = manifest.verify_checksum(path) if path.exists() else None
+        formats[path] = entry.format if entry else format_of(path)
     for path, format_name in formats.items():
         runtime_parity.runtimes_for(format_name, runtimes)
         warn_of_program(path, format_name)
@@ -71,7 +74,8 @@ def parity(
             result = runtime_parity.compare_runtimes(
                 path, format_name, runtimes, images, preprocessing, threads or 2, advance
             )
-        if result.sha256 is not None and images.labels is not None:
+        entry = manifest.verify_checksum(path)
+        if entry is not None and images.labels is not None and data in (None, entry.dataset):
             runtime_parity.write(path, result)
         results.append(result)
         if not as_json:

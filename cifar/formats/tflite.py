@@ -51,6 +51,16 @@ def read_metadata(path: Path) -> dict[str, str]:
     raise KeyError(METADATA_NAME)
 
 
+def operators(path: Path) -> list[str]:
+    """Return the kinds of operations in a TFLite file, by TFLite's names, sorted."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    kinds = {names.get(code.builtinCode, "custom") for code in model.operatorCodes}
+    return sorted(kinds)
+
+
 def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
     """Append a named buffer; the weights and the graph stay as they are."""
     import flatbuffers

@@ -34,23 +34,24 @@ class ExternalModel:
     """
 
     def __init__(self, session: RuntimeSession, preprocessing: Preprocessing) -> None:
-        self._session, self._input, self._output = session, session.input, session.output
+        self._input, self._output = session.input, session.output
         if self._output.size not in (1, CLASSES):
             raise UsageError(f"its output '{self._output.name}' is {self._output.shape_text}, not (N, {CLASSES}).")
         self._channels_first = _channels_first(self._input)
         self._fixed_batch_size = self._input.shape[0]
         self._preprocessing = _required_preprocessing(self._input, preprocessing)
-        self.threads = session.threads
+        self.session = session
+        self.threads, self.details = session.threads, session.details
 
     @property
     def provider(self) -> str:
         """What computes, read back from the runtime."""
-        return self._session.provider
+        return self.session.provider
 
     @property
     def delegated_share(self) -> float | None:
         """The share of the operations that a delegate runs; None in a runtime without delegates."""
-        return self._session.delegated_share
+        return self.session.delegated_share
 
     def __call__(self, images: NDArray[np.uint8]) -> Probabilities:
         """Return the raw outputs, float32 (N, 10), of bytes (N, 32, 32, 3)."""
@@ -67,7 +68,7 @@ class ExternalModel:
             yield self._input_batch(batch)
 
     def _run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        output = np.asarray(self._session(batch))
+        output = np.asarray(self.session(batch))
         values = self._output.dequantise(output)
         if values.size != len(batch) * CLASSES:
             raise UsageError(f"its output for {len(batch)} images is {output.shape}, not ({len(batch)}, {CLASSES}).")

@@ -8,18 +8,36 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cifar.errors import CifarError, UsageError, first_line
 from cifar.formats import FORMATS
 from cifar.formats.onnx import check_external_data
-from cifar.inference.external import load_external
+from cifar.inference.external import ExternalModel, load_external
 from cifar.inference.preprocessing import Preprocessing, PreprocessingNeededError
-from cifar.inference.runtimes import ONNX_FORMATS, load_session
-from cifar.metrics.classification import CLASSES, Predictor, Probabilities, predict
+from cifar.inference.runtimes import ONNX_FORMATS, RuntimeSession, load_session
+from cifar.metrics.classification import CLASSES, Probabilities, predict
 from cifar.system.child_process import ChildError, ChildProcess, exchange, shorten
+from cifar.system.json_files import Count
 
 TIME_LIMIT = 3600.0  # seconds for a file
 EXTERNAL_ERRORS = {kind.__name__: kind for kind in (UsageError, PreprocessingNeededError)}
+
+
+class WhatRan(BaseModel):
+    """What computed the predictions of a file, as its runtime says.
+
+    Attributes:
+        provider: a provider, a delegate or a device.
+        threads: that computed.
+        details: what else the runtime says of itself, by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    provider: str
+    threads: Count
+    details: dict[str, int | float | str]
 
 
 class InferenceError(CifarError):
@@ -35,6 +53,7 @@ def predict_in_subprocess(
     preprocessing: Preprocessing | None = None,
     advance: Callable[[int], None] = lambda _images: None,
     runtime: str | None = None,
+    report: Callable[[WhatRan], None] = lambda _what: None,
 ) -> Iterator[Probabilities | CifarError]:
     """Run files of one format, one after another, in a fresh process with one runtime.
 
@@ -49,6 +68,7 @@ def predict_in_subprocess(
         preprocessing: of external files; an empty one if they say it themselves. None for files of ours.
         advance: is called with the number of images after each batch.
         runtime: a key of RUNTIMES; None for the format's own.
+        report: is called with what ran, before the probabilities of a file.
 
     Yields:
         For each file its probabilities (of external files the raw outputs), float32 (N, 10), or the error that says
@@ -63,6 +83,7 @@ def predict_in_subprocess(
                 try:
                     message = _receive(child, time_limit, advance)
                     result: Probabilities | CifarError = _predictions(message, path, len(images), external)
+                    report(_what_ran(message))
                 except UsageError as error:
                     result = error
                 except InferenceError as error:
@@ -81,6 +102,7 @@ def predict_file(
     preprocessing: Preprocessing | None = None,
     advance: Callable[[int], None] = lambda _images: None,
     runtime: str | None = None,
+    report: Callable[[WhatRan], None] = lambda _what: None,
 ) -> Probabilities:
     """Return the predictions of one file; arguments as of `predict_in_subprocess`.
 
@@ -89,7 +111,7 @@ def predict_file(
         UsageError: the file does not fit.
     """
     (result,) = predict_in_subprocess(
-        format_name, [path], images, threads, time_limit, preprocessing, advance, runtime
+        format_name, [path], images, threads, time_limit, preprocessing, advance, runtime, report
     )
     if isinstance(result, CifarError):
         raise result
@@ -129,7 +151,19 @@ def _predictions(message: dict[str, Any], path: Path, n: int, external: bool) ->
     kind, text = message["error"], message["text"]
     if external and kind in EXTERNAL_ERRORS:
         raise EXTERNAL_ERRORS[kind](f"{path}: {text}")
-    raise InferenceError(f"{kind}: {text}")
+    raise InferenceError(text if kind == CifarError.__name__ else f"{kind}: {text}")
+
+
+def _what_ran(message: dict[str, Any]) -> WhatRan:
+    """Return what a child says that ran; it is not trusted.
+
+    Raises:
+        InferenceError: it does not say it.
+    """
+    try:
+        return WhatRan.model_validate(message.get("ran"))
+    except ValidationError as error:
+        raise InferenceError("it does not say what ran") from error
 
 
 def _predict_files(
@@ -145,6 +179,11 @@ def _predict_files(
         try:
             predictor = _load(format_name, path, threads, preprocessing, runtime)
             message = _encode(predict(predictor, images, advance=_report_progress))
+            message["ran"] = {
+                "provider": predictor.provider,
+                "threads": predictor.threads,
+                "details": predictor.details,
+            }
         except Exception as error:  # a runtime raises what it likes of a damaged file
             message = {"error": type(error).__name__, "text": first_line(error)}
         exchange(message)
@@ -157,7 +196,7 @@ def _report_progress(images: int) -> None:
 
 def _load(
     format_name: str, path: Path, threads: int, preprocessing: Preprocessing | None, runtime: str | None
-) -> Predictor:
+) -> RuntimeSession | ExternalModel:
     if format_name in ONNX_FORMATS:
         check_external_data(path)
     if preprocessing is None:

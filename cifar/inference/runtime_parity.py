@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from cifar.formats import manifest
-from cifar.inference.isolated_prediction import InferenceError, predict_file
+from cifar.inference.isolated_prediction import InferenceError, WhatRan, predict_file
 from cifar.inference.preprocessing import Preprocessing
 from cifar.inference.runtimes import RUNTIMES, check_runtime
 from cifar.inference.scoring import TIME_LIMIT, as_probabilities
@@ -20,7 +21,7 @@ from cifar.runs.schemas import Digest
 from cifar.system import files
 from cifar.system.json_files import Count, Share, Size, check_version, parse, read_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Flip(BaseModel):
@@ -68,6 +69,7 @@ class FileParity(BaseModel):
         precision: of its weights; None for a file that is in no manifest.
         images, data_sha256: how many images of which data.
         versions: by runtime, of those that predicted.
+        ran: what computed, by runtime.
         accuracy: by runtime, of the images; None where their classes mean nothing to the model.
         failed: by runtime, why it gave no predictions.
         skipped: by runtime that reads the format and is not installed, what is missing.
@@ -82,6 +84,7 @@ class FileParity(BaseModel):
     images: Count
     data_sha256: Digest
     versions: dict[str, str]
+    ran: dict[str, WhatRan]
     accuracy: dict[str, Share | None]
     failed: dict[str, str]
     skipped: dict[str, str]
@@ -139,7 +142,7 @@ def runtimes_for(format_name: str, wanted: Sequence[str] | None) -> tuple[list[s
         cifar.errors.UsageError: a wanted runtime is not installed, or none of them reads the format.
     """
     if wanted is None:
-        readers = [name for name, runtime in RUNTIMES.items() if format_name in runtime.formats]
+        readers = [name for name, runtime in RUNTIMES.items() if runtime.reads(format_name, is_named=False)]
         skipped = {}
         for name in readers:
             missing = RUNTIMES[name].missing
@@ -180,9 +183,20 @@ def compare_runtimes(
     names, skipped = runtimes_for(format_name, wanted)
     outputs: dict[str, Probabilities] = {}
     failed = {}
+    ran: dict[str, WhatRan] = {}
     for name in names:
         try:
-            raw = predict_file(format_name, path, data.images, threads, TIME_LIMIT, preprocessing, advance, name)
+            raw = predict_file(
+                format_name,
+                path,
+                data.images,
+                threads,
+                TIME_LIMIT,
+                preprocessing,
+                advance,
+                name,
+                partial(ran.__setitem__, name),
+            )
             outputs[name] = as_probabilities(raw)[1]
         except InferenceError as error:
             failed[name] = str(error)
@@ -198,6 +212,7 @@ def compare_runtimes(
         images=len(data.images),
         data_sha256=data.sha256,
         versions={name: RUNTIMES[name].version for name in outputs},
+        ran=ran,
         accuracy={name: _accuracy(predicted, data.labels) for name, predicted in outputs.items()},
         failed=failed,
         skipped=skipped,

@@ -13,7 +13,15 @@ NOTE = (
     "of a probability."
 )
 
-
+DETAILS = {
+    "arena_bytes": "arena {:,} bytes",
+    "clock_resolution": "clock of {:.0e} s",
+    "host": "{}",
+    "operations": "operations {}",
+    "streams": "{} stream(s)",
+    "wasm_bytes": "wasm {:,} bytes",
+}
+"""What a runtime says of itself, as text."""
 KEPT_NOTE = (
     "Runtimes: test images that two runtimes sort into different classes, and the largest difference of a "
     "probability, as `cifar parity` kept it beside the file."
@@ -49,7 +57,21 @@ def matrix(result: FileParity) -> Table:
     title = f"{result.file} ({precision}), {result.images:,} images"
     numbered = [f"{number}>" for number in range(1, len(names) + 1)]
     columns = ("#>", "runtime", "version", "test %>", *numbered)
-    return Table(title, columns, rows, [NOTE])
+    return Table(title, columns, rows, [NOTE, _what_ran(result, names)])
+
+
+def _what_ran(result: FileParity, names: Sequence[str]) -> str:
+    """What computed in each runtime, in a line."""
+    sentences = []
+    for number, name in enumerate(names, start=1):
+        ran = result.ran[name]
+        facts = [ran.provider, f"{ran.threads} thread(s)", *[_detail(*item) for item in ran.details.items()]]
+        sentences.append(f"{number} {', '.join(facts)}")
+    return f"What ran: {'; '.join(sentences)}."
+
+
+def _detail(name: str, value: float | str) -> str:
+    return DETAILS[name].format(value) if name in DETAILS else f"{name} {value}"
 
 
 def _cell(row_name: str, column_name: str, pairs: dict[tuple[str, str], Pair]) -> str:

@@ -5,6 +5,7 @@ that the function sends with `exchange`, and at last its result or its error. Th
 a child that loads an untrusted model file cannot run code in the parent.
 """
 
+import contextlib
 import json
 import os
 import pickle
@@ -78,8 +79,12 @@ class ChildProcess:
         return self._process.poll() is None
 
     def kill(self) -> int:
-        """Kill the child (SIGKILL) and return its exit code; negative: the signal that ended it."""
-        self._process.kill()
+        """Kill the child and what it has started (SIGKILL).
+
+        Returns:
+            Its exit code; negative: the signal that ended it.
+        """
+        self._kill_all()
         self._process.communicate()
         return self._process.returncode
 
@@ -121,7 +126,18 @@ class ChildProcess:
 
     def _kill_after_timeout(self) -> None:
         self._timed_out = True
+        self._kill_all()
+
+    def _kill_all(self) -> None:
+        import psutil  # no part of a cold start
+
+        started = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            started = psutil.Process(self._process.pid).children(recursive=True)
         self._process.kill()
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def _send(self, content: bytes) -> None:
         assert self._process.stdin is not None

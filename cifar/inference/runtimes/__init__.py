@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from cifar.errors import UsageError
 from cifar.formats import FORMATS
-from cifar.inference.runtimes.requirements import PythonPackage, Requirement
+from cifar.inference.runtimes.requirements import (
+    CHROMIUM,
+    NODE,
+    BuiltProgram,
+    NodePackage,
+    PythonPackage,
+    Requirement,
+)
 from cifar.metrics.classification import CLASSES
 
 
@@ -26,11 +33,13 @@ class Runtime:
     Attributes:
         module_name: the module here that knows it.
         formats: the keys of FORMATS whose files it reads.
-        requirements: what must be installed; the version of the first is the runtime's.
+        requirements: what must be installed; the first that has a version gives the runtime's.
         providers: by device, what it must say that it ran on; on a device that is not listed it cannot run.
         precision: in which it computes what a file has in float32; as read back from it.
         options: of the module's Session.
         single_image: whether a call classifies one image, so that a batch takes as many calls as it has images.
+        threads: the only number of threads that it can have; None: any.
+        unnamed_formats: those of `formats` that are run in it where no runtime is named; None: all.
     """
 
     module_name: str
@@ -40,6 +49,14 @@ class Runtime:
     precision: str = "float32"
     options: Mapping[str, Any] = field(default_factory=dict)
     single_image: bool = False
+    threads: int | None = None
+    unnamed_formats: tuple[str, ...] | None = None
+
+    def reads(self, format_name: str, is_named: bool) -> bool:
+        """Whether it reads the files of a format, and is to do so where the user does not name it."""
+        if is_named or self.unnamed_formats is None:
+            return format_name in self.formats
+        return format_name in self.unnamed_formats
 
     @property
     def missing(self) -> str | None:
@@ -52,7 +69,8 @@ class Runtime:
     @property
     def version(self) -> str:
         """The version that is installed."""
-        return self.requirements[0].version
+        versions = [requirement.version for requirement in self.requirements]
+        return next(filter(None, versions), "")
 
     @property
     def import_name(self) -> str | None:
@@ -67,6 +85,11 @@ TENSORFLOW = PythonPackage("tensorflow", "tensorflow")
 LITERT = PythonPackage("ai-edge-litert", "ai_edge_litert.interpreter")
 ONNX_RUNTIME = PythonPackage("onnxruntime", "onnxruntime")
 OPENVINO = PythonPackage("openvino", "openvino", "openvino")
+PLAYWRIGHT = PythonPackage("playwright", "playwright", "browser")
+ONNX_RUNTIME_WEB = NodePackage("onnxruntime-web", "1.30.0")
+LITERTJS = NodePackage("@litertjs/core", "2.5.3")
+TFLITE_MICRO = PythonPackage("tflite-micro", "tflite_micro", "micro")
+C_PROGRAM = BuiltProgram("the example program in C", ("exports", "examples", "c", "classify"))
 ONNX_RUNTIME_PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
 RUNTIMES: dict[str, Runtime] = {
     "tensorflow": Runtime("tensorflow", ("saved-model",), (TENSORFLOW,), {"cpu": "CPU", "gpu": "GPU"}),
@@ -75,9 +98,42 @@ RUNTIMES: dict[str, Runtime] = {
         "litert", TFLITE_FORMATS, (LITERT,), {"cpu": "built-in kernels"}, options={"delegates": False}
     ),
     "onnxruntime": Runtime("onnxruntime", ONNX_FORMATS, (ONNX_RUNTIME,), ONNX_RUNTIME_PROVIDERS),
+    "onnxruntime-web-node": Runtime(
+        "onnxruntime_web", ONNX_FORMATS, (ONNX_RUNTIME_WEB, NODE), {"cpu": "ORT web, Node"}, options={"host": "Node"}
+    ),
+    "onnxruntime-web-chromium": Runtime(
+        "onnxruntime_web",
+        ONNX_FORMATS,
+        (ONNX_RUNTIME_WEB, PLAYWRIGHT, CHROMIUM),
+        {"cpu": "ORT web, Chromium"},
+        options={"host": "Chromium"},
+    ),
+    "litertjs-chromium": Runtime(
+        "litertjs",
+        TFLITE_FORMATS,
+        (LITERTJS, PLAYWRIGHT, CHROMIUM),
+        {"cpu": "LiteRT.js, Chromium"},
+        single_image=True,
+    ),
+    "tflite-micro": Runtime(
+        "tflite_micro",
+        TFLITE_FORMATS,
+        (TFLITE_MICRO,),
+        {"cpu": "TFLite Micro"},
+        single_image=True,
+        threads=1,
+        unnamed_formats=("tflite-int8",),
+    ),
     "openvino": Runtime("openvino", tuple(FORMATS), (OPENVINO,), {"cpu": "OpenVINO, float32"}),
     "openvino-bfloat16": Runtime(
         "openvino", tuple(FORMATS), (OPENVINO,), {"cpu": "OpenVINO, bfloat16"}, "bfloat16", {"precision": "bfloat16"}
+    ),
+    "openvino-c": Runtime(
+        "openvino_c",
+        (*ONNX_FORMATS, *TFLITE_FORMATS),
+        (C_PROGRAM, OPENVINO),
+        {"cpu": "OpenVINO C, float32"},
+        single_image=True,
     ),
 }
 """By the name that `--runtime` takes. A format's own runtime, in which its files are checked, is in FORMATS."""
@@ -138,9 +194,11 @@ class RuntimeSession(Protocol):
         provider: what computes, read back from the runtime: a provider, a delegate or a device.
         threads: how many threads compute, read back: counted in LiteRT and ONNX Runtime, its setting in TensorFlow.
         delegated_share: the share of the operations that the delegate in `provider` runs; None without delegates.
+        details: what else it says of itself, by name: numbers or texts.
     """
 
     threads: int
+    details: Mapping[str, Any]
 
     @property
     def delegated_share(self) -> float | None:
@@ -196,7 +254,7 @@ def load_session(
     """
     runtime = check_runtime(runtime_name or FORMATS[format_name].runtime, format_name)
     module = importlib.import_module(f"cifar.inference.runtimes.{runtime.module_name}")
-    session: RuntimeSession = module.Session(path, threads, device, **runtime.options)
+    session: RuntimeSession = module.Session(path, runtime.threads or threads, device, **runtime.options)
     return session
 
 

@@ -19,6 +19,8 @@ class Session:
     Without `delegates` the built-in kernels run it; they do with `keep_tensors` too, for a delegate keeps none.
     """
 
+    details: Mapping[str, Any] = {}
+
     def __init__(
         self, path: Path, threads: int, device: str, keep_tensors: bool = False, delegates: bool = True
     ) -> None:

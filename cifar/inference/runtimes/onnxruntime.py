@@ -1,5 +1,6 @@
 """ONNX files in ONNX Runtime."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ class Session:
     """An ONNX file with the provider of the device if it is installed, else with the CPU's."""
 
     delegated_share: float | None = None
+    details: Mapping[str, Any] = {}
 
     def __init__(self, path: Path, threads: int, device: str) -> None:
         import onnxruntime

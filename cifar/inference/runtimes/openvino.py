@@ -38,6 +38,7 @@ class Session:
             set_to = compiled.get_property(name)
             if str(set_to) != str(wanted):
                 raise CifarError(f"OpenVINO computes with {name} {set_to}, not {wanted}.")
+        self.details = {"streams": int(compiled.get_property("NUM_STREAMS"))}
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         devices = list(map(str, compiled.get_property("EXECUTION_DEVICES")))
         self.provider = f"OpenVINO, {precision}" if devices == ["CPU"] else f"OpenVINO on {', '.join(devices)}"

@@ -122,17 +122,24 @@ class BuiltProgram:
     """A program that `make` builds.
 
     Attributes:
-        path: of the program in the project.
+        title: as people call it.
+        parts: of its path in a clone of the project.
     """
 
-    path: str
+    title: str
+    parts: tuple[str, ...]
+
+    @property
+    def found(self) -> Path | None:
+        """Where it is; None where it is not."""
+        return find_upwards("/".join(self.parts))
 
     @property
     def missing(self) -> str | None:
         """How to build it."""
-        if find_upwards(self.path) is not None:
+        if self.found is not None:
             return None
-        return f"{self.path} is not built: make -C {Path(self.path).parent}"
+        return f"{self.title} is not built: run make in its folder, and this command from the clone that it is in"
 
     @property
     def version(self) -> str:

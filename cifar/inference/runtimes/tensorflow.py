@@ -1,5 +1,6 @@
 """SavedModels in TensorFlow."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ class Session:
     """A SavedModel's serving signature."""
 
     delegated_share: float | None = None
+    details: Mapping[str, Any] = {}
 
     def __init__(self, path: Path, threads: int, device: str) -> None:
         environment.configure(threads, device)
