@@ -20,7 +20,6 @@ from typing import Any
 from cifar.errors import CifarError, first_line, last_line, printable
 
 MAX_REASON = 300  # characters of a child's own words that are passed on
-START = "import sys; sys.path[:] = {path!r}; from cifar.system.child_process import serve; serve()"
 
 
 class ChildError(CifarError):
@@ -56,7 +55,7 @@ class ChildProcess:
         self._timed_out = False
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._process = subprocess.Popen(
-            [sys.executable, "-c", START.format(path=sys.path)],
+            python_command("cifar.system.child_process", "serve"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -156,6 +155,12 @@ class ChildProcess:
         self._stderr.seek(0)
         text = self._stderr.read().decode(errors="replace")
         return shorten(last_line(text, f"the process ended with code {code}"))
+
+
+def python_command(module: str, function: str) -> list[str]:
+    """Return the command that calls a function in a fresh interpreter, which finds modules where this one does."""
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {module} import {function}; {function}()"
+    return [sys.executable, "-c", code]
 
 
 def run_in_subprocess(

@@ -1,4 +1,4 @@
-"""A program that runs a model file in a page of headless Chromium: `python -m cifar.inference.runtimes.chromium`.
+"""A program that runs a model file in a page of headless Chromium; `main` is its start.
 
 The page comes from a server of its own on this machine, whose headers isolate it: only then has it shared memory for
 threads and a clock of 5 microseconds. Messages as in program.py, on stdin and stdout.
@@ -135,7 +135,3 @@ def main() -> None:
         serve(library, Path(model), int(threads), sys.stdin.buffer, answers)
     except Exception as error:  # whatever a page or a browser raises
         _send(answers, {"error": first_line(error)})
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,12 @@
 """TFLite files in LiteRT.js: WebAssembly in Chromium."""
 
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cifar.inference.runtimes import Tensor, single
-from cifar.inference.runtimes.onnxruntime_web import CHROMIUM_MODULE
+from cifar.inference.runtimes.onnxruntime_web import chromium_command
 from cifar.inference.runtimes.program import MessageSession
 
 
@@ -20,7 +19,7 @@ class Session(MessageSession):
         with tempfile.TemporaryDirectory(prefix="cifar-bench-") as folder:
             copy = Path(folder) / "single.tflite"
             copy.write_bytes(_with_batch_of_one(model))
-            command = [sys.executable, "-m", CHROMIUM_MODULE, "litertjs", str(copy), str(threads)]
+            command = [*chromium_command(), "litertjs", str(copy), str(threads)]
             super().__init__(command, "LiteRT.js, Chromium")
         graph = model.subgraphs[0]
         image, output = graph.tensors[single("input", graph.inputs)], graph.tensors[single("output", graph.outputs)]

@@ -1,6 +1,5 @@
 """ONNX files in ONNX Runtime for the web: WebAssembly in Node or in Chromium."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +7,14 @@ from cifar.formats.onnx import input_quantisation
 from cifar.inference.runtimes import ONNX_RUNTIME_WEB
 from cifar.inference.runtimes.program import MessageSession
 from cifar.inference.runtimes.requirements import NODE
+from cifar.system.child_process import python_command
 
 NODE_PROGRAM = Path(__file__).parent / "web" / "node.mjs"
-CHROMIUM_MODULE = "cifar.inference.runtimes.chromium"
+
+
+def chromium_command() -> list[str]:
+    """Return the command that runs a file in Chromium, but for its arguments."""
+    return python_command("cifar.inference.runtimes.chromium", "main")
 
 
 class Session(MessageSession):
@@ -20,7 +24,7 @@ class Session(MessageSession):
         assert device == "cpu", device
         command = [str(NODE.path), str(NODE_PROGRAM), str(ONNX_RUNTIME_WEB.folder), str(path), str(threads)]
         if host == "Chromium":
-            command = [sys.executable, "-m", CHROMIUM_MODULE, "onnxruntime", str(path), str(threads)]
+            command = [*chromium_command(), "onnxruntime", str(path), str(threads)]
         super().__init__(command, f"ORT web, {host}")
         if self.input.dtype.kind != "f":
             scale, zero_point = input_quantisation(path)
