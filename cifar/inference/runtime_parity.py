@@ -255,7 +255,7 @@ def write(file: Path, parity: FileParity) -> Path:
     """
     content = {"format_version": FORMAT_VERSION, "parity": parity.model_dump()}
     path = path_of(file)
-    files.write(path, json.dumps(content, indent=1) + "\n")
+    files.write(path, json.dumps(content) + "\n")
     return path
 
 
