@@ -59,6 +59,9 @@ SHORTER = (  # so that the commands of the documents end in seconds: a pattern, 
 )
 INSTALLATIONS = (  # they need the network, and change the machine: .ci/run and the workflows run them
     "pip install -c constraints.txt .",
+    "pip install -c constraints.txt .[browser,micro,openvino]",
+    "npm ci --ignore-scripts",
+    "make -C exports/examples/c",
     "python3 -m venv .venv",
     ".venv/bin/pip install tox",
     ".venv/bin/pip install tox pre-commit",

@@ -192,7 +192,9 @@ def test_reports_show_what_was_kept_of_the_files_that_are_there(
     runtime_parity.write(tflite, kept)  # of another file
     summary = summarise([run])
     (table,) = [table for table in detail_tables.details(summary) if table.title == "Runtimes"]
-    assert table.rows == [(onnx.name, "onnxruntime", "openvino", "4", "1e-01")]
+    assert table.rows == [
+        (onnx.name, "onnxruntime", "openvino", "4", "1e-01", "OpenVINO, float32, 2 thread(s), 1 stream(s)")
+    ]
     assert "Runtimes</" in page.render(summary, {})
 
 

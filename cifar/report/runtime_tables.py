@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from cifar.analysis.summary import Summary
 from cifar.inference import runtime_parity
+from cifar.inference.isolated_prediction import WhatRan
 from cifar.inference.runtime_parity import FileParity, Pair
 from cifar.report import numbers
 from cifar.report.table import Table
@@ -23,23 +24,26 @@ DETAILS = {
 }
 """What a runtime says of itself, as text."""
 KEPT_NOTE = (
-    "Runtimes: test images that two runtimes sort into different classes, and the largest difference of a "
-    "probability, as `cifar parity` kept it beside the file."
+    "Runtimes: test images that a runtime sorts into another class than the one that it is compared with, and the "
+    "largest difference of a probability, as `cifar parity` kept it beside the file; all pairs are there."
 )
 
 
 def kept(summary: Summary) -> Table:
-    """Return what `cifar parity` kept beside the exported files of runs: a row per file and pair of runtimes."""
+    """Return what `cifar parity` kept beside the exported files of runs: of each file a row per further runtime."""
     rows = []
     for result in summary.results:
         for entry in result.exports:
             parity = runtime_parity.read(result.run.path / "exports" / entry.file)
             if parity is None or parity.sha256 != entry.sha256:
                 continue
+            compared_with = next(iter(parity.versions), "")
             for pair in parity.pairs:
-                flips = str(len(pair.flips))
-                rows.append((entry.file, pair.first, pair.second, flips, f"{pair.max_difference:.0e}"))
-    columns = ("file", "runtime", "other", "changed>", "difference>")
+                if pair.first == compared_with:
+                    ran = _facts(parity.ran[pair.second])
+                    flips, difference = str(len(pair.flips)), f"{pair.max_difference:.0e}"
+                    rows.append((entry.file, compared_with, pair.second, flips, difference, ran))
+    columns = ("file", "compared with", "runtime", "changed>", "difference>", "what ran")
     return Table("Runtimes", columns, rows, [KEPT_NOTE])
 
 
@@ -64,10 +68,13 @@ def _what_ran(result: FileParity, names: Sequence[str]) -> str:
     """What computed in each runtime, in a line."""
     sentences = []
     for number, name in enumerate(names, start=1):
-        ran = result.ran[name]
-        facts = [ran.provider, f"{ran.threads} thread(s)", *[_detail(*item) for item in ran.details.items()]]
-        sentences.append(f"{number} {', '.join(facts)}")
+        sentences.append(f"{number} {_facts(result.ran[name])}")
     return f"What ran: {'; '.join(sentences)}."
+
+
+def _facts(ran: WhatRan) -> str:
+    details = [_detail(*item) for item in ran.details.items()]
+    return ", ".join([ran.provider, f"{ran.threads} thread(s)", *details])
 
 
 def _detail(name: str, value: float | str) -> str:

@@ -1,7 +1,9 @@
 """Node, Chromium, TFLite Micro and the C program run our files with the classes of each format's own runtime."""
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -16,9 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cifar.data.dataset import Dataset
+from cifar.errors import CifarError
 from cifar.formats import FORMATS, manifest
 from cifar.inference.isolated_prediction import InferenceError, WhatRan, predict_file
 from cifar.inference.runtimes import RUNTIMES, load_session
+from cifar.inference.runtimes.program import ProgramSession
 from cifar.inference.runtimes.requirements import NodePackage
 from cifar.runs.run import Run
 from runtimes.conftest import require
@@ -218,3 +222,19 @@ def test_the_example_in_c_says_what_is_wrong(content: bytes, programs: Path) -> 
 
 def test_the_example_in_c_is_short() -> None:
     assert len((EXPORTS / "examples" / "c" / "classify.c").read_text().splitlines()) < 100
+
+
+@pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize(("name", "format_name"), dict(OF_PROGRAMS).items())
+def test_a_program_that_is_killed_between_two_batches_is_a_sentence(name: str, format_name: str) -> None:
+    require("chromium")
+    session = load_session(format_name, SECOND[format_name], 1, runtime_name=name)
+    assert isinstance(session, ProgramSession)
+    with contextlib.closing(session):
+        session(ONE_IMAGE)
+        own, *others = session.processes()
+        for process in others or [own]:  # of a browser all but the program that drives it
+            process.kill()
+        with pytest.raises(CifarError) as raised:
+            session(ONE_IMAGE)
+    assert re.search("closed|crashed|ended with code -9", str(raised.value)), raised.value

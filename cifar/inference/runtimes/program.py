@@ -58,6 +58,12 @@ class ProgramSession:
             self._process.stdin.write(content)
             self._process.stdin.flush()
 
+    def close(self) -> None:
+        """End the program; it does so by itself when this process ends."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
+        self._stderr.close()
+
     def failure(self) -> CifarError:
         """Return why a program has ended that should not have."""
         code = self._process.wait()
