@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from cifar.errors import NotFoundError
 from cifar.formats import FLOAT32_FORMATS, FORMATS, manifest
 from cifar.formats.manifest import ManifestEntry
 from cifar.inference import runtime_parity
-from cifar.inference.runtimes import load_session
+from cifar.inference.runtime_parity import FileParity, Pair
+from cifar.inference.runtimes import ONNX_FORMATS, RUNTIMES, TFLITE_FORMATS, load_session
 from cifar.metrics import classification, statistics
 from cifar.metrics.classification import Probabilities
 from cifar.networks import PUBLISHED
@@ -87,7 +89,7 @@ def committed_tables() -> list[list[Row]]:
     return tables_in(text) + tables_in(bench_report.markdown(Measurements(measured["rows"], [], {})))
 
 
-@pytest.mark.parametrize("name", sorted(marked_tables().keys() - {"parity"}))
+@pytest.mark.parametrize("name", sorted(name for name in marked_tables() if not name.startswith("parity_")))
 def test_every_figure_of_a_marked_table_is_in_the_committed_results(name: str) -> None:
     rows = marked_tables()[name]
     columns = rows[0].keys()
@@ -158,19 +160,64 @@ def test_the_table_of_the_recipes_holds_what_their_runs_recorded() -> None:
     assert shown == expected
 
 
-def test_the_table_of_other_runtimes_holds_what_was_kept_beside_the_released_files() -> None:
+def kept_parity(entry: ManifestEntry) -> FileParity:
+    kept = runtime_parity.read(EXPORTS / entry.file)
+    assert kept is not None
+    assert (kept.sha256, kept.images, kept.data_sha256) == (entry.sha256, dataset.TEST, entry.data_sha256)
+    return kept
+
+
+@pytest.mark.parametrize(("name", "formats"), [("parity_onnx", ONNX_FORMATS), ("parity_tflite", TFLITE_FORMATS)])
+def test_the_tables_of_other_runtimes_hold_what_was_kept_beside_the_released_files(
+    name: str, formats: Sequence[str]
+) -> None:
+    readers = {runtime for runtime, row in RUNTIMES.items() if set(formats) & set(row.formats)}
+    shown = marked_tables()[name]
+    assert {*shown[0]} - {"model", "format"} == readers - {FORMATS[formats[0]].runtime}
     expected = []
     for entry in ENTRIES:
-        kept = runtime_parity.read(EXPORTS / entry.file)
-        if entry.format == "saved-model":
+        if entry.format not in formats:
             continue
-        assert kept is not None
-        assert (kept.sha256, kept.images, kept.data_sha256) == (entry.sha256, dataset.TEST, entry.data_sha256)
+        kept = kept_parity(entry)
         own = FORMATS[entry.format].runtime
         flips = {pair.second: str(len(pair.flips)) for pair in kept.pairs if pair.first == own}
-        expected.append({"file": f"`{entry.file}`", **flips})
-    (shown,) = [table for name, table in marked_tables().items() if name == "parity"]
+        row = {"model": entry.network, "format": entry.format}
+        for runtime in list(shown[0])[2:]:
+            row[runtime] = flips.get(runtime, "fails" if runtime in kept.failed else "-")
+        expected.append(row)
     assert shown == expected
+
+
+def test_no_class_changes_in_float32_and_the_figures_of_the_text_are_those_that_were_kept() -> None:
+    float32: list[Pair] = []
+    webs: list[Pair] = []
+    for entry in ENTRIES:
+        if entry.format != "saved-model":
+            pairs = kept_parity(entry).pairs
+            float32 += [pair for pair in pairs if pair.is_float32]
+            own = FORMATS[entry.format].runtime
+            webs += [pair for pair in pairs if pair.first == own and ("web" in pair.second or "js" in pair.second)]
+    assert sum(len(pair.flips) for pair in float32) == 0
+    text = " ".join((ROOT / "docs" / "formats.md").read_text().split())
+    largest = max(pair.max_difference for pair in float32)
+    assert f"probabilities differ by at most {largest:.0e}".replace("e-0", "e-") in text
+    changed = sum(len(pair.flips) for pair in webs)
+    assert f"{changed} classes change in {len(webs)} comparisons" in text
+
+
+def test_the_table_of_arenas_holds_what_was_kept() -> None:
+    expected = []
+    for entry in ENTRIES:
+        if entry.format == "tflite-int8" and "tflite-micro" in kept_parity(entry).ran:
+            details = kept_parity(entry).ran["tflite-micro"].details
+            row = {
+                "model": entry.network,
+                "arena, bytes": f"{details['arena_bytes']:,}",
+                "file, bytes": f"{entry.bytes:,}",
+                "operations": str(details["operations"]),
+            }
+            expected.append(row)
+    assert marked_tables()["parity_micro"] == expected
 
 
 def test_the_table_of_the_choice_of_recipes_holds_what_held_out_images_said() -> None:
