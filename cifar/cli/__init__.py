@@ -25,6 +25,7 @@ from cifar.cli import (
     recipes,
     report,
     runs,
+    sweep,
     train,
     verify,
 )
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 # In the order in which a user meets them.
 app.command()(train.train)
+app.command()(sweep.sweep)
 app.command()(report.report)
 app.command()(runs.runs)
 app.command()(evaluate.evaluate)

@@ -1,14 +1,18 @@
 """The options of `cifar train` that say what is trained: a recipe, and single fields of it."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cifar.cli.list_options import one_name
+from cifar.errors import UsageError
 from cifar.recipes import MAX_EPOCHS, PROFILES, RECIPES
+
+if TYPE_CHECKING:
+    from cifar.recipes import Recipe
 
 METAVARS = {int: "N", float: "X", str: "NAME"}
 FIELD_OPTIONS: dict[str, tuple[type, dict[str, Any]]] = {
@@ -46,6 +50,30 @@ ProfileName = Annotated[
         show_default=False,
     ),
 ]
+
+
+def grid(
+    recipe: str | None,
+    profile: str | None,
+    networks: Sequence[str] | None,
+    policies: Sequence[str] | None,
+    seeds: Sequence[int],
+    **settings: Any,
+) -> "list[Recipe]":
+    """Return the recipes that the options of a command name; `settings` as of `recipes.recipe`.
+
+    Raises:
+        UsageError: as of `recipes.recipe`; or both a recipe and a profile are given.
+    """
+    from cifar import recipes
+
+    if recipe and profile:
+        raise UsageError("--recipe trains a whole recipe, and a profile is one or a part of one: give one of them.")
+    profile = profile or ("reference" if recipe else "quick")
+    file = recipes.read(recipe or recipes.PROFILES[profile].recipe)
+    return recipes.grid(
+        networks or file.networks, policies or file.augment, seeds, file=file, profile=profile, **settings
+    )
 
 
 def with_field_options(command: Callable[..., None]) -> Callable[..., None]:

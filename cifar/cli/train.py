@@ -11,7 +11,7 @@ from cifar.cli import interrupt
 from cifar.cli.list_options import one_name
 from cifar.cli.options import DataDir, Details, Json, Networks, Policies, Seeds, Threads
 from cifar.cli.output import note, stderr, stdout, write_json
-from cifar.cli.recipe_options import ProfileName, RecipeName, with_field_options
+from cifar.cli.recipe_options import ProfileName, RecipeName, grid, with_field_options
 from cifar.errors import BusyError, CifarError, UsageError
 from cifar.formats import FLOAT32_FORMATS
 
@@ -37,6 +37,7 @@ DataName = Annotated[
 ]
 Runs = Annotated[Path, typer.Option(help="The folder for the run folders.", metavar="DIR")]
 Device = Annotated[str, one_name("device", DEVICES, help="cpu or gpu.")]
+TrainOnly = Annotated[bool, typer.Option("--train-only", help="Neither export nor report.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
@@ -55,6 +56,7 @@ def train(
     threads: Threads = 2,
     device: Device = "cpu",
     quiet: Quiet = False,
+    train_only: TrainOnly = False,
     details: Details = False,
     as_json: Json = False,
 ) -> None:
@@ -65,35 +67,32 @@ def train(
 
     Example: cifar train --recipe tuned --network first --augment none,shift-flip --seed 0-2
     """
-    from cifar import recipes
     from cifar.data import dataset
     from cifar.system import environment
 
     backend = environment.requested_backend()
-    if recipe and profile:
-        raise UsageError("--recipe trains a whole recipe, and a profile is one or a part of one: give one of them.")
-    profile = profile or ("reference" if recipe else "quick")
-    file = recipes.read(recipe or recipes.PROFILES[profile].recipe)
     with interrupt.resumable(runs):
         loaded = dataset.load(data, data_dir, note)
         if loaded.name == "synthetic":
-            _announce_synthetic()
-        grid = recipes.grid(
-            network or file.networks,
-            augment or file.augment,
+            announce_synthetic()
+        chosen = grid(
+            recipe,
+            profile,
+            network,
+            augment,
             seed,
-            file=file,
-            profile=profile,
             fields=fields,
             dataset=loaded.name,
             threads=threads,
             backend=backend,
         )
-        results = _train(grid, loaded, runs, device, quiet)
-        if grid[0].hold_out:
+        results = _train(chosen, loaded, runs, device, quiet)
+        export_error = None
+        if train_only and as_json:
+            write_json({"runs": [result.facts() for result in results]})
+        elif chosen[0].hold_out and not train_only:
             _show_held_out(results, as_json)
-            export_error = None
-        else:
+        elif not train_only:
             export_error = _export(results, loaded, threads)
             _report(results, loaded, runs, details, as_json)
     _raise_for(results, export_error)
@@ -210,7 +209,8 @@ def _raise_for(results: "Sequence[RecipeResult]", export_error: CifarError | Non
         raise BusyError(f"Locked by another process, skipped: {', '.join(locked)}. All others are done.")
 
 
-def _announce_synthetic() -> None:
+def announce_synthetic() -> None:
+    """Say that the data is drawn."""
     from rich.panel import Panel
 
     text = (
