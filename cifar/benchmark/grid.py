@@ -58,6 +58,8 @@ class Grid:
         jax: whether JAX is measured on the CPU too; on a GPU it always is.
         runtimes: in which the files of the thorough models are measured, keys of RUNTIMES; of other models, and where
             it is None, each format in its own alone, and the Keras model.
+        predict_in_all_runtimes: whether all test images are predicted in each of them, and not in the own one alone:
+            `cifar parity` does that, and what it kept is taken.
     """
 
     batch_sizes: tuple[int, ...]
@@ -73,6 +75,7 @@ class Grid:
     emulated: bool = False
     jax: bool = False
     runtimes: tuple[str, ...] | None = None
+    predict_in_all_runtimes: bool = False
 
 
 PEER_POLICIES = ("none", "shift-flip")
@@ -110,6 +113,7 @@ FULL = Grid(
     emulated=True,
     jax=True,
     runtimes=ALL_RUNTIMES,
+    predict_in_all_runtimes=True,
 )
 
 

@@ -20,7 +20,7 @@ from cifar.benchmark.worker import TIME_LIMIT, run_worker, thread_variables
 from cifar.data import dataset
 from cifar.errors import CifarError
 from cifar.formats import FORMATS
-from cifar.inference import scoring
+from cifar.inference import runtime_parity, scoring
 from cifar.inference.runtimes import RUNTIMES, Runtime
 from cifar.inference.runtimes.requirements import PythonPackage
 from cifar.metrics.classification import pack_mask
@@ -32,7 +32,7 @@ MAX_COLD_STARTS = 5  # of a file
 COLD_START_SECONDS = 3.0  # after which no further one begins, shared by the models
 EXTRA_CORES = 0.25  # that a row may keep busy beyond its threads
 JAX_EXTRA_CORES = 0.75  # its calls come from a thread of their own, beside those of its pool
-PROGRAM_EXTRA_CORES = 1.0  # a browser's engine compiles and collects garbage on threads of its own
+PROGRAM_EXTRA_CORES = 0.5  # a browser's engine collects garbage on threads of its own
 JAX = Runtime("", (), (PythonPackage("jax", "jax", "jax"),), {"cpu": "JAX CPU", "gpu": "JAX GPU"})
 KERAS_RUNTIMES = {KERAS: ("tensorflow", RUNTIMES["tensorflow"]), KERAS_JAX: ("jax", JAX)}
 """The backends of the Keras model: name, and what is known of it."""
@@ -209,9 +209,14 @@ class InferenceBenchmark:
             device=case.device,
             images=self._images(model),
             preprocessing=model.external.preprocessing if model.external else None,
-            predicts=case.model in self._session.thorough_models,
+            predicts=self._is_predicted(case),
             runtime=case.runtime,
         )
+
+    def _is_predicted(self, case: Case) -> bool:
+        """Whether a case's file predicts all test images."""
+        is_thorough = case.model in self._session.thorough_models
+        return is_thorough and (case.runtime is None or self._session.grid.predict_in_all_runtimes)
 
     def _images(self, model: BenchmarkModel) -> Path:
         """A file of the model's test images; of drawn ones where its data is not on this machine."""
@@ -270,7 +275,7 @@ class InferenceBenchmark:
         """Accuracy and agreement with the Keras model: measured where the data is, else as recorded at export."""
         model = self._session.model(case.model)
         recorded = self._recorded_quality(case, model)
-        if case.model not in self._session.thorough_models:
+        if not self._is_predicted(case):
             return {"quality": "recorded", "not_measured": "--full measures it", **recorded}
         data = models.data_of(model)
         if data is None:
@@ -294,8 +299,14 @@ class InferenceBenchmark:
 
     def _recorded_quality(self, case: Case, model: BenchmarkModel) -> Row:
         """Accuracy and agreement as the manifest has them; those of a run's Keras model as its metrics do."""
-        if model.external or case.runtime:  # the manifest tells what the format's own runtime gave
+        if model.external:
             return {"accuracy": None, "agreement": None}
+        if case.runtime:  # the manifest tells what the format's own runtime gave
+            kept = runtime_parity.read(model.paths[case.format])
+            entry = model.entries.get(case.format)
+            known = kept is not None and entry is not None and kept.sha256 == entry.sha256
+            accuracy = kept.accuracy.get(case.runtime) if kept and known else None
+            return {"accuracy": accuracy, "agreement": None}
         recorded_format = "saved-model" if case.format in KERAS_RUNTIMES else case.format
         entry = model.entries.get(recorded_format)
         if entry:

@@ -236,8 +236,11 @@ def _inference_tables(measurements: Measurements) -> list[Table]:
 def _inference_notes(rows: Sequence[Row]) -> list[str]:
     first = rows[0]
     source = f"AS RECORDED in the manifest (so is agree): {first.get('not_measured')}"
-    if first["quality"] == "measured":
-        source = f"of {first.get('n_test', 0):,} test images, measured here"
+    measured = [row for row in rows if row["quality"] == "measured"]
+    if measured:
+        source = f"of {measured[0]['n_test']:,} test images, measured here"
+    if 0 < len(measured) < len(rows):
+        source += "; in further runtimes AS `cifar parity` kept it beside the file"
     fronts = []
     for batch in sorted({row["batch"] for row in rows}):
         front = pareto_front([row for row in rows if row["batch"] == batch])

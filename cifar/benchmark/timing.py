@@ -19,6 +19,9 @@ It estimates the true percentile and is no bound on it: the 99th of 662 samples 
 WINDOW = 5  # calls compared with the calls before them
 STEADY = 0.05  # relative change of a window's median below which a case is steady
 WARM_UP_SECONDS = 2.0
+PROGRAM_WARM_UP_SECONDS = 15.0  # of an engine that compiles what runs while it runs, on threads of its own
+QUIET_SECONDS = 0.5  # for which such an engine must have left the cores to the call
+QUIET_CORES = 0.25  # that it may still take beside the call's threads
 BUSY = 0.1  # of the busiest thread's processor time, from which a thread is busy
 MIN_THREAD_SECONDS = 0.1  # of the busiest thread, below which the system's clock is too coarse
 
@@ -114,7 +117,29 @@ def _count_busy(before: Mapping[int, float], after: Mapping[int, float]) -> int:
 
 
 def _warm_up(call: Callable[[], object], program: ProgramSession | None) -> tuple[int, bool]:
-    """Call until two windows in a row have nearly the same median; return the calls, and whether that was reached."""
+    """Call until two windows in a row have nearly the same median; return the calls, and whether that was reached.
+
+    Before that, an engine in a program of its own is called until it no longer compiles beside the call.
+    """
+    compiled = program is None or _wait_for_compilation(call, program)
+    calls, steady = _call_until_steady(call, program)
+    return calls, steady and compiled
+
+
+def _wait_for_compilation(call: Callable[[], object], program: ProgramSession) -> bool:
+    """Call until the program's processes are no busier than its threads; return whether that was reached in time."""
+    processes, started = program.processes(), time.perf_counter()
+    while time.perf_counter() - started < PROGRAM_WARM_UP_SECONDS:
+        before, busy_before = time.perf_counter(), _processor_seconds(processes)
+        while time.perf_counter() - before < QUIET_SECONDS:
+            call()
+        busy = (_processor_seconds(processes) - busy_before) / (time.perf_counter() - before)
+        if busy <= program.threads + QUIET_CORES:
+            return True
+    return False
+
+
+def _call_until_steady(call: Callable[[], object], program: ProgramSession | None) -> tuple[int, bool]:
     started, previous, calls = time.perf_counter(), float("inf"), 0
     while True:
         window = [_seconds_of(call, program) for _ in range(WINDOW)]

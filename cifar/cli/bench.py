@@ -182,7 +182,7 @@ def _grid(full: bool, batch_sizes: list[int] | None, threads: list[int] | None, 
     from cifar.benchmark import grid
 
     chosen = grid.FULL if full else replace(grid.DEFAULT, thorough_models=None)
-    chosen = replace(chosen, runtimes=tuple(runtimes) if runtimes else None)
+    chosen = replace(chosen, runtimes=tuple(runtimes) if runtimes else None, predict_in_all_runtimes=True)
     if batch_sizes:
         chosen = replace(chosen, batch_sizes=tuple(sorted(set(batch_sizes))))
     if threads:

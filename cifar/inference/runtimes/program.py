@@ -30,12 +30,14 @@ class ProgramSession:
 
     Attributes:
         provider: what runs the file.
+        threads: that compute.
         seconds: that all calls took so far, as the program measured them.
         details: what else it says of itself.
         stdout: what it writes.
     """
 
     delegated_share: float | None = None
+    threads: int
 
     def __init__(self, command: Sequence[str], name: str) -> None:
         self.provider = name
