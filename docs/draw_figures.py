@@ -23,6 +23,7 @@ from rich.text import Text
 from cifar import __version__
 from cifar.analysis.groups import Group
 from cifar.analysis.summary import Summary, summarise
+from cifar.benchmark.tables import is_in_own_runtime
 from cifar.report import terminal
 from cifar.report.html.trade_off import use_logarithmic_scale
 from cifar.runs.run import runs_in
@@ -123,10 +124,10 @@ def minutes(group: Group) -> float | None:
 
 
 def latency_points(results: Path) -> list[Point]:
-    """Return a point per released file: one image at a time on one thread."""
+    """Return a point per released file, in its format's own runtime: one image at a time on one thread."""
     points = []
     for row in json.loads(results.read_text())["rows"]:
-        if row["kind"] == "inference" and row["batch"] == 1 and row["threads"] == 1:
+        if row["kind"] == "inference" and row["batch"] == row["threads"] == 1 and is_in_own_runtime(row):
             marker = FORMAT_MARKERS[row["format"]]
             accuracy = 100 * row["accuracy"]
             points.append(Point(row["network"], marker, row["p50_ms"], accuracy, accuracy, accuracy))

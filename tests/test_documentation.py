@@ -59,7 +59,7 @@ SHORTER = (  # so that the commands of the documents end in seconds: a pattern, 
 )
 INSTALLATIONS = (  # they need the network, and change the machine: .ci/run and the workflows run them
     "pip install -c constraints.txt .",
-    "pip install -c constraints.txt .[browser,micro,openvino]",
+    "pip install -c constraints.txt '.[browser,micro,openvino]'",
     "npm ci --ignore-scripts",
     "make -C exports/examples/c",
     "python3 -m venv .venv",
@@ -398,7 +398,7 @@ def test_every_module_and_dependency_is_explained() -> None:
     explained = (ROOT / "CONTRIBUTING.md").read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [entry for entries in project["optional-dependencies"].values() for entry in entries]
-    dependencies = {re.split(r"[><=\[]", entry)[0] for entry in project["dependencies"] + extras} - {project["name"]}
+    dependencies = {re.split(r"[><=\[;]", entry)[0] for entry in project["dependencies"] + extras} - {project["name"]}
     pinned = set()
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         pinned.add(line.split("==")[0].lower().replace("_", "-"))

@@ -187,7 +187,7 @@ def train_all(
         waiting[call.options(**options).remote(task, shared, _variables(), monitor)] = task
     outcomes: dict[str, Outcome] = {}
     while waiting:
-        done, _ = ray.wait(list(waiting), timeout=WAIT_SECONDS)
+        done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=WAIT_SECONDS)
         for answer in done:
             outcomes[waiting.pop(answer).name] = _outcome(answer, runs)
         show(ray.get(monitor.read.remote()), outcomes)

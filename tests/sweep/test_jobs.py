@@ -1,0 +1,112 @@
+"""Grids as jobs: the files are what Kubernetes and Slurm take, and every index trains its run."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Command, isolated
+
+from cifar.runs.run import runs_in
+from cifar.sweep import jobs
+from cifar.sweep.task import Task
+
+GRID = ("--network", "second", "--data", "synthetic", "--threads", "1", "--epochs", "1", "--augment", "none")
+SBATCH = """\
+#!/bin/sh
+# Runs an array job index by index, as Slurm would, from a copy of the script in a folder of its own.
+set -eu
+cp "$1" "$HOME/spooled"
+array=$(sed -n 's/^#SBATCH --array=0-//p' "$1")
+for index in $(seq 0 "$array"); do
+    SLURM_ARRAY_TASK_ID=$index bash "$HOME/spooled"
+done
+"""
+
+
+def documents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    config_map, job = yaml.safe_load_all(path.read_text())
+    return config_map, job
+
+
+def with_cifar(folder: Path) -> dict[str, str]:
+    """An environment in which `cifar` is a command, as it is where the package is installed."""
+    program = folder / "bin" / "cifar"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m cifar "$@"\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    variables = isolated(folder)
+    return {**variables, "PATH": f"{program.parent}{os.pathsep}{variables['PATH']}"}
+
+
+def test_a_kubernetes_job_keeps_the_schema_of_its_api(cifar: Command, tmp_path: Path) -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="the extra ray is not installed")
+    output = cifar("sweep", *GRID, "--seed", "0-2", "--on", "k8s", "--image", "registry/cifar:1")
+    assert output.code == 0, output.err
+    assert "3 runs. Start them: kubectl apply --filename job/job.yaml" in output.out
+    for document in documents(tmp_path / "job" / "job.yaml"):
+        validate.validate(document, "1.31", strict=True)
+    _, job = documents(tmp_path / "job" / "job.yaml")
+    job["spec"]["completionMod"] = job["spec"].pop("completionMode")
+    with pytest.raises(validate.ValidationError):
+        validate.validate(job, "1.31", strict=True)
+
+
+def test_exit_codes_that_no_retry_changes_fail_an_index_at_once(cifar: Command, tmp_path: Path) -> None:
+    assert cifar("sweep", *GRID, "--seed", "0,1", "--on", "k8s").code == 0
+    _, job = documents(tmp_path / "job" / "job.yaml")
+    spec = job["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["backoffLimitPerIndex"]) == ("Indexed", 2, jobs.RETRIES)
+    failing, ignored = spec["podFailurePolicy"]["rules"]
+    assert failing["action"] == "FailIndex"
+    assert failing["onExitCodes"]["values"] == [1, 2, 3]
+    assert ignored["action"] == "Ignore"
+    template = spec["template"]["spec"]
+    assert template["restartPolicy"] == "Never"
+    (container,) = template["containers"]
+    assert container["name"] == failing["onExitCodes"]["containerName"]
+    assert container["resources"]["requests"]["cpu"] == "1"
+
+
+def test_every_index_of_a_kubernetes_job_trains_its_run(cifar: Command, tmp_path: Path) -> None:
+    assert cifar("sweep", *GRID, "--seed", "0,1", "--on", "k8s").code == 0
+    config_map, job = documents(tmp_path / "job" / "job.yaml")
+    (tmp_path / "grid").mkdir()
+    lines = config_map["data"]["grid.txt"]
+    (tmp_path / "grid" / "grid.txt").write_text(lines.replace("--runs /runs", f"--runs {tmp_path / 'runs'}"))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    command = [word.replace("/grid/", f"{tmp_path}/grid/") for word in container["command"]]
+    variables = with_cifar(tmp_path)
+    for index in range(job["spec"]["completions"]):
+        subprocess.run(command, env={**variables, "JOB_COMPLETION_INDEX": str(index)}, cwd=tmp_path, check=True)
+    assert [run.recipe.seed for run in runs_in(tmp_path / "runs") if run.finished] == [0, 1]
+
+
+def test_a_slurm_job_is_bash_and_an_array_that_trains_every_run(cifar: Command, tmp_path: Path) -> None:
+    output = cifar("sweep", *GRID, "--seed", "0,1", "--on", "slurm", "--runs", "runs", "--to", "a b")
+    assert output.code == 0, output.err
+    assert "2 runs. Start them: sbatch 'a b/job.sh'" in output.out
+    script = tmp_path / "a b" / "job.sh"
+    subprocess.run(["bash", "-n", script], check=True)
+    assert "#SBATCH --array=0-1\n#SBATCH --cpus-per-task=1\n" in script.read_text()
+    variables = with_cifar(tmp_path)
+    (tmp_path / "bin" / "sbatch").write_text(SBATCH)
+    (tmp_path / "bin" / "sbatch").chmod(0o755)
+    subprocess.run(["sbatch", script], env=variables, cwd=tmp_path, check=True)
+    assert [run.recipe.seed for run in runs_in(tmp_path / "runs") if run.finished] == [0, 1]
+
+
+def test_a_grid_on_gpus_asks_for_them(tmp_path: Path) -> None:
+    tasks = [Task("first-none-s0", ("--device", "gpu"), 4, 1, gpu=True)]
+    jobs.write_slurm(tasks, tmp_path, tmp_path / "runs", None, "")
+    assert "#SBATCH --gpus=1\n" in (tmp_path / "job.sh").read_text()
+    jobs.write_kubernetes(tasks, tmp_path, tmp_path / "runs", tmp_path / "data", "image")
+    _, job = documents(tmp_path / "job.yaml")
+    template = job["spec"]["template"]["spec"]
+    assert template["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert "data" in [volume["name"] for volume in template["volumes"]]
+    assert "--data-dir /data" in (tmp_path / "grid.txt").read_text()
