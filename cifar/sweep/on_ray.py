@@ -24,6 +24,7 @@ NODE_ID = "ray.io/node-id"  # the label that Ray gives every node
 SET_BY_RAY = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", *environment.DECISIVE_VARIABLES)
 """Variables that training must have as this process has them: Ray sets some of them for its workers."""
 WAIT_SECONDS = 1.0
+CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def cluster(address: str | None, here: bool, note: Callable[[str], None]) -> Ite
         raise UsageError("Ray is not installed: pip install 'cifar-bench[ray]'.") from None
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
+        if address:
+            _require_reachable(address)
         if not here:
             try:
                 ray.init(address=address or "auto", **quiet)
@@ -93,6 +96,15 @@ def cluster(address: str | None, here: bool, note: Callable[[str], None]) -> Ite
         yield
     finally:
         ray.shutdown()
+
+
+def _require_reachable(address: str) -> None:
+    """Raise UsageError if nothing listens at HOST:PORT: Ray would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{address}: there is no Ray cluster: {first_line(error)}.") from error
 
 
 def probe(data: DataCheck, threads: int) -> list[Node]:
