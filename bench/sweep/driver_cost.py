@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 from cifar.data import dataset
-from cifar.sweep import on_ray
-from cifar.sweep.on_ray import DataCheck
-from cifar.sweep.task import Outcome, Progress, Task
 from cifar.system import environment
+from cifar.training.cluster import on_ray
+from cifar.training.cluster.on_ray import DataCheck
+from cifar.training.cluster.task import Outcome, Progress, Task
 
 RUNS = (10, 100, 1000, 10_000)
 EPOCHS = 30  # that each empty run reports

@@ -3,8 +3,8 @@
 python bench/sweep/simulate.py    prints the table of docs/sweeps.md
 
 Measured: what a run costs the driver (driver_cost.json), the start of Ray and the question to the nodes, and how
-often a run opens, renames or removes a file in its folder (counted here, by training one). Assumed: a thousand runs of
-eight minutes each, 10 % apart, on nodes that train one at a time; a node starts a run six seconds after it is told to.
+often a run opens, renames or removes a file in its folder (counted here, by training one). Assumed: a thousand runs
+of eight minutes, 10 % apart, on nodes that train one at a time; a node starts a run six seconds after it is told to.
 """
 
 import heapq

@@ -12,13 +12,13 @@ from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.cli.recipe_options import ProfileName, RecipeName, grid, with_field_options
 from cifar.cli.train import DEFAULT_SEEDS, DataName, Device, Runs, announce_synthetic
 from cifar.errors import CifarError, UsageError, one_of, printable
-from cifar.sweep.on_ray import DataCheck
-from cifar.sweep.task import Task
 from cifar.system.environment import requested_backend
+from cifar.training.cluster.on_ray import DataCheck
+from cifar.training.cluster.task import Task
 
 if TYPE_CHECKING:
     from cifar.recipes import Recipe
-    from cifar.sweep.task import Outcome
+    from cifar.training.cluster.task import Outcome
 
 ENGINES = ("local", "ray", "k8s", "slurm")
 
@@ -68,7 +68,7 @@ def sweep(
     Example: cifar sweep --recipe tuned --network first --seed 0-29 --on ray --runs runs
     """
     from cifar.data import dataset
-    from cifar.sweep import jobs
+    from cifar.training.cluster import jobs
 
     engine, _, address = on.partition("=")
     one_of("engine for --on", engine, ENGINES)
@@ -135,8 +135,8 @@ def _train(
     mixed: bool,
 ) -> "dict[str, Outcome]":
     """Train what is not finished on Ray; return how each of these runs ended."""
-    from cifar.sweep import on_ray
-    from cifar.sweep.view import View
+    from cifar.training.cluster import on_ray
+    from cifar.training.cluster.view import View
 
     waiting = []
     for task, recipe in zip(tasks, recipes, strict=True):

@@ -1,5 +1,6 @@
 """Grids as jobs: the files are what Kubernetes and Slurm take, and every index trains its run."""
 
+import json
 import os
 import stat
 import subprocess
@@ -9,11 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Command, isolated
+from conftest import ROOT, Command, isolated
 
 from cifar.runs.run import runs_in
-from cifar.sweep import jobs
-from cifar.sweep.task import Task
+from cifar.training.cluster import jobs
+from cifar.training.cluster.task import Task
 
 GRID = ("--network", "second", "--data", "synthetic", "--threads", "1", "--epochs", "1", "--augment", "none")
 SBATCH = """\
@@ -110,3 +111,21 @@ def test_a_grid_on_gpus_asks_for_them(tmp_path: Path) -> None:
     assert template["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert "data" in [volume["name"] for volume in template["volumes"]]
     assert "--data-dir /data" in (tmp_path / "grid.txt").read_text()
+
+
+def test_the_figures_of_the_document_are_those_that_were_measured() -> None:
+    folder = ROOT / "bench" / "sweep"
+    text = " ".join((ROOT / "docs" / "sweeps.md").read_text().split())
+    scaling = json.loads((folder / "scaling.json").read_text())
+    one, two = scaling["seconds_one_worker"], scaling["seconds_two_workers"]
+    assert f"took {one:.1f} s on one worker with one core and {two:.1f} s on two, {two / one:.2f} of it" in text
+    cost = json.loads((folder / "driver_cost.json").read_text())
+    each = 1000 * cost["measured"][-1]["driver_seconds"] / cost["measured"][-1]["runs"]
+    assert f"cost the driver {each:.2f} ms of processor time each" in text
+    assert f"starting Ray {cost['seconds_to_start_ray']:.1f} s" in text
+    simulated = subprocess.run([sys.executable, folder / "simulate.py"], capture_output=True, text=True, check=True)
+    *table, sentence = simulated.stdout.splitlines()
+    for line in table:
+        assert line in text
+    operations = sentence.split(": ")[1].split()[0]
+    assert f"opens, renames or removes a file in its folder {operations} times" in text

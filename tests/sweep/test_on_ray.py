@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from cifar.errors import DataError, NotFoundError, UsageError
 from cifar.runs.run import Run, runs_in
-from cifar.sweep import on_ray
-from cifar.sweep.collected import PackedRun, pack, unpack
-from cifar.sweep.on_ray import Node
-from cifar.sweep.task import Task
+from cifar.training.cluster import on_ray
+from cifar.training.cluster.collected import PackedRun, pack, unpack
+from cifar.training.cluster.on_ray import Node
+from cifar.training.cluster.task import Task
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 GRID = ("--network", "second", "--augment", "none", "--data", "synthetic", "--threads", "1")
@@ -143,8 +143,8 @@ TEN_TASKS = """
 import json, sys
 from pathlib import Path
 from cifar.data import dataset
-from cifar.sweep import on_ray
-from cifar.sweep.task import Task
+from cifar.training.cluster import on_ray
+from cifar.training.cluster.task import Task
 task = Task("second-none-s0", tuple(sys.argv[2:]), 1, 1)
 data = on_ray.DataCheck("synthetic", None, dataset.draw_synthetic().sha256)
 shown = []

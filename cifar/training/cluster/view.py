@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from cifar.sweep.task import Outcome, Progress, Task
+from cifar.training.cluster.task import Outcome, Progress, Task
 
 MAX_ROWS = 20  # of runs under way, in a terminal
 

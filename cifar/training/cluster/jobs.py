@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from cifar.sweep.task import Task
 from cifar.system import files
+from cifar.training.cluster.task import Task
 
 NAME = "cifar-sweep"
 FINAL_EXIT_CODES = [1, 2, 3]  # a bad result, a wrong request, data missing or damaged: no retry changes them
@@ -22,8 +22,8 @@ MEMORY = "4Gi"  # of a run; third, the largest, takes 2.5
 DOCKERFILE = """\
 # Build in a clone of the project: docker build --file {file} --tag {image} .
 FROM python:3.11-slim
-COPY . /cifar-bench
-RUN pip install --no-cache-dir --constraint /cifar-bench/constraints.txt /cifar-bench
+COPY . /source
+RUN pip install --no-cache-dir --constraint /source/constraints.txt /source
 """
 SLURM = """\
 #!/bin/bash

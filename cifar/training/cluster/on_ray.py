@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cifar.errors import CifarError, NotFoundError, UsageError, first_line
-from cifar.sweep.collected import PackedRun, pack, unpack
-from cifar.sweep.task import Outcome, Progress, Task, train
 from cifar.system import environment
+from cifar.training.cluster.collected import PackedRun, pack, unpack
+from cifar.training.cluster.task import Outcome, Progress, Task, train
 
 RETRIES = 10  # of a run whose node died
 OBJECT_STORE_BYTES = 100_000_000  # Ray's least is 78,643,200; a packed run has up to 30 million
