@@ -319,6 +319,7 @@ def check_refusal(output: Output, code: int, words: list[str]) -> None:
 
 ROOT_COMMANDS = [
     "train", "report", "runs", "evaluate", "predict", "export", "parity", "diagnose", "bench", "compare", "verify",
+    "sweep",
     "recipes", "networks", "data",
 ]  # fmt: skip
 

@@ -55,6 +55,7 @@ SHORTER = (  # so that the commands of the documents end in seconds: a pattern, 
         r"cifar diagnose exports/second-tuned-bfloat16-shift-flip-s0.int8.onnx \1 --data synthetic --images 10",
     ),
     (r"^(cifar bench .*)$", r"\1 --batch-size 1"),
+    (r"^(cifar sweep .*) --on ray ", r"\1 --on slurm --data synthetic "),  # Ray is not there
     (r"^(pytest bench/ .*)$", r"\1 --data synthetic -k 'latency and b1' -p no:cacheprovider"),
 )
 INSTALLATIONS = (  # they need the network, and change the machine: .ci/run and the workflows run them
