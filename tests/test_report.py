@@ -1,6 +1,7 @@
 """What a report prints: one screen of 80 columns, details on request, Markdown."""
 
 import io
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from cifar import export
 from cifar.analysis.claims import PUBLISHED_TEXT
 from cifar.analysis.summary import Summary, summarise
 from cifar.data.dataset import Dataset
-from cifar.report import captions, detail_tables, progress, table, terminal
+from cifar.report import captions, detail_tables, overview, progress, table, terminal
+from cifar.report.html import page
 from cifar.report.table import Table, render
 from cifar.runs.run import Run
 
@@ -233,3 +235,17 @@ def test_a_bar_learns_how_many_steps_there_are() -> None:
         for _ in range(3):
             advance(total=12)
     assert "3/12" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_runs_of_several_environments_are_not_compared_in_silence(pair: list[Run], tmp_path: Path) -> None:
+    runs = [Run(Path(shutil.copytree(run.path, tmp_path / run.path.name))) for run in pair]
+    assert captions.environment_captions(summarise(runs).results) == []
+    recorded = runs[0].environment
+    recorded["cpu"]["model"] = "another"
+    (runs[0].path / "environment.json").write_text(json.dumps(recorded))
+    (sentence,) = captions.environment_captions(summarise(runs).results)
+    assert sentence.startswith("These runs were trained in 2 environments")
+    assert sentence in overview.results(summarise(runs)).notes
+    assert sentence in page.render(summarise(runs), {})
+    (runs[0].path / "environment.json").write_text("[]")
+    assert captions.environment_captions(summarise(runs).results) == [sentence]

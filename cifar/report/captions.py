@@ -1,9 +1,13 @@
 """Sentences on the data that figures and tables are about."""
 
+import json
 from collections.abc import Iterable
 
+from cifar.analysis.finished_run import FinishedRun
 from cifar.analysis.groups import Group
+from cifar.errors import UsageError
 from cifar.runs.schemas import Metrics
+from cifar.system.environment import reproducibility_key
 
 
 def data_caption(name: str, official: bool | None, sha256: str, n_test: int) -> str:
@@ -25,3 +29,22 @@ def data_captions(groups: Iterable[Group]) -> list[str]:
     """Return a sentence on each of the test data of some groups."""
     captions = [caption_of(group.results[0].metrics) for group in groups]
     return list(dict.fromkeys(captions))
+
+
+def environment_captions(results: Iterable[FinishedRun]) -> list[str]:
+    """Return a sentence that runs are of several environments; none if they are of one."""
+    environments = {_environment_key(result) for result in results}
+    if len(environments) < 2:
+        return []
+    return [
+        f"These runs were trained in {len(environments)} environments (processors, versions, settings): where those "
+        "of a comparison differ in it, that is a part of their spread."
+    ]
+
+
+def _environment_key(result: FinishedRun) -> str | None:
+    """What a run's bits depend on beside recipe and data, as JSON; None where its record does not tell."""
+    try:
+        return json.dumps(reproducibility_key(result.run.environment), sort_keys=True)
+    except (UsageError, KeyError, TypeError, AttributeError):
+        return None

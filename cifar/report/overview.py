@@ -7,7 +7,7 @@ from cifar.analysis.gains import MIN_EPOCHS, Gain, is_too_short
 from cifar.analysis.groups import Average, Group
 from cifar.analysis.summary import Summary
 from cifar.report import numbers
-from cifar.report.captions import data_captions
+from cifar.report.captions import data_captions, environment_captions
 from cifar.report.table import Table
 
 COLUMNS = ("network", "augment<", "runs>", "test %>", "gain>", "gap>", "MB>")
@@ -30,7 +30,12 @@ def results(summary: Summary) -> Table:
         gains = {gain.augment: gain for gain in group.gains()}
         for average in group.averages():
             rows.append(_row(group, average, gains.get(average.augment)))
-    return Table(" ".join(["Results.", *data_captions(summary.groups)]), COLUMNS, rows, [NOTE])
+    return Table(
+        " ".join(["Results.", *data_captions(summary.groups)]),
+        COLUMNS,
+        rows,
+        [NOTE, *environment_captions(summary.results)],
+    )
 
 
 def _row(group: Group, average: Average, gain: Gain | None) -> tuple[str, ...]:

@@ -243,3 +243,13 @@ def test_a_run_that_was_damaged_on_its_way_is_refused_and_nothing_is_written(tmp
     with pytest.raises(DataError, match="other: damaged on its way"):
         unpack(damaged, tmp_path / "runs")
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["from"]
+
+
+def test_a_full_disk_is_named_and_the_others_are_trained(cifar: Command, tmp_path: Path) -> None:
+    """A file stands where the folder of one run must be made: exit code 4, as of a disk that is full."""
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "second-none-s0").write_text("")
+    output = cifar("sweep", *GRID, "--epochs", "1", "--seed", "0,1", "--on", "local", "--runs", "r", "--json")
+    assert output.code == 1
+    codes = {run["name"]: run["code"] for run in output.json["runs"]}
+    assert codes == {"second-none-s0": 4, "second-none-s1": 0}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cifar.analysis.summary import Summary
 from cifar.compare.benchmark_results import BenchmarkResult
 from cifar.report import diagnosis_figure, overview, plots, runtime_tables
-from cifar.report.captions import data_captions
+from cifar.report.captions import data_captions, environment_captions
 from cifar.report.html import benchmark_rows, content, trade_off
 from cifar.report.html.content import Images, TestSet
 from cifar.report.html.vector import inline_svg
@@ -92,7 +92,7 @@ def render(summary: Summary, images: Images, benchmark: BenchmarkResult | None =
         script=(FOLDER / "page.js").read_text(),
         title="cifar-bench report",
         json=_script_json(test_sets),
-        captions=" ".join(data_captions(summary.groups)),
+        captions=" ".join([*data_captions(summary.groups), *environment_captions(summary.results)]),
         tables=[table for table in tables if table.rows],
         sentences=[*overview.sentences_without_verdicts(summary.groups), *changed],
         runs=content.runs(summary),

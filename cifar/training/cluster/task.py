@@ -145,5 +145,5 @@ def _timings(folder: Path) -> list[dict[str, Any]]:
     try:
         lines = (folder / "timing.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
-    except (FileNotFoundError, ValueError):  # replaced at this moment
+    except (OSError, ValueError):  # not there yet, or replaced at this moment
         return []
