@@ -1,6 +1,7 @@
 """The measurements of a session for people: tables in the terminal and in Markdown, rows as JSON, a figure."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +29,20 @@ def show(measurements: Measurements, stream: Any) -> None:
     console = Console(file=stream, width=None if is_terminal else WIDTH, highlight=False)
     for table in all_tables(measurements):
         console.print(render(table, WIDTH), "")
-    for missing in measurements.missing:
-        line = f"{missing.outcome}: {missing.case}: {missing.reason}"
+    for line in _missing_lines(measurements):
         console.print(line, soft_wrap=True, markup=False)
+
+
+def _missing_lines(measurements: Measurements) -> list[str]:
+    """A line per row that failed, and one per reason for which rows were skipped."""
+    lines = []
+    skipped = Counter(missing.reason for missing in measurements.missing if missing.outcome == "skipped")
+    for missing in measurements.missing:
+        count = skipped.pop(missing.reason, 0) if missing.outcome == "skipped" else 1
+        more = f" and {count - 1} more" if count > 1 else ""
+        if count:
+            lines.append(f"{missing.outcome}: {missing.case}{more}: {missing.reason}")
+    return lines
 
 
 def markdown(measurements: Measurements) -> str:
