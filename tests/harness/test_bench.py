@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -335,7 +336,7 @@ def test_a_runtime_that_is_not_installed_is_skipped_with_its_reason(run: Run, tm
 def test_gpu_rows_on_a_machine_without_one_are_skipped_with_the_reason(run: Run, tmp_path: Path) -> None:
     output = bench(tmp_path, "--run", run.path, "--device", "gpu", "-k", "latency", PATH="/nowhere")
     assert output.code == 0
-    assert output.out.count("there is no NVIDIA GPU on this machine") >= 14
+    assert re.search(r"^skipped: .* and \d\d more: there is no NVIDIA GPU on this machine$", output.out, re.MULTILINE)
 
 
 def test_a_gain_row_says_what_augmentation_gained(pair: list[Run], tmp_path: Path) -> None:
@@ -502,7 +503,8 @@ def test_the_grids_hold_what_they_promise() -> None:
     full = grid.inference_cases(grid.FULL, chosen, ["cpu", "gpu"])
     assert {case.batch for case in full} == {1, 32, 256}
     assert {case.threads for case in full} == {1, grid.ALL_THREADS}
-    assert len(set(map(str, full))) == len(full) == 8 * 3 * len(grid.FULL.threads) * 2
+    assert len(set(map(str, full))) == len(full)
+    assert len([case for case in full if case.runtime is None]) == 8 * 3 * len(grid.FULL.threads) * 2
     assert str(Case("m", "onnx", 1, 2, "cpu")) == "m-onnx-b1-t2-cpu"
 
 
