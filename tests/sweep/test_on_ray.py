@@ -45,7 +45,14 @@ def wait_until(condition: Callable[[], Any], seconds: float = 300) -> None:
 def start(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
     """Start `cifar sweep` in the folder of a test."""
     command = [sys.executable, "-m", "cifar", "sweep", *arguments, "--runs", "r"]
-    return subprocess.Popen(command, cwd=tmp_path, env=isolated(tmp_path), stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=isolated(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
+    )
 
 
 def epochs_of(folder: Path) -> list[str]:
