@@ -78,14 +78,15 @@ def cluster(address: str | None, here: bool, note: Callable[[str], None]) -> Ite
     try:
         if address:
             _require_reachable(address)
-        if not here:
+        joined = None if here else address or _cluster_of_this_machine()
+        if joined:
             try:
-                ray.init(address=address or "auto", **quiet)
+                ray.init(address=joined, **quiet)
             except ConnectionError as error:
-                if address:
-                    raise UsageError(f"{address}: there is no Ray cluster: {first_line(error)}") from error
+                raise UsageError(f"{joined}: there is no Ray cluster: {first_line(error)}") from error
+        else:
+            if not here:
                 note("There is no Ray cluster here: it is started on this machine alone.")
-        if not ray.is_initialized():
             ray.init(
                 address="local",
                 num_cpus=os.cpu_count(),
@@ -96,6 +97,17 @@ def cluster(address: str | None, here: bool, note: Callable[[str], None]) -> Ite
         yield
     finally:
         ray.shutdown()
+
+
+def _cluster_of_this_machine() -> str | None:
+    """Return the address that RAY_ADDRESS names, or that Ray has noted; None if nothing listens there any more."""
+    noted = Path(tempfile.gettempdir(), "ray", "ray_current_cluster")
+    address = os.environ.get("RAY_ADDRESS") or (noted.read_text().strip() if noted.is_file() else "")
+    try:
+        _require_reachable(address)
+    except UsageError:
+        return None
+    return address
 
 
 def _require_reachable(address: str) -> None:
