@@ -1,6 +1,5 @@
 """How long the page of a report takes to open in a browser."""
 
-import shutil
 import statistics
 import tempfile
 import time
@@ -11,6 +10,7 @@ from cifar.analysis.summary import summarise
 from cifar.benchmark.session import NotAvailableError, Row
 from cifar.data.dataset import load_cifar10
 from cifar.errors import NotFoundError
+from cifar.inference.runtimes.requirements import CHROMIUM
 from cifar.report.html import page
 from cifar.runs.run import Run
 
@@ -25,7 +25,7 @@ def opening(runs: list[Run]) -> tuple[list[float], Row]:
     Raises:
         NotAvailableError: there is no Chromium, or no playwright to drive it.
     """
-    chromium = find_chromium()
+    chromium = CHROMIUM.path
     if chromium is None:
         raise NotAvailableError("there is no Chromium on this machine")
     try:
@@ -51,11 +51,6 @@ def opening(runs: list[Run]) -> tuple[list[float], Row]:
         }
         browser.close()
     return seconds, row
-
-
-def find_chromium() -> str | None:
-    """Return where Chromium is; None where there is none."""
-    return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def _images() -> dict[str, Any]:

@@ -53,7 +53,7 @@ def sample(
 
     Sampling ends with enough samples for every percentile; after `budget` seconds if there are enough for p90; after
     three times that if there are enough for p50. Where several processes share a case, each takes its part of
-    samples and seconds. Where a program of its own answers the call, its own clock and its processes are read.
+    samples and seconds. Where a program of its own does the work, its own clock and its processes are read.
     """
     gc.collect()
     gc.disable()
@@ -80,7 +80,7 @@ def sample_percentile(seconds: Sequence[float], percent: int) -> float | None:
 
 
 def _seconds_of(call: Callable[[], object], program: ProgramSession | None) -> float:
-    """The time of a call: on the program's clock where a program answers it."""
+    """The time of a call: on the program's clock where a program does the work."""
     if program is not None:
         before = program.seconds
         call()

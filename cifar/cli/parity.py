@@ -58,23 +58,21 @@ def parity(
     from cifar.report import progress
 
     preprocessing = parse_preprocessing(input_range, mean, std)
-    formats = {}
-    for path in models:
-        entry = manifest.verify_checksum(path) if path.exists() else None
-        formats[path] = entry.format if entry else format_of(path)
+    entries = {path: manifest.verify_checksum(path) if path.exists() else None for path in models}
+    formats = {path: entry.format if entry else format_of(path) for path, entry in entries.items()}
     for path, format_name in formats.items():
         runtime_parity.runtimes_for(format_name, runtimes)
         warn_of_program(path, format_name)
     load_images = cache(lambda name: _images(name, data_dir))
     results = []
     for path, format_name in formats.items():
-        images, class_names = load_images(data_set_of(data, manifest.verify_checksum(path)))
+        entry = entries[path]
+        images, class_names = load_images(data_set_of(data, entry))
         names, _ = runtime_parity.runtimes_for(format_name, runtimes)
         with progress.steps(stderr, path.name, len(names) * len(images.images)) as advance:
             result = runtime_parity.compare_runtimes(
                 path, format_name, runtimes, images, preprocessing, threads or 2, advance
             )
-        entry = manifest.verify_checksum(path)
         if entry is not None and images.labels is not None and data in (None, entry.dataset):
             runtime_parity.write(path, result)
         results.append(result)

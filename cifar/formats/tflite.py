@@ -41,9 +41,7 @@ def convert(source: Source, path: Path, adjust: Callable[[Any], None], dtype: st
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a TFLite file."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    model = parse(path.read_bytes())
     for entry in model.metadata:
         if entry.name == METADATA_NAME.encode():
             metadata: dict[str, str] = json.loads(bytes(model.buffers[entry.buffer].data))
@@ -51,28 +49,41 @@ def read_metadata(path: Path) -> dict[str, str]:
     raise KeyError(METADATA_NAME)
 
 
+def parse(content: bytes) -> Any:
+    """Return the model of a TFLite file as objects of its schema, `ModelT`."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromPackedBuf(content, 0)
+
+
+def pack(model: Any, size: int) -> bytes:
+    """Return a model as a TFLite file; `size` is that of the buffer to begin with, in bytes."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(size)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
 def operators(path: Path) -> list[str]:
     """Return the kinds of operations in a TFLite file, by TFLite's names, sorted."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    model = parse(path.read_bytes())
     kinds = {names.get(code.builtinCode, "custom") for code in model.operatorCodes}
     return sorted(kinds)
 
 
 def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
     """Append a named buffer; the weights and the graph stay as they are."""
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = parse(content)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
     entry = schema.MetadataT()
     entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
-    builder = flatbuffers.Builder(len(content) + 1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return pack(model, len(content) + 1024)

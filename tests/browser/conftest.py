@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cifar.benchmark.report_page import find_chromium
+from cifar.inference.runtimes import requirements
 
-CHROMIUM = find_chromium()
+CHROMIUM = requirements.CHROMIUM.path
 ARGUMENTS = (
     "--disable-background-networking",  # nothing but the pages of the tests
     "--disable-component-update",

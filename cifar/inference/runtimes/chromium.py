@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
-        """Answer with a file."""
+        """Send a file."""
         path = self._file()
         if path is None or not path.is_file():
             self.send_error(404)
@@ -85,15 +85,15 @@ class Handler(BaseHTTPRequestHandler):
         return find_upwards(f"node_modules{self.path}")
 
 
-def serve(library: str, model: Path, threads: int, requests: IO[bytes], answers: IO[bytes]) -> None:
-    """Load a model file in a page and answer requests until there are no more.
+def serve(library: str, model: Path, threads: int, requests: IO[bytes], replies: IO[bytes]) -> None:
+    """Load a model file in a page and reply to requests until there are no more.
 
     Args:
         library: a key of LIBRARIES.
         model: the file.
         threads: of the library, with the page's own.
         requests: messages of program.py.
-        answers: the same.
+        replies: the same.
     """
     from playwright.sync_api import sync_playwright
 
@@ -109,29 +109,29 @@ def serve(library: str, model: Path, threads: int, requests: IO[bytes], answers:
         facts = page.evaluate("(options) => loadModel(options)", {**LIBRARIES[library], "threads": threads})
         facts["host"] = f"Chromium {browser.version}"
         facts["wasm_bytes"] = sum(wasm_bytes.values())
-        _send(answers, facts)
+        _send(replies, facts)
         while True:
             request, content = read_message(requests)
             if request is None:
                 break
             request["text"] = base64.b64encode(content).decode()
-            answer = page.evaluate("(request) => classify(request)", request)
-            _send(answers, answer, base64.b64decode(answer.pop("text")))
+            reply = page.evaluate("(request) => classify(request)", request)
+            _send(replies, reply, base64.b64decode(reply.pop("text")))
         browser.close()
         server.shutdown()
 
 
-def _send(answers: IO[bytes], message: dict[str, Any], content: bytes = b"") -> None:
-    answers.write(encode_message(message, content))
-    answers.flush()
+def _send(replies: IO[bytes], message: dict[str, Any], content: bytes = b"") -> None:
+    replies.write(encode_message(message, content))
+    replies.flush()
 
 
 def main() -> None:
     """Serve the file that the arguments name; an error is the last message."""
     library, model, threads = sys.argv[1:]
-    answers = os.fdopen(os.dup(1), "wb")
+    replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no message
     try:
-        serve(library, Path(model), int(threads), sys.stdin.buffer, answers)
+        serve(library, Path(model), int(threads), sys.stdin.buffer, replies)
     except Exception as error:  # whatever a page or a browser raises
-        _send(answers, {"error": first_line(error)})
+        _send(replies, {"error": first_line(error)})

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cifar.formats import tflite
 from cifar.inference.runtimes import Tensor, single
 from cifar.inference.runtimes.onnxruntime_web import chromium_command
 from cifar.inference.runtimes.program import MessageSession
@@ -15,7 +16,7 @@ class Session(MessageSession):
 
     def __init__(self, path: Path, threads: int, device: str) -> None:
         assert device == "cpu", device
-        model = _read(path)
+        model = tflite.parse(path.read_bytes())
         with tempfile.TemporaryDirectory(prefix="cifar-bench-") as folder:
             copy = Path(folder) / "single.tflite"
             copy.write_bytes(_with_batch_of_one(model))
@@ -35,19 +36,9 @@ def _quantised(tensor: Tensor, described: Any) -> Tensor:
     return replace(tensor, scale=float(quantisation.scale[0]), zero_point=int(quantisation.zeroPoint[0]))
 
 
-def _read(path: Path) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-
-
 def _with_batch_of_one(model: Any) -> bytes:
     """The file, with 1 for every free size."""
-    import flatbuffers
-
     for tensor in model.subgraphs[0].tensors:
         if tensor.shapeSignature is not None:
             tensor.shapeSignature = [max(int(side), 1) for side in tensor.shapeSignature]
-    builder = flatbuffers.Builder(1 << 20)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return tflite.pack(model, 1 << 20)

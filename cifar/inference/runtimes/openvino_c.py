@@ -13,7 +13,7 @@ from cifar.metrics.classification import CLASSES
 
 
 class Session(ProgramSession):
-    """A file that keeps our contract; an image is answered by a line: class, milliseconds, probabilities."""
+    """A file that keeps our contract; for each image it replies with a line: class, milliseconds, probabilities."""
 
     def __init__(self, path: Path, threads: int, device: str) -> None:
         assert device == "cpu", device

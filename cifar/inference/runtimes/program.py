@@ -1,7 +1,7 @@
 """A model file in a program of its own, such as Node or a browser: it is sent batches, and times itself.
 
 Both sides write messages: a line of JSON, whose `bytes` says how many bytes follow it. The program's first says what
-it has loaded; then it answers each batch. It ends when its input does. A message with `error` is its last.
+it has loaded; then it replies to each batch. It ends when its input does. A message with `error` is its last.
 """
 
 import contextlib
@@ -93,9 +93,9 @@ class MessageSession(ProgramSession):
         """
         request = {"output": self.output.name, "shape": batch.shape}
         self.write(encode_message(request, np.ascontiguousarray(batch).tobytes()))
-        answer, content = self._receive()
-        self.seconds += answer["seconds"]
-        return np.frombuffer(content, answer["dtype"]).reshape(answer["shape"])
+        reply, content = self._receive()
+        self.seconds += reply["seconds"]
+        return np.frombuffer(content, reply["dtype"]).reshape(reply["shape"])
 
     def _receive(self) -> tuple[dict[str, Any], bytes]:
         message, content = read_message(self.stdout)

@@ -129,10 +129,10 @@ def probe(data: DataCheck, threads: int) -> list[Node]:
         if node["Alive"]:
             waiting[ask.options(label_selector={NODE_ID: node["NodeID"]}).remote(data, threads, _variables())] = node
     found = []
-    for answer, node in waiting.items():
+    for reply, node in waiting.items():
         resources = node["Resources"]
         try:
-            key, problem = ray.get(answer)
+            key, problem = ray.get(reply)
         except ray.exceptions.RayError as error:
             lines = str(error).strip().splitlines()
             key, problem = "", f"cifar-bench cannot start there ({lines[-1]})."
@@ -212,18 +212,18 @@ def train_all(
     outcomes: dict[str, Outcome] = {}
     while waiting:
         done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=WAIT_SECONDS)
-        for answer in done:
-            outcomes[waiting.pop(answer).name] = _outcome(answer, runs)
+        for reply in done:
+            outcomes[waiting.pop(reply).name] = _outcome(reply, runs)
         show(ray.get(monitor.read.remote()), outcomes)
     return outcomes
 
 
-def _outcome(answer: Any, runs: Path) -> Outcome:
+def _outcome(reply: Any, runs: Path) -> Outcome:
     """How a task ended; a run that came back is written."""
     import ray
 
     try:
-        outcome, packed = ray.get(answer)
+        outcome, packed = ray.get(reply)
         if packed is not None:
             unpack(packed, runs)
     except ray.exceptions.RayError as error:

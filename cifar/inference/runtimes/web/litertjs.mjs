@@ -1,7 +1,7 @@
 // A TFLite file in LiteRT.js, in a browser. It classifies single images: its run takes no other batch size.
 
 // library: name of the module; wasmFolder: where its WebAssembly files are; model: a Uint8Array.
-// Returns what is known of the model, and `run`, which answers a batch with the output and the seconds it took.
+// Returns what is known of the model, and `run`, which takes a batch and returns the output and the seconds it took.
 export async function load({ library, wasmFolder, model, threads }) {
   const { loadAndCompile, loadLiteRt, Tensor } = await import(library);
   const { liteRtWasm } = await loadLiteRt(wasmFolder, { threads: threads > 1 });
@@ -34,7 +34,6 @@ export async function load({ library, wasmFolder, model, threads }) {
 
   return {
     threads: threads > 1 ? Math.min(threads, liteRtWasm.getThreadCount()) : 1,
-    isFullyDelegated: null,
     inputs: compiled.getInputDetails().map(described),
     outputs: compiled.getOutputDetails().map(described),
     run,

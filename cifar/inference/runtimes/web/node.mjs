@@ -39,8 +39,8 @@ try {
   const { run, ...facts } = await load({ library, model: readFileSync(path), threads: Number(threads) });
   await send({ ...facts, host: `Node ${process.versions.node}` });
   for await (const request of requests()) {
-    const { bytes, ...answer } = await run(request);
-    await send(answer, bytes);
+    const { bytes, ...reply } = await run(request);
+    await send(reply, bytes);
   }
 } catch (error) {
   await send({ error: String(error.message ?? error) });

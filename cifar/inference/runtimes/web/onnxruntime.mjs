@@ -1,7 +1,7 @@
 // An ONNX file in ONNX Runtime for the web, in Node as in a browser.
 
 // library: address of the module; wasmFolder: where a browser finds the WebAssembly files; model: a Uint8Array.
-// Returns what is known of the model, and `run`, which answers a batch with the output and the seconds it took.
+// Returns what is known of the model, and `run`, which takes a batch and returns the output and the seconds it took.
 export async function load({ library, wasmFolder, model, threads }) {
   const ort = await import(library);
   ort.env.wasm.numThreads = threads;
