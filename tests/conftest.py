@@ -19,7 +19,7 @@ from cifar.formats import FORMATS
 from cifar.recipes import Recipe, recipe
 from cifar.runs.run import Run
 from cifar.system import environment
-from cifar.training import sweep
+from cifar.training import grid
 from cifar.training.callback import SilentCallback
 
 # Before a test module imports Keras: TensorFlow reads its variables when it is imported, and without them leaves
@@ -194,7 +194,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def train_here(recipes: Sequence[Recipe], data: Dataset, runs: Path) -> list[Run]:
     """Train in this process, silently."""
     notes: list[str] = []
-    outcomes = sweep.train_all(
+    outcomes = grid.train_all(
         recipes, data, runs, lambda _recipe, _number: nullcontext(SilentCallback()), notes.append
     )
     assert all(outcome.run for outcome in outcomes), notes

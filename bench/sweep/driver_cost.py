@@ -12,23 +12,25 @@ import time
 from pathlib import Path
 
 from cifar.data import dataset
+from cifar.recipes import recipe
 from cifar.system import environment
 from cifar.training.cluster import on_ray
-from cifar.training.cluster.on_ray import DataCheck
+from cifar.training.cluster.node_data import WantedData
+from cifar.training.cluster.nodes import Node, probe
 from cifar.training.cluster.task import Outcome, Progress, Task
 
 RUNS = (10, 100, 1000, 10_000)
 EPOCHS = 30  # that each empty run reports
 
 
-def empty_run(task, _runs, _variables, monitor):
+def empty_run(task, _runs, _variables, _data, monitor):
     for epoch in range(EPOCHS):
         monitor.update.remote(task.name, Progress("node", epoch, 1.0))
     return Outcome("node", 0, ""), None
 
 
-def measure(n: int, nodes: list[on_ray.Node]) -> dict[str, float]:
-    tasks = [Task(f"run-{number}", (), 1, EPOCHS) for number in range(n)]
+def measure(n: int, nodes: list[Node]) -> dict[str, float]:
+    tasks = [Task(recipe("second", "none", seed=seed, threads=1, epochs=EPOCHS), ()) for seed in range(n)]
     started, processor_started = time.perf_counter(), time.process_time()
     outcomes = on_ray.train_all(tasks, Path.cwd(), nodes, False, lambda _progress, _outcomes: None)
     assert len(outcomes) == n
@@ -38,11 +40,11 @@ def measure(n: int, nodes: list[on_ray.Node]) -> dict[str, float]:
 
 def main() -> None:
     on_ray._train_on_node = empty_run
-    data = DataCheck("synthetic", None, dataset.draw_synthetic().sha256)
+    wanted = WantedData("synthetic", None, dataset.draw_synthetic().sha256, None)
     started = time.perf_counter()
     with on_ray.cluster(None, True, print):
         ready = time.perf_counter() - started
-        nodes = on_ray.probe(data, 1)
+        nodes = probe(wanted, 1, print)
         probed = time.perf_counter() - started - ready
         measured = [measure(n, nodes) for n in map(int, sys.argv[1:] or RUNS)]
     content = {

@@ -2,46 +2,20 @@
 
 python bench/sweep/simulate.py    prints the table of docs/sweeps.md
 
-Measured: what a run costs the driver (driver_cost.json), the start of Ray and the question to the nodes, and how
-often a run opens, renames or removes a file in its folder (counted here, by training one). Assumed: a thousand runs
-of eight minutes, 10 % apart, on nodes that train one at a time; a node starts a run six seconds after it is told to.
+Measured: what a run costs the driver, starting Ray and asking the nodes (driver_cost.json), and what a run asks of
+its storage (storage_operations.json). Assumed: a thousand runs of eight minutes, 10 % apart, on nodes that train one
+at a time; a node starts a run six seconds after it is told to.
 """
 
 import heapq
 import json
 import random
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 RUNS, MINUTES, SPREAD, START_SECONDS, EPOCHS = 1000, 8.0, 0.10, 6.0, 30
 NODES = (1, 10, 100, 1000)
 MEASURED = json.loads(Path(__file__).with_name("driver_cost.json").read_text())
-COUNT = """
-import sys
-folder, counted = sys.argv[1], 0
-
-def count(event, arguments):
-    global counted
-    if event in ("open", "os.rename", "os.remove", "os.mkdir") and str(arguments[0]).startswith(folder):
-        counted += 1
-
-sys.addaudithook(count)
-from cifar.cli import main
-grid = "--network second --augment none --data synthetic --threads 1 --quiet --train-only".split()
-try:
-    main(["train", *grid, "--runs", folder, "--epochs", sys.argv[2]])
-except SystemExit:
-    print(counted)
-"""
-
-
-def storage_operations(epochs: int) -> int:
-    """Opens, renames and removals in the folder of runs, while a run of so many epochs is trained."""
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run([sys.executable, "-c", COUNT, folder, str(epochs)], capture_output=True, check=True)
-    return int(done.stdout.split()[-1])
+STORAGE = json.loads(Path(__file__).with_name("storage_operations.json").read_text())
 
 
 def hours(nodes: int) -> float:
@@ -59,9 +33,8 @@ def hours(nodes: int) -> float:
 
 
 def main() -> None:
-    first, third = storage_operations(1), storage_operations(3)
-    per_epoch = (third - first) / 2
-    per_run = first + (EPOCHS - 1) * per_epoch
+    per_epoch = STORAGE["each_further_epoch"]
+    per_run = STORAGE["first_epoch"] + (EPOCHS - 1) * per_epoch
     one = hours(1)
     print("| nodes | hours | speed-up | share of linear | storage operations per second |")
     print("| --: | --: | --: | --: | --: |")

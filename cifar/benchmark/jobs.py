@@ -335,14 +335,14 @@ def train_stand_in(folder: Path, network: str, policy: str, epochs: int, images:
 
     from cifar.data import dataset
     from cifar.recipes import recipe
-    from cifar.training import sweep
+    from cifar.training import grid
     from cifar.training.callback import SilentCallback
 
     environment.configure(threads=2)
     full = recipe(network, policy, epochs=epochs, dataset="synthetic")
     short = full.model_copy(update={"train_images": images})
     data = dataset.draw_synthetic()
-    (result,) = sweep.train_all([short], data, folder, lambda *_: nullcontext(SilentCallback()), print)
+    (result,) = grid.train_all([short], data, folder, lambda *_: nullcontext(SilentCallback()), print)
     assert result.run is not None
     return str(result.run.path)
 

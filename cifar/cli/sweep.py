@@ -13,7 +13,7 @@ from cifar.cli.recipe_options import ProfileName, RecipeName, grid, with_field_o
 from cifar.cli.train import DEFAULT_SEEDS, DataName, Device, Runs, announce_synthetic
 from cifar.errors import CifarError, UsageError, one_of, printable
 from cifar.system.environment import requested_backend
-from cifar.training.cluster.on_ray import DataCheck
+from cifar.training.cluster.node_data import WantedData
 from cifar.training.cluster.task import Task
 
 if TYPE_CHECKING:
@@ -85,16 +85,14 @@ def sweep(
         written = jobs.ENGINES[engine](tasks, to, runs, data_dir, image)
         stdout.print(f"{len(tasks):,} runs. Start them: {written}", highlight=False, soft_wrap=True)
         return
-    folder = data_dir.resolve() if data_dir else None
-    if folder is not None:
-        common += ["--data-dir", str(folder)]
     tasks = [_task(one, common, device) for one in chosen]
+    folder = data_dir.resolve() if data_dir else None
+    wanted = WantedData(loaded.name, folder, loaded.sha256, loaded.path.absolute() if loaded.path else None)
     with interrupt.resumable(runs):
         outcomes = _train(
             tasks,
-            chosen,
             runs.resolve(),
-            DataCheck(loaded.name, folder, loaded.sha256),
+            wanted,
             engine == "local",
             address or None,
             collect,
@@ -121,14 +119,13 @@ def _common_arguments(
 def _task(recipe: "Recipe", common: "Sequence[str]", device: str) -> Task:
     """A run as a call of `cifar train`."""
     own = ("--network", recipe.network, "--augment", recipe.policy.name, "--seed", str(recipe.seed))
-    return Task(recipe.name, (*common, *own), recipe.threads, recipe.epochs, device == "gpu")
+    return Task(recipe, (*common, *own), gpu=device == "gpu")
 
 
 def _train(
     tasks: "Sequence[Task]",
-    recipes: "Sequence[Recipe]",
     runs: Path,
-    data: "DataCheck",
+    wanted: WantedData,
     here: bool,
     address: str | None,
     collect: bool,
@@ -136,30 +133,20 @@ def _train(
 ) -> "dict[str, Outcome]":
     """Train what is not finished on Ray; return how each of these runs ended."""
     from cifar.training.cluster import on_ray
+    from cifar.training.cluster.nodes import choose, probe
     from cifar.training.cluster.view import View
 
-    waiting = []
-    for task, recipe in zip(tasks, recipes, strict=True):
-        if not _is_finished(runs / task.name, recipe):
-            waiting.append(task)
+    waiting = [task for task in tasks if not task.is_finished(runs)]
     if len(waiting) < len(tasks):
         note(f"{len(tasks) - len(waiting)} of {len(tasks)} runs are finished already.")
     if not waiting:
         return {}
     with on_ray.cluster(address, here, note):
         with stderr.status("Asking the nodes"):
-            nodes = on_ray.choose(on_ray.probe(data, waiting[0].threads), waiting, mixed, note)
+            found = probe(wanted, waiting[0].recipe.threads, note)
+            nodes = choose(found, waiting, mixed, note)
         with View(stderr, waiting) as view:
             return on_ray.train_all(waiting, runs, nodes, collect, view.show)
-
-
-def _is_finished(folder: Path, recipe: "Recipe") -> bool:
-    from cifar.runs.run import Run
-
-    if not (folder / "recipe.json").exists():
-        return False
-    run = Run(folder)
-    return run.finished and run.recipe == recipe
 
 
 def _show(tasks: "Sequence[Task]", outcomes: "Mapping[str, Outcome]", runs: Path, as_json: bool) -> None:
@@ -182,13 +169,13 @@ def _show(tasks: "Sequence[Task]", outcomes: "Mapping[str, Outcome]", runs: Path
 
 def _facts(task: Task, outcome: "Outcome | None", runs: Path) -> dict[str, Any]:
     """A run for JSON; of one that was finished before no node is known."""
-    from cifar.runs.run import Run
+    from cifar.runs.run import Run, folder_of
 
     facts: dict[str, Any] = {"name": task.name, "node": None, "code": 0, "message": ""}
     if outcome is not None:
         facts |= {"node": outcome.node, "code": outcome.code, "message": outcome.message}
     if facts["code"] == 0:
-        run = Run(runs / task.name)
+        run = Run(folder_of(runs, task.recipe))
         facts |= {"path": str(run.path), "status": run.status}
         if run.finished:
             facts |= run.metrics.model_dump()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cifar.analysis.summary import Summary
     from cifar.data.dataset import Dataset
     from cifar.recipes import Recipe
-    from cifar.training.sweep import RecipeResult
+    from cifar.training.grid import RecipeResult
 
 DEFAULT_SEEDS = [0]
 DATA = ("auto", "cifar10", "synthetic")
@@ -103,8 +103,8 @@ def _train(
 ) -> "list[RecipeResult]":
     from cifar.report import progress
     from cifar.system import environment
-    from cifar.training import sweep
     from cifar.training.callback import SilentCallback
+    from cifar.training.grid import train_all
 
     backend, threads = recipes[0].backend, recipes[0].threads
     with stderr.status(f"Starting {environment.BACKENDS[backend].name}"):
@@ -122,7 +122,7 @@ def _train(
         with progress.ProgressCallback(stderr, recipe, images, number, len(recipes)) as callback:
             yield callback
 
-    return sweep.train_all(recipes, data, runs, make_callback, note)
+    return train_all(recipes, data, runs, make_callback, note)
 
 
 def _export(results: "Sequence[RecipeResult]", data: "Dataset", threads: int) -> CifarError | None:

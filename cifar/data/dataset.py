@@ -33,6 +33,7 @@ class Dataset:
         class_names: the ten names, in label order.
         x_train, x_test: uint8, (N, 32, 32, 3), RGB.
         y_train, y_test: uint8, (N,).
+        path: of the copy that was read; None for synthetic data.
     """
 
     name: Name
@@ -42,6 +43,7 @@ class Dataset:
     y_train: NDArray[np.uint8]
     x_test: NDArray[np.uint8]
     y_test: NDArray[np.uint8]
+    path: Path | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -175,4 +177,4 @@ def _read(path: Path, note: Note) -> Dataset:
     (x_train, y_train), (x_test, y_test) = train, test
     if (len(x_train), len(x_test)) != (TRAIN, TEST):
         raise DataError(f"{path}: expected {TRAIN}/{TEST} images, found {len(x_train)}/{len(x_test)}.")
-    return Dataset("cifar10", official, archive.CLASS_NAMES, x_train, y_train, x_test, y_test)
+    return Dataset("cifar10", official, archive.CLASS_NAMES, x_train, y_train, x_test, y_test, path)

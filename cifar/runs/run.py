@@ -182,7 +182,7 @@ def locked_run(runs: Path, identity: Identity) -> Iterator[Run]:
         UsageError: the folder is not a run, or its recipe, data, network or format is another.
         cifar.errors.StorageError: it cannot be created.
     """
-    path = _folder_of(runs, identity)
+    path = folder_of(runs, identity.recipe)
     with files.locked_dir(path, timeout=0.5):
         if not (path / "recipe.json").exists():
             _check_empty(path)
@@ -196,21 +196,21 @@ def locked_run(runs: Path, identity: Identity) -> Iterator[Run]:
         yield run
 
 
-def _folder_of(runs: Path, identity: Identity) -> Path:
-    """Return the folder of an identity: with the digits if that exists or the plain name is taken."""
-    plain = runs / identity.recipe.name
-    suffixed = plain.with_name(f"{plain.name}-{identity.recipe_sha256[:8]}")
-    if suffixed.exists() or _has_another_recipe(plain, identity):
+def folder_of(runs: Path, recipe: Recipe) -> Path:
+    """Return the folder of a recipe's run, which need not exist: as `locked_run` says."""
+    plain = runs / recipe.name
+    suffixed = plain.with_name(f"{plain.name}-{recipe.sha256[:8]}")
+    if suffixed.exists() or _has_another_recipe(plain, recipe):
         return suffixed
     return plain
 
 
-def _has_another_recipe(path: Path, identity: Identity) -> bool:
+def _has_another_recipe(path: Path, recipe: Recipe) -> bool:
     """Whether a folder is a run with another recipe; a recipe.json that was edited by hand does not count."""
     if not (path / "recipe.json").exists():
         return False
     existing = Run(path).identity
-    return existing.recipe != identity.recipe and existing.recipe.sha256 == existing.recipe_sha256
+    return existing.recipe != recipe and existing.recipe.sha256 == existing.recipe_sha256
 
 
 def _check_empty(folder: Path) -> None:

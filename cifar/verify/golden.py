@@ -20,7 +20,7 @@ from cifar.recipes import Recipe
 from cifar.runs.schemas import Epoch
 from cifar.system import environment, files, hardware
 from cifar.system.json_files import check_version, parse, read_json
-from cifar.training import sweep
+from cifar.training import grid
 from cifar.training.callback import Callback
 from cifar.verify import first_losses
 from cifar.verify.check_result import BaselineResult, DifferenceError, compare_histories
@@ -112,7 +112,7 @@ def train(threads: int, make_callback: Callable[[Recipe, int], AbstractContextMa
 
     with tempfile.TemporaryDirectory(prefix="cifar-golden-") as scratch:
         data = dataset.draw_synthetic()
-        for result in sweep.train_all(golden_recipes, data, Path(scratch), record_losses, lambda _: None):
+        for result in grid.train_all(golden_recipes, data, Path(scratch), record_losses, lambda _: None):
             assert result.run is not None, "no other process knows the folder"
             histories[result.recipe.name] = result.run.history
     return Entry(

@@ -21,7 +21,7 @@ from cifar.networks import NETWORKS, PUBLISHED
 from cifar.recipes import POLICIES, Recipe
 from cifar.runs.run import Run
 from cifar.system import environment
-from cifar.training import backends, loop, sweep
+from cifar.training import backends, grid, loop
 from cifar.training.backends.tensorflow import batches
 from cifar.training.callback import SilentCallback
 from cifar.verify.first_losses import STEPS, FirstLosses
@@ -123,7 +123,7 @@ def _recipe(threads: int) -> Recipe:
 
 def _train(data: Dataset, folder: Path, threads: int) -> Run:
     silent = nullcontext(SilentCallback())
-    (result,) = sweep.train_all([_recipe(threads)], data, folder, lambda *_: silent, lambda _: None)
+    (result,) = grid.train_all([_recipe(threads)], data, folder, lambda *_: silent, lambda _: None)
     assert result.run is not None, "no other process knows the folder"
     if result.run.diverged:
         raise CifarError(f"The training of the quality gate diverged: {result.run.divergence}.")

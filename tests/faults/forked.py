@@ -13,7 +13,7 @@ from conftest import isolated
 PATIENCE = 600.0  # seconds: a process that takes longer hangs
 FORKING = multiprocessing.get_context("forkserver")
 if sys.platform == "linux":  # elsewhere a process that has loaded them cannot be forked
-    FORKING.set_forkserver_preload(["tensorflow", "keras", "matplotlib.figure", "cifar.training.sweep", "cifar.cli"])
+    FORKING.set_forkserver_preload(["tensorflow", "keras", "matplotlib.figure", "cifar.training.grid", "cifar.cli"])
 
 
 class Forked:

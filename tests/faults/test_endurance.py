@@ -24,7 +24,7 @@ import psutil
 from cifar.data import dataset
 from cifar.recipes import recipe
 from cifar.system import environment
-from cifar.training import sweep
+from cifar.training import grid
 from cifar.training.callback import SilentCallback
 
 process, memory, files = psutil.Process(), [], []
@@ -37,7 +37,7 @@ class SamplingCallback(SilentCallback):
 environment.configure(2)
 wanted = recipe("tinynet:build", "shift-flip", epochs=int(sys.argv[1]), dataset="synthetic")
 data = dataset.draw_synthetic(500, 200)
-sweep.train_all([wanted], data, Path("runs"), lambda *_: nullcontext(SamplingCallback()), print)
+grid.train_all([wanted], data, Path("runs"), lambda *_: nullcontext(SamplingCallback()), print)
 print(json.dumps({"memory": memory, "files": files}))
 """
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT, Command, isolated
 
+from cifar.recipes import recipe
 from cifar.runs.run import runs_in
 from cifar.training.cluster import jobs
 from cifar.training.cluster.task import Task
@@ -57,9 +58,10 @@ def test_a_kubernetes_job_keeps_the_schema_of_its_api(cifar: Command, tmp_path: 
         validate.validate(job, "1.31", strict=True)
 
 
-def test_exit_codes_that_no_retry_changes_fail_an_index_at_once(cifar: Command, tmp_path: Path) -> None:
-    assert cifar("sweep", *GRID, "--seed", "0,1", "--on", "k8s").code == 0
-    _, job = documents(tmp_path / "job" / "job.yaml")
+def test_exit_codes_that_no_retry_changes_fail_an_index_at_once(tmp_path: Path) -> None:
+    tasks = [Task(recipe("second", "none", seed=seed, threads=1), ()) for seed in (0, 1)]
+    jobs.write_kubernetes(tasks, tmp_path, tmp_path / "runs", None, "image")
+    _, job = documents(tmp_path / "job.yaml")
     spec = job["spec"]
     assert (spec["completionMode"], spec["completions"], spec["backoffLimitPerIndex"]) == ("Indexed", 2, jobs.RETRIES)
     failing, ignored = spec["podFailurePolicy"]["rules"]
@@ -102,7 +104,7 @@ def test_a_slurm_job_is_bash_and_an_array_that_trains_every_run(cifar: Command, 
 
 
 def test_a_grid_on_gpus_asks_for_them(tmp_path: Path) -> None:
-    tasks = [Task("first-none-s0", ("--device", "gpu"), 4, 1, gpu=True)]
+    tasks = [Task(recipe("first", "none"), ("--device", "gpu"), gpu=True)]
     jobs.write_slurm(tasks, tmp_path, tmp_path / "runs", None, "")
     assert "#SBATCH --gpus=1\n" in (tmp_path / "job.sh").read_text()
     jobs.write_kubernetes(tasks, tmp_path, tmp_path / "runs", tmp_path / "data", "image")

@@ -1,6 +1,7 @@
 """Grids on Ray: the bits of `cifar train`, lost nodes, killed drivers, and nodes that differ."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,16 +15,18 @@ from conftest import Command, isolated
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cifar.data import archive, dataset
 from cifar.errors import DataError, NotFoundError, UsageError
-from cifar.runs.run import Run, runs_in
-from cifar.training.cluster import on_ray
-from cifar.training.cluster.collected import PackedRun, pack, unpack
-from cifar.training.cluster.on_ray import Node
+from cifar.recipes import recipe
+from cifar.runs.run import Run, locked_run, runs_in
+from cifar.runs.schemas import Identity
+from cifar.training.cluster.nodes import Node, choose
+from cifar.training.cluster.packed import Packed, pack, unpack
 from cifar.training.cluster.task import Task
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 GRID = ("--network", "second", "--augment", "none", "--data", "synthetic", "--threads", "1")
-LONG = ("--profile", "smoke", "--epochs", "6")
+LONG = ("--profile", "smoke", "--epochs", "3")
 
 
 def digests(runs: Path) -> dict[str, tuple[str, str]]:
@@ -61,109 +64,46 @@ def epochs_of(folder: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_a_grid_on_a_cluster_has_the_bits_of_train(
-    two_nodes: tuple[Any, list[Any]], cifar: Command, tmp_path: Path
-) -> None:
-    cluster, _ = two_nodes
-    seeds = ("--epochs", "1", "--seed", "0-3")
-    swept = cifar("sweep", *GRID, *seeds, "--on", f"ray={cluster.address}", "--runs", "r", "--json")
-    assert swept.code == 0, swept.err
-    assert [run["status"] for run in swept.json["runs"]] == ["finished"] * 4
-    trained = cifar("train", *GRID, *seeds, "--runs", "t", "--train-only")
-    assert trained.code == 0, trained.err
-    assert digests(tmp_path / "r") == digests(tmp_path / "t")
-    for name in ("variables", "settings"):
-        of_ray, without = (Run(tmp_path / folder / "second-none-s0").environment[name] for folder in "rt")
-        assert of_ray == without
-    again = cifar("sweep", *GRID, *seeds, "--on", f"ray={cluster.address}", "--runs", "r")
-    assert again.code == 0
-    assert "4 of 4 runs are finished already." in again.err
-
-
-def test_runs_of_nodes_without_a_shared_folder_come_back(
-    two_nodes: tuple[Any, list[Any]], cifar: Command, tmp_path: Path
-) -> None:
-    cluster, _ = two_nodes
-    arguments = (*GRID, "--epochs", "1", "--seed", "0,1")
-    swept = cifar("sweep", *arguments, "--on", f"ray={cluster.address}", "--runs", "r", "--collect")
-    assert swept.code == 0, swept.err
-    assert "2 of 2 runs are in r" in swept.out
-    trained = cifar("train", *arguments, "--runs", "t", "--train-only")
-    assert trained.code == 0
-    assert digests(tmp_path / "r") == digests(tmp_path / "t")
-
-
 def test_a_node_that_is_lost_in_the_middle_of_a_run_costs_at_most_an_epoch(
-    two_nodes: tuple[Any, list[Any]], cifar: Command, tmp_path: Path
+    two_nodes: tuple[Any, Any], cifar: Command, tmp_path: Path
 ) -> None:
-    cluster, (_, second) = two_nodes
+    cluster, second = two_nodes
     sweep = start(tmp_path, *GRID, *LONG, "--seed", "0,1", "--on", f"ray={cluster.address}")
     folders = [tmp_path / "r" / f"second-none-s{seed}" for seed in (0, 1)]
-    wait_until(lambda: all(len(epochs_of(folder)) >= 2 for folder in folders))
+    wait_until(lambda: all(epochs_of(folder) for folder in folders))
     before = [epochs_of(folder) for folder in folders]
     cluster.remove_node(second, allow_graceful=False)
     assert sweep.wait(600) == 0, sweep.communicate()[1]
     sweep.communicate()
     for folder, lines in zip(folders, before, strict=True):
         assert epochs_of(folder)[: len(lines)] == lines  # these were not trained again
-        assert [json.loads(line)["epoch"] for line in epochs_of(folder)] == [1, 2, 3, 4, 5, 6]
+        assert [json.loads(line)["epoch"] for line in epochs_of(folder)] == [1, 2, 3]
     trained = cifar("train", *GRID, *LONG, "--seed", "0,1", "--runs", "t", "--train-only")
     assert trained.code == 0
     assert digests(tmp_path / "r") == digests(tmp_path / "t")
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
-def test_a_driver_that_ends_loses_nothing_and_the_same_command_goes_on(
-    number: signal.Signals, cifar: Command, tmp_path: Path
-) -> None:
-    arguments = (*GRID, "--profile", "smoke", "--epochs", "2", "--seed", "0-2", "--on", "local")
-    sweep = start(tmp_path, *arguments)
-    wait_until(lambda: list((tmp_path / "r").glob("*/metrics.json")))
-    sweep.send_signal(number)
-    _, text = sweep.communicate(timeout=60)
-    if number == signal.SIGINT:
-        assert sweep.returncode == 130
-        assert "the same command continues from there" in text
-        assert "Traceback" not in text
-    wait_until(lambda: not training_in(tmp_path))
-    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").glob("*/metrics.json")}
-    done = cifar("sweep", *arguments, "--runs", "r")
-    assert done.code == 0, done.err
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert len(runs_in(tmp_path / "r")) == 3
-    wait_until(lambda: not training_in(tmp_path))
-
-
-def training_in(folder: Path) -> list[int]:
-    """The processes of Ray and of training that were started in a folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if str((path / "cwd").readlink()) == str(folder):
-                found.append(int(path.name))
-        except OSError:
-            continue
-    return found
 
 
 TEN_TASKS = """
 import json, sys
 from pathlib import Path
 from cifar.data import dataset
+from cifar.recipes import recipe
 from cifar.training.cluster import on_ray
+from cifar.training.cluster.node_data import WantedData
+from cifar.training.cluster.nodes import probe
 from cifar.training.cluster.task import Task
-task = Task("second-none-s0", tuple(sys.argv[2:]), 1, 1)
-data = on_ray.DataCheck("synthetic", None, dataset.draw_synthetic().sha256)
+task = Task(recipe("second", "none", profile="quick", epochs=1, dataset="synthetic", threads=1), tuple(sys.argv[2:]))
+wanted = WantedData("synthetic", None, dataset.draw_synthetic().sha256, None)
 shown = []
 with on_ray.cluster(sys.argv[1], False, print):
-    nodes = on_ray.probe(data, 1)
+    nodes = probe(wanted, 1, print)
     outcomes = on_ray.train_all([task] * 10, Path("r").resolve(), nodes, False, lambda *state: shown.append(state))
 print(json.dumps([outcome.code for outcome in outcomes.values()]))
 """
 
 
-def test_ten_tasks_for_one_run_train_it_once(two_nodes: tuple[Any, list[Any]], tmp_path: Path) -> None:
-    cluster, _ = two_nodes
+def test_ten_tasks_for_one_run_train_it_once(first_with_data: tuple[Any, Path, Path], tmp_path: Path) -> None:
+    cluster, _, _ = first_with_data
     command = [sys.executable, "-c", TEN_TASKS, cluster.address, *GRID, "--epochs", "1", "--seed", "0"]
     done = subprocess.run(command, cwd=tmp_path, env=isolated(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -173,31 +113,113 @@ def test_ten_tasks_for_one_run_train_it_once(two_nodes: tuple[Any, list[Any]], t
     assert len(epochs_of(run.path)) == 1
 
 
+def test_a_grid_on_a_cluster_has_the_bits_of_train(
+    two_nodes: tuple[Any, Any], cifar: Command, tmp_path: Path
+) -> None:
+    cluster, _ = two_nodes
+    seeds = ("--epochs", "1", "--seed", "0,1")
+    swept = cifar("sweep", *GRID, *seeds, "--on", f"ray={cluster.address}", "--runs", "r", "--json")
+    assert swept.code == 0, swept.err
+    assert [run["status"] for run in swept.json["runs"]] == ["finished"] * 2
+    trained = cifar("train", *GRID, *seeds, "--runs", "t", "--train-only")
+    assert trained.code == 0, trained.err
+    assert digests(tmp_path / "r") == digests(tmp_path / "t")
+    for name in ("variables", "settings"):
+        of_ray, without = (Run(tmp_path / folder / "second-none-s0").environment[name] for folder in "rt")
+        assert of_ray == without
+    again = cifar("sweep", *GRID, *seeds, "--on", f"ray={cluster.address}", "--runs", "r")
+    assert again.code == 0
+    assert "2 of 2 runs are finished already." in again.err
+
+
+def test_a_node_without_shared_folder_and_data_is_sent_these_and_its_run_comes_back(
+    first_with_data: tuple[Any, Path, Path], cifar: Command, tmp_path: Path
+) -> None:
+    cluster, copy, cache = first_with_data
+    other = Identity.of(recipe("second", "none", epochs=7), "0" * 64, "0" * 64)
+    with locked_run(tmp_path / "r", other) as of_the_same_name:
+        pass
+    grid = ("--network", "second", "--augment", "none", "--threads", "2", "--profile", "smoke", "--epochs", "1")
+    arguments = (*grid, "--seed", "0", "--on", f"ray={cluster.address}", "--runs", "r", "--collect")
+    swept = cifar("sweep", *arguments, CIFAR10_DIR=str(copy))
+    assert swept.code == 0, swept.err
+    assert "no such folder. The copy of here is sent there." in " ".join(swept.err.split())
+    assert "1 of 1 runs are in r" in swept.out
+    digest = dataset.load_cifar10(copy, lambda _note: None).sha256
+    before, collected = runs_in(tmp_path / "r")
+    assert before.identity == of_the_same_name.identity
+    assert collected.metrics.data_sha256 == digest
+    assert (cache / "cifar-bench" / "sent" / digest[:16] / archive.FOLDER).is_dir()
+
+
+def test_a_driver_that_ends_loses_nothing_and_the_same_command_goes_on(cifar: Command, tmp_path: Path) -> None:
+    one_after_the_other = ("--threads", str(os.cpu_count()))
+    arguments = (*GRID, *one_after_the_other, "--epochs", "1", "--seed", "0,1", "--on", "local")
+    runs = tmp_path / "r"
+
+    interrupted = start(tmp_path, *arguments)
+    wait_until(lambda: list(runs.glob("*/metrics.json")))
+    interrupted.send_signal(signal.SIGINT)
+    _, text = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130
+    assert "the same command continues from there" in text
+    assert "Traceback" not in text
+    wait_until(lambda: not training_in(tmp_path))
+    (finished,) = runs.glob("*/metrics.json")
+    written = finished.stat().st_mtime_ns
+
+    killed = start(tmp_path, *arguments)
+    wait_until(lambda: training_in(tmp_path))
+    killed.kill()
+    killed.communicate()
+    wait_until(lambda: not training_in(tmp_path))
+    assert list(runs.glob("*/metrics.json")) == [finished]
+
+    done = cifar("sweep", *arguments, "--runs", "r")
+    assert done.code == 0, done.err
+    assert finished.stat().st_mtime_ns == written
+    assert [run.recipe.seed for run in runs_in(runs) if run.finished] == [0, 1]
+    wait_until(lambda: not training_in(tmp_path))
+
+
+def training_in(folder: Path) -> list[int]:
+    """The processes in a folder that train; Ray's own agents end a minute after a driver that was killed."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (path / "cmdline").read_bytes().split(b"\0")
+            if str((path / "cwd").readlink()) == str(folder) and b"train" in command:
+                found.append(int(path.name))
+        except OSError:
+            continue
+    return found
+
+
 def test_an_address_without_a_cluster_is_a_sentence(cifar: Command) -> None:
     output = cifar("sweep", *GRID, "--seed", "0", "--on", "ray=127.0.0.1:9", "--runs", "r")
     assert output.code == 2
     assert "127.0.0.1:9: there is no Ray cluster" in output.err
 
 
-def test_a_run_that_fails_is_named_and_the_others_are_trained(cifar: Command, tmp_path: Path) -> None:
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r" / "second-none-s0").mkdir()
+def test_runs_that_fail_are_named_and_the_others_are_trained(cifar: Command, tmp_path: Path) -> None:
+    """A folder with somebody's letter, and a file where a folder must be made: exit code 4, as of a full disk."""
+    (tmp_path / "r" / "second-none-s0").mkdir(parents=True)
     (tmp_path / "r" / "second-none-s0" / "letter.txt").write_text("mine")
-    output = cifar("sweep", *GRID, "--epochs", "1", "--seed", "0,1", "--on", "local", "--runs", "r")
+    (tmp_path / "r" / "second-none-s1").write_text("")
+    output = cifar("sweep", *GRID, "--epochs", "1", "--seed", "0-2", "--on", "local", "--runs", "r", "--json")
     assert output.code == 1
     assert "second-none-s0 failed on " in output.err
     assert "not a run folder: it holds letter.txt" in output.err
-    assert "error: 1 of 2 runs failed. The same command tries them again." in output.err
-    assert Run(tmp_path / "r" / "second-none-s1").finished
+    assert "error: 2 of 3 runs failed. The same command tries them again." in output.err
+    codes = {run["name"]: run["code"] for run in output.json["runs"]}
+    assert codes == {"second-none-s0": 2, "second-none-s1": 4, "second-none-s2": 0}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--threads", "64", "--on", "local"), "A run needs 64 cores, and no node has more than"),
         (("--on", "rai"), "Did you mean 'ray'?"),
         (("--on", "local=1.2.3.4:5"), "--on local takes no address"),
-        (("--device", "gpu", "--on", "local"), "A run needs a GPU, and no node has one."),
     ],
 )
 def test_a_wrong_request_is_a_sentence(arguments: tuple[str, ...], message: str, cifar: Command) -> None:
@@ -210,7 +232,7 @@ def node(name: str = "a", key: str = "k", cores: int = 2, problem: str | None = 
     return Node(f"id-{name}", name, cores, 0, key, problem)
 
 
-TASK = Task("second-none-s0", (), 1, 1)
+TASK = Task(recipe("second", "none", threads=1), ())
 
 
 @given(st.lists(st.tuples(st.sampled_from("kl"), st.integers(1, 8), st.booleans()), min_size=1, max_size=6))
@@ -222,21 +244,26 @@ def test_runs_go_to_one_kind_of_node_that_has_the_data(described: list[tuple[str
     usable = [one for one in nodes if one.problem is None]
     if not usable:
         with pytest.raises(NotFoundError, match=r"No node can train: no data\."):
-            on_ray.choose(nodes, [TASK], False, notes.append)
+            choose(nodes, [TASK], False, notes.append)
         return
-    chosen = on_ray.choose(nodes, [TASK], False, notes.append)
+    chosen = choose(nodes, [TASK], False, notes.append)
     assert len({one.key for one in chosen}) == 1
     assert {one.id for one in chosen} <= {one.id for one in usable}
     others = [one for one in usable if one.key != chosen[0].key]
     assert sum(one.cores for one in chosen) >= sum(one.cores for one in others)
     assert sum("left out" in note for note in notes) == len(nodes) - len(usable)
     assert any("of 2 kinds" in note for note in notes) == bool(others)
-    assert on_ray.choose(nodes, [TASK], True, notes.append) == usable
+    assert choose(nodes, [TASK], True, notes.append) == usable
 
 
 def test_nodes_too_small_for_a_run_are_a_sentence() -> None:
     with pytest.raises(UsageError, match=r"A run needs 4 cores, and no node has more than 2: give --threads\."):
-        on_ray.choose([node()], [Task("a", (), 4, 1)], False, print)
+        choose([node()], [Task(recipe("second", "none", threads=4), ())], False, print)
+
+
+def test_a_grid_on_gpus_needs_a_node_with_one() -> None:
+    with pytest.raises(UsageError, match=r"A run needs a GPU, and no node has one\."):
+        choose([node()], [Task(TASK.recipe, (), gpu=True)], False, print)
 
 
 def test_a_run_that_was_damaged_on_its_way_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
@@ -244,19 +271,17 @@ def test_a_run_that_was_damaged_on_its_way_is_refused_and_nothing_is_written(tmp
     (tmp_path / "from" / "recipe.json").write_text("{}")
     (tmp_path / "from" / "figures" / "a.png").write_bytes(bytes(100))
     packed = pack(tmp_path / "from")
-    target = unpack(packed, tmp_path / "runs")
-    assert sorted(path.name for path in target.rglob("*")) == ["a.png", "figures", "recipe.json"]
-    damaged = PackedRun("other", packed.content[:-1] + b"x", packed.sha256)
+    unpack(packed, tmp_path / "runs" / "to")
+    assert sorted(path.name for path in (tmp_path / "runs" / "to").rglob("*")) == ["a.png", "figures", "recipe.json"]
+    damaged = Packed("other", packed.content[:-1] + b"x", packed.sha256)
     with pytest.raises(DataError, match="other: damaged on its way"):
-        unpack(damaged, tmp_path / "runs")
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["from"]
+        unpack(damaged, tmp_path / "runs" / "other")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["to"]
 
 
-def test_a_full_disk_is_named_and_the_others_are_trained(cifar: Command, tmp_path: Path) -> None:
-    """A file stands where the folder of one run must be made: exit code 4, as of a disk that is full."""
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r" / "second-none-s0").write_text("")
-    output = cifar("sweep", *GRID, "--epochs", "1", "--seed", "0,1", "--on", "local", "--runs", "r", "--json")
-    assert output.code == 1
-    codes = {run["name"]: run["code"] for run in output.json["runs"]}
-    assert codes == {"second-none-s0": 4, "second-none-s1": 0}
+def test_a_file_is_sent_under_its_name_and_a_link_as_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(b"content")
+    (tmp_path / "copy.tar.gz").symlink_to(tmp_path / "blob")
+    unpack(pack(tmp_path / "copy.tar.gz"), tmp_path / "sent" / "copy.tar.gz")
+    assert (tmp_path / "sent" / "copy.tar.gz").read_bytes() == b"content"
+    assert not (tmp_path / "sent" / "copy.tar.gz").is_symlink()

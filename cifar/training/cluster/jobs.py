@@ -60,7 +60,7 @@ def write_slurm(tasks: Sequence[Task], to: Path, runs: Path, data_dir: Path | No
     script = SLURM.format(
         name=NAME,
         last=len(tasks) - 1,
-        threads=tasks[0].threads,
+        threads=tasks[0].recipe.threads,
         gpu="#SBATCH --gpus=1\n" if tasks[0].gpu else "",
         grid=shlex.quote(str(grid)),
     )
@@ -93,7 +93,7 @@ def _config_map(lines: str) -> dict[str, Any]:
 
 
 def _job(tasks: Sequence[Task], image: str, has_data: bool) -> dict[str, Any]:
-    limits = {"cpu": str(tasks[0].threads), "memory": MEMORY}
+    limits = {"cpu": str(tasks[0].recipe.threads), "memory": MEMORY}
     if tasks[0].gpu:
         limits["nvidia.com/gpu"] = "1"
     mounts = {"grid": "/grid", "runs": "/runs"}

@@ -10,14 +10,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cifar.errors import BusyError, last_line
+from cifar.recipes import Recipe
+from cifar.runs.run import Run, folder_of
+from cifar.system import files
 
 POLL_SECONDS = 0.5
-BUSY_SECONDS = 2.0  # between two tries to train a run that another process trains
+BUSY_SECONDS = 2.0  # at least, between two tries to train a run that another process trains
+WAIT_FOREVER = -1.0
 PR_SET_PDEATHSIG = 1  # Linux: the signal that a process gets when the one that started it dies
 
 
@@ -26,18 +31,27 @@ class Task:
     """A run to train.
 
     Attributes:
-        name: of its folder.
+        recipe: of the run.
         arguments: of `cifar train`, but for `--runs`.
-        threads: that it trains on.
-        epochs: of its recipe.
         gpu: whether it trains on one.
     """
 
-    name: str
+    recipe: Recipe
     arguments: tuple[str, ...]
-    threads: int
-    epochs: int
     gpu: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.recipe.name
+
+    def is_finished(self, runs: Path) -> bool:
+        """Whether the run is in a folder of runs, and finished."""
+        folder = folder_of(runs, self.recipe)
+        if not (folder / "recipe.json").exists():
+            return False
+        run = Run(folder)
+        return run.finished and run.recipe == self.recipe
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,7 @@ class Outcome:
 def train(
     task: Task, runs: Path, variables: Mapping[str, str | None], report: Callable[[Progress], None] = lambda _: None
 ) -> Outcome:
-    """Call `cifar train` for a run until it is trained, by this process or by another that has locked it.
+    """Call `cifar train` for a run until it is finished, by this process or by another that has locked it.
 
     The process that trains ends with this one, so that the next may have its lock.
 
@@ -84,6 +98,7 @@ def train(
         report: is called with every epoch.
     """
     node = socket.gethostname()
+    folder = folder_of(runs, task.recipe)
     command = [
         sys.executable,
         "-m",
@@ -95,7 +110,7 @@ def train(
         "--quiet",
         "--train-only",
     ]
-    while True:
+    while not task.is_finished(runs):
         with tempfile.TemporaryFile() as stderr:
             process = subprocess.Popen(
                 command,
@@ -106,18 +121,25 @@ def train(
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
             try:
-                _follow(process, runs / task.name, node, report)
+                _follow(process, folder, node, report)
             finally:
                 process.kill()
                 process.wait()
             stderr.seek(0)
             text = stderr.read().decode(errors="replace")
-        if process.returncode != BusyError.exit_code:
+        if process.returncode == 0:
             break
-        time.sleep(BUSY_SECONDS)
-    if process.returncode == 0:
-        return Outcome(node, 0, "")
-    return Outcome(node, process.returncode, last_line(text).removeprefix("error: "))
+        if process.returncode != BusyError.exit_code:
+            return Outcome(node, process.returncode, last_line(text).removeprefix("error: "))
+        _wait_for_lock(folder)
+    return Outcome(node, 0, "")
+
+
+def _wait_for_lock(folder: Path) -> None:
+    """Wait until no process has locked a run: cheaper than to start a process that finds it locked."""
+    time.sleep(BUSY_SECONDS)
+    with suppress(OSError), files.lock(folder, timeout=WAIT_FOREVER):
+        pass
 
 
 def _environment(variables: Mapping[str, str | None]) -> dict[str, str]:

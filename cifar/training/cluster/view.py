@@ -70,7 +70,7 @@ class View:
 
     def _cells(self, name: str, state: Progress) -> tuple[str, str, str, str]:
         """Node, epoch, images/s and the time left of a run."""
-        now, epochs = time.monotonic(), self._tasks[name].epochs
+        now, epochs = time.monotonic(), self._tasks[name].recipe.epochs
         since, first = self._started.setdefault(name, (now, state.epoch))
         left = "-"
         if state.epoch > first:
