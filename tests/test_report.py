@@ -16,7 +16,7 @@ from cifar.analysis.summary import Summary, summarise
 from cifar.data.dataset import Dataset
 from cifar.report import captions, detail_tables, overview, progress, table, terminal
 from cifar.report.html import page
-from cifar.report.table import Table, render
+from cifar.report.table import Table, narrowed, render
 from cifar.runs.run import Run
 
 PolicyRuns = dict[tuple[str, int], Run]
@@ -182,6 +182,18 @@ def test_columns_move_together_before_a_word_is_cut() -> None:
     assert lines("x" * 70)[2].startswith("x" * 70 + "  2  ")
     assert lines("x" * 71)[2].startswith("x" * 71 + " 2 ")
     assert max(map(len, lines("x" * 71))) <= 80
+
+
+def test_a_narrow_terminal_leaves_out_columns_and_says_which() -> None:
+    table = Table("t", ("name<", "a>", "b>", "c>"), [("word", "1", "22", "333")], ["*"])
+    assert narrowed(table, 13, ["b>", "a>"]) == table
+    assert narrowed(table, 12, ["missing", "b>", "a>"]) == Table(
+        "t",
+        ["name<", "a>", "c>"],
+        [["word", "1", "333"]],
+        ["Left out, since the terminal has 12 columns: b.", "*"],
+    )
+    assert narrowed(table, 3, ["b>", "a>"]).columns == ["name<", "c>"]
 
 
 def test_markup_and_control_characters_are_shown_and_not_obeyed() -> None:

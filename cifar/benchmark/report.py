@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cifar.benchmark.measurements import Measurements
-from cifar.benchmark.tables import all_tables, inference_rows, is_in_own_runtime
+from cifar.benchmark.tables import EXPENDABLE, all_tables, inference_rows, is_in_own_runtime
 from cifar.compare.benchmark_results import FORMAT_VERSION
 from cifar.report.table import markdown as tables_as_markdown
-from cifar.report.table import render
+from cifar.report.table import narrowed, render
 from cifar.system import files
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ def show(measurements: Measurements, stream: Any) -> None:
     """Print the tables."""
     is_terminal = getattr(stream, "isatty", bool)()
     console = Console(file=stream, width=None if is_terminal else WIDTH, highlight=False)
+    width = min(console.width, WIDTH)
     for table in all_tables(measurements):
-        console.print(render(table, WIDTH), "")
+        console.print(render(narrowed(table, width, EXPENDABLE), width), "")
     for line in _missing_lines(measurements):
         console.print(line, soft_wrap=True, markup=False)
 

@@ -17,6 +17,7 @@ PROVIDERS = {
     "GPU": "TF GPU",
     "OpenVINO, float32": "OpenVINO f32",
     "OpenVINO, bfloat16": "OpenVINO bf16",
+    "OpenVINO C, float32": "OpenVINO C f32",
 }
 """Providers with a shorter name in tables."""
 
@@ -35,7 +36,8 @@ def _percent_rounded_down(value: float) -> str:
 
 
 INFERENCE = (
-    Column("format", "format"),
+    Column("format<", "format"),
+    Column("ran on", "ran_on"),
     Column("b>", "batch"),
     Column("test %>", "accuracy_percent", "{:.2f}".format, max),
     Column("agree>", "agreement_percent", _percent_rounded_down, max),
@@ -48,8 +50,9 @@ INFERENCE = (
     Column("load>", "load_ms", _milliseconds, min),
     Column("MiB>", "memory_mib", "{:.0f}".format, min),
     Column("kB>", "file_kb", "{:.0f}".format, min),
-    Column("ran on", "ran_on"),
 )
+EXPENDABLE = ("peak>", "load>", "p90>", "MiB>", "cold>", "kB>")
+"""Columns of inference that a narrow terminal leaves out, the first of them first."""
 INFERENCE_LEGEND = (
     f"b: batch size, {BEST} the best for it. agree: % with the Keras model's class, rounded down. p50, p90, p99: "
     "sample percentiles (from 64, 130, 662 samples on), ms. load: ms. peak: share of a float32 matrix product at "

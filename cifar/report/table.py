@@ -1,7 +1,7 @@
 """A table of texts, and its two renderings: for a terminal or log file, and as Markdown."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
 from rich.console import Group
@@ -46,7 +46,7 @@ def render(table: Table, width: int = WIDTH) -> Group:
     Texts are shown as they are: a path may look like rich's markup or contain control characters.
     """
     blanks_before = 1  # there is always one after a cell
-    if _min_width(table) > width:
+    if _min_width(table, blanks_between=2) > width:
         blanks_before = 0
     body = RichTable(box=None, pad_edge=False, padding=(0, 1, 0, blanks_before))
     for column in table.columns:
@@ -63,9 +63,33 @@ def render(table: Table, width: int = WIDTH) -> Group:
     return Group(title, body, *notes)
 
 
-def _min_width(table: Table) -> int:
-    """Characters that a table takes if no word is broken, with two blanks between columns."""
-    width = 2 * (len(table.columns) - 1)
+def narrowed(table: Table, width: int, expendable: Sequence[str]) -> Table:
+    """Return a table without as many columns as do not fit `width` characters; a note names them.
+
+    Args:
+        table: whole.
+        width: of a terminal.
+        expendable: the columns that may be left out, the first of them first.
+    """
+    left_out: list[str] = []
+    for column in expendable:
+        if _min_width(table, blanks_between=1) <= width:
+            break
+        if column in table.columns:
+            place = table.columns.index(column)
+            columns = [*table.columns[:place], *table.columns[place + 1 :]]
+            rows = [[*row[:place], *row[place + 1 :]] for row in table.rows]
+            table = replace(table, columns=columns, rows=rows)
+            left_out.append(heading(column))
+    if left_out:
+        note = f"Left out, since the terminal has {width} columns: {', '.join(left_out)}."
+        table = replace(table, notes=[note, *table.notes])
+    return table
+
+
+def _min_width(table: Table, blanks_between: int) -> int:
+    """Characters that a table takes if no word is broken."""
+    width = blanks_between * (len(table.columns) - 1)
     for column, *cells in zip(table.columns, *table.rows, strict=True):
         texts = [heading(column), *cells]
         if not _never_breaks(column):
