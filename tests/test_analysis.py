@@ -2,16 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import train_here
+from conftest import ROOT, train_here
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cifar import export
 from cifar.analysis.claims import Claim, judge_claims
+from cifar.analysis.comparisons import PrecisionComparison, between_precisions
 from cifar.analysis.gains import Pair
 from cifar.analysis.summary import summarise
 from cifar.data.dataset import Dataset
@@ -60,6 +64,34 @@ def test_over_seeds_the_gain_is_the_mean_of_the_paired_differences(policy_runs: 
     assert gain.p_value is None
     of_last_epochs = [last_epochs["shift-flip", seed] - last_epochs["none", seed] for seed in (0, 1)]
     assert gain.mean_last_epochs_interval == statistics.mean(of_last_epochs).interval
+
+
+def test_precisions_are_compared_over_the_seeds_that_both_have() -> None:
+    names = ["first-tuned-bfloat16-none-s0", "first-tuned-shift-flip-s0", "first-tuned-shift-flip-s1"]
+    names += [f"first-tuned-bfloat16-shift-flip-s{seed}" for seed in (0, 1, 2)]
+    runs = {name: Run(ROOT / "bench" / "baselines" / name) for name in names}
+    (comparison,) = between_precisions(summarise(list(runs.values())).groups)
+    accuracy = {name: run.metrics.accuracy for name, run in runs.items()}
+    changes = []
+    for seed in (0, 1):
+        changes.append(
+            accuracy[f"first-tuned-bfloat16-shift-flip-s{seed}"] - accuracy[f"first-tuned-shift-flip-s{seed}"]
+        )
+    assert (comparison.network, comparison.augment, comparison.seeds) == ("first-tuned", "shift-flip", [0, 1])
+    assert comparison.change == statistics.mean(changes)
+    assert comparison.change.mean == pytest.approx(comparison.bfloat16.mean - comparison.float32.mean)
+
+
+@given(st.floats(-0.1, 0.1), st.floats(0, 0.1))
+def test_accuracies_are_equivalent_where_the_whole_interval_is_within_a_point(low: float, width: float) -> None:
+    mean = statistics.mean([0.5, 0.6])
+    change = replace(mean, interval=(low, low + width))
+    verdict = PrecisionComparison("first", "none", [0, 1], mean, mean, change).is_equivalent
+    inside = abs(low) <= 0.01 and abs(low + width) <= 0.01
+    outside = low > 0.01 or low + width < -0.01
+    assert verdict == (True if inside else False if outside else None)
+    unknown = replace(mean, interval=None)
+    assert PrecisionComparison("first", "none", [0], mean, mean, unknown).is_equivalent is None
 
 
 def test_an_average_is_over_all_seeds_of_a_policy(policy_runs: PolicyRuns) -> None:

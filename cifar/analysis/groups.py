@@ -98,11 +98,6 @@ class Group:
         counts = [result.training_flop for result in self.results if result.training_flop is not None]
         return counts[0] if counts else None
 
-    @property
-    def comparison_key(self) -> Hashable:
-        """What the runs have in common apart from their backend."""
-        return comparison_key(self.results[0], {"backend"})
-
     def of(self, augment: str) -> dict[int, FinishedRun]:
         """Return the runs under a policy, by seed."""
         return {result.seed: result for result in self.results if result.augment == augment}

@@ -1,35 +1,15 @@
 """All figures of a report, computed from run folders."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cifar.analysis.comparisons import between_backends, between_precisions
 from cifar.analysis.finished_run import FinishedRun
-from cifar.analysis.gains import accuracy
 from cifar.analysis.groups import Group, group_by_recipe
-from cifar.metrics import statistics
-from cifar.metrics.statistics import Interval, Mean
 from cifar.runs.run import Run
 
 FORMAT_VERSION = 2
-
-
-@dataclass(frozen=True)
-class BackendComparison:
-    """Test accuracy of one network and policy on TensorFlow, first, and on another backend, second.
-
-    Attributes:
-        backend: the other backend.
-        first, second: accuracy after the last epoch over seeds.
-        interval: of the second mean less the first (Welch); None for a single seed.
-    """
-
-    network: str
-    augment: str
-    backend: str
-    first: Mean
-    second: Mean
-    interval: Interval | None
 
 
 @dataclass(frozen=True)
@@ -61,24 +41,6 @@ class Summary:
             results += group.first_seed_results()
         return results
 
-    def between_backends(self) -> list[BackendComparison]:
-        """Return the comparisons of TensorFlow with other backends: groups that differ in the backend only."""
-        comparisons = []
-        for first, second in self._groups_on_two_backends():
-            for augment in first.policies:
-                if augment in second.policies:
-                    comparisons.append(_compare_backends(first, second, augment))
-        return comparisons
-
-    def _groups_on_two_backends(self) -> Iterator[tuple[Group, Group]]:
-        """Yield groups on TensorFlow, each with a group on another backend and otherwise equal recipes."""
-        for first in self.groups:
-            if first.backend != "tensorflow":
-                continue
-            for second in self.groups:
-                if second.backend != "tensorflow" and first.comparison_key == second.comparison_key:
-                    yield first, second
-
     def restrict_to(self, runs: Sequence[Run]) -> "Summary":
         """Return the part that concerns some runs: their groups, and those of them that are unfinished."""
         paths = {run.path for run in runs}
@@ -97,7 +59,8 @@ class Summary:
             "unfinished": [],
             "averages": [],
             "exported": [],
-            "backends": list(map(asdict, self.between_backends())),
+            "backends": list(map(asdict, between_backends(self.groups))),
+            "precisions": list(map(asdict, between_precisions(self.groups))),
             "gains": [],
             "claims": [],
         }
@@ -126,16 +89,3 @@ def summarise(runs: Sequence[Run]) -> Summary:
         else:
             unfinished.append(run)
     return Summary(group_by_recipe(finished), unfinished, held_out)
-
-
-def _compare_backends(first: Group, second: Group, augment: str) -> BackendComparison:
-    on_tensorflow = list(map(accuracy, first.of(augment).values()))
-    on_other = list(map(accuracy, second.of(augment).values()))
-    return BackendComparison(
-        network=first.network,
-        augment=augment,
-        backend=second.backend,
-        first=statistics.mean(on_tensorflow),
-        second=statistics.mean(on_other),
-        interval=statistics.difference_of_means(on_tensorflow, on_other),
-    )

@@ -4,10 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cifar.analysis.claims import PUBLISHED_TEXT
+from cifar.analysis.comparisons import (
+    EQUIVALENT,
+    BackendComparison,
+    PrecisionComparison,
+    between_backends,
+    between_precisions,
+)
 from cifar.analysis.finished_run import LAST_EPOCHS, FinishedRun
 from cifar.analysis.gains import Gain
 from cifar.analysis.groups import Average
-from cifar.analysis.summary import BackendComparison, Summary
+from cifar.analysis.summary import Summary
 from cifar.metrics.misclassified import PICKS
 from cifar.metrics.statistics import Mean
 from cifar.report import numbers, overview, runtime_tables
@@ -42,6 +49,11 @@ TRAINING_COSTS = (
     "Training cost: PFLOP are floating-point operations of the convolutions and dense layers, in 10^15: six per "
     "multiply-add, training image and epoch. test is a mean over seeds, after the last epoch, ± half of its interval."
 )
+PRECISIONS = (
+    "Training in bfloat16: test accuracy after the last epoch, in percent, of runs of the same seeds, which have the "
+    "same initial weights and order of images. change: points over float32, with Student's interval over the pairs. "
+    f"equivalent: yes where that interval lies within {100 * EQUIVALENT:g} point of 0."
+)
 BACKENDS = (
     "Another backend: test accuracy after the last epoch, in percent, over seeds. Another backend draws other "
     "initial weights and dropout masks: runs are compared as distributions over seeds (Welch's interval)."
@@ -59,7 +71,8 @@ def details(summary: Summary) -> list[Table]:
         exports(summary),
         runtime_tables.kept(summary),
         verifications(_named_verifications(summary)),
-        backends(summary.between_backends()),
+        precisions(between_precisions(summary.groups)),
+        backends(between_backends(summary.groups)),
     ]
     return [table for table in tables if table.rows]
 
@@ -225,6 +238,26 @@ def _named_verifications(summary: Summary) -> list[tuple[str, Verification]]:
         for verification in result.verifications:
             named.append((result.run.path.name, verification))
     return named
+
+
+def precisions(comparisons: Sequence[PrecisionComparison]) -> Table:
+    """Return the same recipes and seeds in float32 and bfloat16."""
+    verdicts = {True: "yes", False: "no", None: "cannot tell"}
+    rows = []
+    for comparison in comparisons:
+        row = (
+            comparison.network,
+            comparison.augment,
+            str(len(comparison.seeds)),
+            f"{comparison.float32.mean * 100:.2f}",
+            f"{comparison.bfloat16.mean * 100:.2f}",
+            numbers.points(comparison.change.mean, 2),
+            numbers.points_span(comparison.change.interval),
+            verdicts[comparison.is_equivalent],
+        )
+        rows.append(row)
+    columns = ("network", "augment", "seeds>", "float32>", "bfloat16>", "change>", "95 %>", "equivalent<")
+    return Table("Training in bfloat16", columns, rows, [PRECISIONS])
 
 
 def backends(comparisons: Sequence[BackendComparison]) -> Table:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cifar.analysis import summary
+from cifar.analysis.comparisons import between_backends
 from cifar.data import augmentation
 from cifar.data.dataset import Dataset, draw_synthetic
 from cifar.errors import CifarError
@@ -128,7 +129,7 @@ def test_another_backend_is_another_run_and_the_report_compares_them(
     recipes = [on_jax_run.recipe.model_copy(update={"backend": "tensorflow", "seed": seed}) for seed in (0, 1)]
     tensorflow_runs = train_here(recipes, draw_synthetic(), tmp_path)
     both = summary.summarise([*tensorflow_runs, on_jax_run])
-    (comparison,) = both.between_backends()
+    (comparison,) = between_backends(both.groups)
     assert (comparison.backend, comparison.first.n, comparison.second.n) == ("jax", 2, 1)
     assert comparison.interval is None
     assert comparison.first.mean == pytest.approx(np.mean([run.metrics.accuracy for run in tensorflow_runs]))
@@ -136,7 +137,7 @@ def test_another_backend_is_another_run_and_the_report_compares_them(
     assert len({group.name for group in both.groups}) == len(both.groups) == 2
     (table,) = [table for table in detail_tables.details(both) if table.title == "Another backend"]
     assert table.rows[0][2:4] == ("jax", "2, 1")
-    assert summary.summarise(tensorflow_runs).between_backends() == []
+    assert between_backends(summary.summarise(tensorflow_runs).groups) == []
 
 
 @pytest.mark.parametrize("network", ["tinynet:without_dropout", "second"])
