@@ -16,6 +16,7 @@ from PIL import Image
 
 from cifar import __version__
 from cifar.analysis import summary
+from cifar.analysis.comparisons import between_precisions
 from cifar.analysis.finished_run import FinishedRun
 from cifar.benchmark import report as bench_report
 from cifar.benchmark.measurements import Measurements
@@ -31,7 +32,7 @@ from cifar.metrics import classification, statistics
 from cifar.metrics.classification import Probabilities
 from cifar.networks import PUBLISHED
 from cifar.recipes import read, recipe
-from cifar.report import card, detail_tables, figure_files, table
+from cifar.report import card, detail_tables, figure_files, numbers, table
 from cifar.runs.run import Run, runs_in
 from cifar.system import files
 
@@ -50,7 +51,6 @@ RELEASED = (  # runs whose models are released, as exports/README.md lists them
 )
 ENTRIES_0_1 = manifest.read(ROOT / "bench" / "history" / "exports" / "0.1.0")
 WHY = json.loads((BASELINES / "why.json").read_text())["runs"]
-TWO_FLOAT32 = ("first-tuned-shift-flip-s0", "first-tuned-shift-flip-s1")  # beside those in bfloat16, of five pairs
 N_IMAGES = 1000  # of the test set, on which a released file is run again here
 
 Row = dict[str, str]
@@ -259,8 +259,8 @@ def test_the_table_of_precisions_holds_what_the_pairs_recorded() -> None:
     for seed, float32 in sorted(accuracies["float32"].items()):
         bfloat16 = accuracies["bfloat16"].pop(seed)
         differences.append(bfloat16 - float32)
-        numbers = f"{float32:.2f}", f"{bfloat16:.2f}", f"{bfloat16 - float32:+.2f}"
-        expected.append([str(seed), *numbers])
+        cells = f"{float32:.2f}", f"{bfloat16:.2f}", f"{bfloat16 - float32:+.2f}"
+        expected.append([str(seed), *cells])
     assert [list(row.values()) for row in shown] == expected
     assert not accuracies["bfloat16"]
     found = statistics.mean(differences)
@@ -283,12 +283,20 @@ def test_the_readme_says_what_the_recipes_reached() -> None:
     assert f"{minutes:.1f} minutes, {100 * airbench94.accuracy:.2f} %, {100 * views:.2f} % with views" in of_recipes
 
 
+def test_what_bfloat16_costs_is_what_the_pairs_say() -> None:
+    (of_first,) = [row for row in between_precisions(whole().groups) if row.network == "first-tuned"]
+    assert of_first.is_equivalent
+    change, interval = numbers.points(of_first.change.mean), numbers.points_span(of_first.change.interval)
+    assert f"in training: {change} points, 95 % {interval} (`first`, five seeds)" in RESULTS.read_text()
+
+
 def _gain_of_tuned(network: str) -> float:
     """Points of mean test accuracy that `tuned` gains over `published`, with shift-flip."""
     accuracies: dict[str, list[float]] = {"published": [], "tuned": []}
     for run in RUNS.values():
         trained = run.recipe
-        if trained.network == network and trained.policy.name == "shift-flip" and run.path.name not in TWO_FLOAT32:
+        is_counted = trained.recipe == "published" or trained.precision == "bfloat16"
+        if trained.network == network and trained.policy.name == "shift-flip" and is_counted:
             accuracies[trained.recipe].append(100 * run.metrics.accuracy)
     return float(np.mean(accuracies["tuned"]) - np.mean(accuracies["published"]))
 
