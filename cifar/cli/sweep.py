@@ -136,7 +136,7 @@ def _train(
     from cifar.training.cluster.nodes import choose, probe
     from cifar.training.cluster.view import View
 
-    waiting = [task for task in tasks if not task.is_finished(runs)]
+    waiting = [task for task in tasks if not _is_finished(task, runs)]
     if len(waiting) < len(tasks):
         note(f"{len(tasks) - len(waiting)} of {len(tasks)} runs are finished already.")
     if not waiting:
@@ -147,6 +147,13 @@ def _train(
             nodes = choose(found, waiting, mixed, note)
         with View(stderr, waiting) as view:
             return on_ray.train_all(waiting, runs, nodes, collect, view.show)
+
+
+def _is_finished(task: Task, runs: Path) -> bool:
+    try:
+        return task.is_finished(runs)
+    except CifarError:  # its folder is damaged: the run fails, and the others do not
+        return False
 
 
 def _show(tasks: "Sequence[Task]", outcomes: "Mapping[str, Outcome]", runs: Path, as_json: bool) -> None:

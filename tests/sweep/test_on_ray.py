@@ -202,17 +202,19 @@ def test_an_address_without_a_cluster_is_a_sentence(cifar: Command) -> None:
 
 
 def test_runs_that_fail_are_named_and_the_others_are_trained(cifar: Command, tmp_path: Path) -> None:
-    """A folder with somebody's letter, and a file where a folder must be made: exit code 4, as of a full disk."""
+    """A folder with somebody's letter, a file where a folder must be made (as of a full disk), a damaged run."""
     (tmp_path / "r" / "second-none-s0").mkdir(parents=True)
     (tmp_path / "r" / "second-none-s0" / "letter.txt").write_text("mine")
     (tmp_path / "r" / "second-none-s1").write_text("")
-    output = cifar("sweep", *GRID, "--epochs", "1", "--seed", "0-2", "--on", "local", "--runs", "r", "--json")
+    (tmp_path / "r" / "second-none-s2").mkdir()
+    (tmp_path / "r" / "second-none-s2" / "recipe.json").write_text("{}")
+    output = cifar("sweep", *GRID, "--epochs", "1", "--seed", "0-3", "--on", "local", "--runs", "r", "--json")
     assert output.code == 1
     assert "second-none-s0 failed on " in output.err
     assert "not a run folder: it holds letter.txt" in output.err
-    assert "error: 2 of 3 runs failed. The same command tries them again." in output.err
+    assert "error: 3 of 4 runs failed. The same command tries them again." in output.err
     codes = {run["name"]: run["code"] for run in output.json["runs"]}
-    assert codes == {"second-none-s0": 2, "second-none-s1": 4, "second-none-s2": 0}
+    assert codes == {"second-none-s0": 2, "second-none-s1": 4, "second-none-s2": 2, "second-none-s3": 0}
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,8 @@ def _outcome(reply: Any, runs: Path) -> Outcome:
         outcome, collected = ray.get(reply)
         if collected is not None:
             _keep(collected, runs)
+    except ray.exceptions.RayTaskError as error:
+        return Outcome("", 1, first_line(error.cause))
     except ray.exceptions.RayError as error:
         return Outcome("", 1, f"lost with its node {RETRIES + 1} times: {first_line(error)}")
     except CifarError as error:
@@ -201,11 +203,14 @@ def _train_on_node(
     def report(progress: Progress) -> None:
         monitor.update.remote(task.name, progress)
 
-    if runs is not None:
-        return train(task, runs, variables, report), None
-    with tempfile.TemporaryDirectory(prefix="cifar-sweep-") as folder:
-        outcome = train(task, Path(folder), variables, report)
-        if outcome.code != 0:
-            return outcome, None
-        run = Run(Path(folder, task.name))
-        return outcome, _Collected(run.identity, pack(run.path))
+    try:
+        if runs is not None:
+            return train(task, runs, variables, report), None
+        with tempfile.TemporaryDirectory(prefix="cifar-sweep-") as folder:
+            outcome = train(task, Path(folder), variables, report)
+            if outcome.code != 0:
+                return outcome, None
+            run = Run(Path(folder, task.name))
+            return outcome, _Collected(run.identity, pack(run.path))
+    except CifarError as error:
+        return Outcome(socket.gethostname(), error.exit_code, str(error)), None
