@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar.benchmark import jobs, models
+from cifar.benchmark import jobs, models, quality
+from cifar.benchmark.case_runtime import KERAS_RUNTIMES, require_available, runtime_name, runtime_of
 from cifar.benchmark.grid import Case
 from cifar.benchmark.jobs import FileJob
 from cifar.benchmark.models import KERAS, KERAS_JAX, BenchmarkModel
@@ -19,12 +20,6 @@ from cifar.benchmark.timing import MIN_SAMPLES, sample_percentile
 from cifar.benchmark.worker import TIME_LIMIT, run_worker, thread_variables
 from cifar.data import dataset
 from cifar.errors import CifarError
-from cifar.formats import FORMATS
-from cifar.inference import runtime_parity, scoring
-from cifar.inference.runtimes import RUNTIMES, Runtime
-from cifar.inference.runtimes.requirements import PythonPackage
-from cifar.metrics.classification import pack_mask
-from cifar.system import hardware
 from cifar.system.child_process import ChildProcess
 
 LOADED_AT_ONCE = 4  # workers that load their files side by side
@@ -33,9 +28,6 @@ COLD_START_SECONDS = 3.0  # after which no further one begins, shared by the mod
 EXTRA_CORES = 0.25  # that a row may keep busy beyond its threads
 JAX_EXTRA_CORES = 0.75  # its calls come from a thread of their own, beside those of its pool
 PROGRAM_EXTRA_CORES = 0.5  # a browser's engine collects garbage on threads of its own
-JAX = Runtime("", (), (PythonPackage("jax", "jax", "jax"),), {"cpu": "JAX CPU", "gpu": "JAX GPU"})
-KERAS_RUNTIMES = {KERAS: ("tensorflow", RUNTIMES["tensorflow"]), KERAS_JAX: ("jax", JAX)}
-"""The backends of the Keras model: name, and what is known of it."""
 PARALLEL_WORK = 100e6  # multiply-adds of a batch from which every runtime uses all its threads
 MEASURED = ("provider_actual", "details", "delegated_share", "threads_actual", "warm_up", "order")
 
@@ -97,7 +89,7 @@ class InferenceBenchmark:
 
     def _run_cold_starts(self, case: Case) -> list[Row]:
         """Start a file a few times, each in a new process."""
-        job, runtime = self._job(case), _runtime(case)
+        job, runtime = self._job(case), runtime_of(case)
         batches = self._session.grid.batch_sizes
         budget = COLD_START_SECONDS / len(self._session.models)
         began = time.perf_counter()
@@ -170,7 +162,7 @@ class InferenceBenchmark:
 
     def _check_what_ran(self, case: Case, result: Row) -> None:
         """Refuse a number that something else gave than was wanted; an external file may run on what it can."""
-        provider = _runtime(case).providers[case.device]
+        provider = runtime_of(case).providers[case.device]
         if result["provider_actual"] != provider and not self._session.model(case.model).external:
             raise CifarError(f"wanted {provider}, but {result['provider_actual']} ran")
         if result["threads_actual"] != case.threads:
@@ -180,7 +172,7 @@ class InferenceBenchmark:
         extra_cores = EXTRA_CORES
         if case.format == KERAS_JAX:
             extra_cores = JAX_EXTRA_CORES
-        elif _runtime(case).import_name is None:
+        elif runtime_of(case).import_name is None:
             extra_cores = PROGRAM_EXTRA_CORES
         if result.get("cores_busy", 0) > case.threads + extra_cores:
             raise CifarError(f"wanted {case.threads} threads, but {result['cores_busy']:.1f} cores were busy")
@@ -242,7 +234,7 @@ class InferenceBenchmark:
             "threads": case.threads,
             "device": case.device,
             "runtime": runtime_name(case),
-            "runtime_version": _runtime(case).version,
+            "runtime_version": runtime_of(case).version,
             "file_bytes": model.own_bytes,
             "parameters": model.parameters,
             "sha256": None,
@@ -274,44 +266,15 @@ class InferenceBenchmark:
     def _quality(self, case: Case, result: Row) -> Row:
         """Accuracy and agreement with the Keras model: measured where the data is, else as recorded at export."""
         model = self._session.model(case.model)
-        recorded = self._recorded_quality(case, model)
+        recorded = quality.recorded(case, model)
         if not self._is_predicted(case):
             return {"quality": "recorded", "not_measured": "--full measures it", **recorded}
         data = models.data_of(model)
         if data is None:
             return {"quality": "recorded", "not_measured": "the data is not on this machine", **recorded}
-        class_order = model.external.class_order if model.external else None
-        columns = scoring.output_columns(class_order, data.class_names)
-        classes = np.load(result["predictions"])[:, columns].argmax(axis=1)
-        correct = classes == data.y_test
-        agreement = recorded["agreement"]
-        keras_classes = self._keras_classes(model)
-        if keras_classes is not None:
-            agreement = float((classes == keras_classes).mean())
-        return {
-            "quality": "measured",
-            "accuracy": float(correct.mean()),
-            "agreement": agreement,
-            "correct": int(correct.sum()),
-            "n_test": len(classes),
-            "correct_mask": pack_mask(correct),
-        }
-
-    def _recorded_quality(self, case: Case, model: BenchmarkModel) -> Row:
-        """Accuracy and agreement as the manifest has them; those of a run's Keras model as its metrics do."""
-        if model.external:
-            return {"accuracy": None, "agreement": None}
-        if case.runtime:  # the manifest tells what the format's own runtime gave
-            kept = runtime_parity.read(model.paths[case.format])
-            entry = model.entries.get(case.format)
-            known = kept is not None and entry is not None and kept.sha256 == entry.sha256
-            accuracy = kept.accuracy.get(case.runtime) if kept and known else None
-            return {"accuracy": accuracy, "agreement": None}
-        recorded_format = "saved-model" if case.format in KERAS_RUNTIMES else case.format
-        entry = model.entries.get(recorded_format)
-        if entry:
-            return {"accuracy": entry.accuracy, "agreement": entry.agreement}
-        return {"accuracy": model.run.metrics.accuracy if model.run else None, "agreement": 1.0}
+        predictions = np.load(result["predictions"])
+        measured = quality.measured(model, data, predictions, self._keras_classes(model))
+        return {"quality": "measured", "agreement": recorded["agreement"], **measured}
 
     def _keras_classes(self, model: BenchmarkModel) -> NDArray[np.int64] | None:
         """The top classes that a model's Keras form predicts for its test set; None where it has no such form."""
@@ -334,44 +297,6 @@ class InferenceBenchmark:
         run_worker(jobs.save_predictions, 2, job=job, to=path)
         predictions: NDArray[np.float32] = np.load(path)
         return predictions
-
-
-def require_available(session: Session, case: Case) -> None:
-    """Check that a case can be measured on this machine.
-
-    Raises:
-        NotAvailableError: this machine lacks what it needs.
-        CifarError: its file is not what it should be.
-    """
-    runtime = _runtime(case)
-    if runtime.missing is not None:
-        raise NotAvailableError(runtime.missing)
-    if case.device == "gpu" and hardware.gpu() is None:
-        raise NotAvailableError("there is no NVIDIA GPU on this machine")
-    if case.device not in runtime.providers:
-        raise NotAvailableError(f"{runtime_name(case)} does not run {case.format} on the {case.device.upper()}")
-    model = session.model(case.model)
-    unavailable = model.unavailable.get(case.format)
-    if unavailable and unavailable.is_failure:
-        raise CifarError(unavailable.reason)
-    if unavailable:
-        raise NotAvailableError(unavailable.reason)
-    if case.format not in model.paths:
-        raise NotAvailableError(f"{case.model} comes without a {case.format} file")
-
-
-def runtime_name(case: Case) -> str:
-    """The name of the runtime of a case."""
-    if case.format in KERAS_RUNTIMES:
-        return KERAS_RUNTIMES[case.format][0]
-    return case.runtime or FORMATS[case.format].runtime
-
-
-def _runtime(case: Case) -> Runtime:
-    """What is known of the runtime of a case."""
-    if case.format in KERAS_RUNTIMES:
-        return KERAS_RUNTIMES[case.format][1]
-    return RUNTIMES[runtime_name(case)]
 
 
 def _group(case: Case) -> tuple[str, int, str]:
