@@ -41,7 +41,7 @@ NETWORK_COLORS = {
     "resnet8": "#cc79a7",
     "airbench94": "#333333",
 }
-RECIPE_MARKERS = {"published": "o", "tuned": "s"}  # the others have a network of their own
+RECIPE_MARKERS = {"published": "o", "published-256": "p", "tuned": "s"}  # the others have a network of their own
 OWN_RECIPE_MARKER = "D"
 POLICIES = ("none", "shift-flip", "pad-crop-alternating-flip")  # not those tried with a single seed
 FORMAT_MARKERS = {
