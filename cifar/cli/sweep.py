@@ -80,12 +80,11 @@ def sweep(
     settings = {"fields": fields, "dataset": loaded.name, "threads": threads, "backend": requested_backend()}
     chosen = grid(recipe, profile, network, augment, seed, **settings)
     common = _common_arguments(recipe, profile, fields, loaded.name, threads, device)
+    tasks = [_task(one, common, device) for one in chosen]
     if engine in jobs.ENGINES:
-        tasks = [_task(one, common, device) for one in chosen]
         written = jobs.ENGINES[engine](tasks, to, runs, data_dir, image)
         stdout.print(f"{len(tasks):,} runs. Start them: {written}", highlight=False, soft_wrap=True)
         return
-    tasks = [_task(one, common, device) for one in chosen]
     folder = data_dir.resolve() if data_dir else None
     wanted = WantedData(loaded.name, folder, loaded.sha256, loaded.path.absolute() if loaded.path else None)
     with interrupt.resumable(runs):

@@ -1,67 +1,8 @@
-"""Ray clusters of two nodes with a core each, on this machine."""
+"""What the tests of grids share."""
 
-import os
-import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 import pytest
-from conftest import ROOT
-
-from cifar.data import archive
-
-STORE_BYTES = 400_000_000  # a copy of cifar10 goes through it
 
 
-@contextmanager
-def cluster_of_two(of_first: dict[str, str], of_second: dict[str, str], cores: int = 1) -> Iterator[tuple[Any, Any]]:
-    """A cluster and its second node, which may be removed.
-
-    Args:
-        of_first, of_second: environment variables of the nodes.
-        cores: of the second node; the first has one.
-    """
-    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="the extra ray is not installed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", str(ROOT))
-        settings = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
-        first = {**settings, "num_cpus": 1, "env_vars": of_first}
-        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=first)
-        second = cluster.add_node(**settings, num_cpus=cores, env_vars=of_second)
-        cluster.wait_for_nodes()
-        yield cluster, second
-        cluster.shutdown()
-    os.environ.pop("RAY_ADDRESS", None)
-
-
-@pytest.fixture
-def two_nodes() -> Iterator[tuple[Any, Any]]:
-    """Nodes that have what this process has."""
-    with cluster_of_two({}, {}) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def first_with_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Path, Path]]:
-    """A cluster of which only the first node has a copy of cifar10, and only the second two cores; copy and cache."""
-    copy, cache = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("cache")
-    write_noise(copy / archive.FOLDER)
-    without = {"CIFAR10_DIR": str(copy / "missing"), "XDG_CACHE_HOME": str(cache)}
-    with cluster_of_two({"CIFAR10_DIR": str(copy)}, without, cores=2) as (cluster, _):
-        yield cluster, copy, cache
-
-
-def write_noise(folder: Path) -> None:
-    """A copy of cifar10 with as many images, of noise."""
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    for name in archive.FILES_MD5:
-        images = rng.integers(0, 256, (archive.BATCH, 3072), np.uint8)
-        content = {b"data": images, b"labels": [i % 10 for i in range(archive.BATCH)]}
-        if name == "batches.meta":
-            content = {b"label_names": [name.encode() for name in archive.CLASS_NAMES]}
-        (folder / name).write_bytes(pickle.dumps(content, 2))
+@pytest.fixture(scope="session", autouse=True)
+def _tensorflow() -> None:
+    """Not in this process: here the processes that are started train."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Command, isolated
+from helpers.ray_cluster import cluster_of_two, write_noise
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,23 +65,31 @@ def epochs_of(folder: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_a_node_that_is_lost_in_the_middle_of_a_run_costs_at_most_an_epoch(
-    two_nodes: tuple[Any, Any], cifar: Command, tmp_path: Path
+def test_a_node_that_is_lost_in_the_middle_of_a_run_costs_at_most_an_epoch_and_no_bit(
+    cifar: Command, tmp_path: Path
 ) -> None:
-    cluster, second = two_nodes
-    sweep = start(tmp_path, *GRID, *LONG, "--seed", "0,1", "--on", f"ray={cluster.address}")
-    folders = [tmp_path / "r" / f"second-none-s{seed}" for seed in (0, 1)]
-    wait_until(lambda: all(epochs_of(folder) for folder in folders))
-    before = [epochs_of(folder) for folder in folders]
-    cluster.remove_node(second, allow_graceful=False)
-    assert sweep.wait(600) == 0, sweep.communicate()[1]
-    sweep.communicate()
+    with cluster_of_two({}, {}) as (cluster, second):
+        arguments = (*GRID, *LONG, "--seed", "0,1", "--on", f"ray={cluster.address}")
+        sweep = start(tmp_path, *arguments)
+        folders = [tmp_path / "r" / f"second-none-s{seed}" for seed in (0, 1)]
+        wait_until(lambda: all(epochs_of(folder) for folder in folders))
+        before = [epochs_of(folder) for folder in folders]
+        cluster.remove_node(second, allow_graceful=False)
+        assert sweep.wait(600) == 0, sweep.communicate()[1]
+        sweep.communicate()
     for folder, lines in zip(folders, before, strict=True):
         assert epochs_of(folder)[: len(lines)] == lines  # these were not trained again
         assert [json.loads(line)["epoch"] for line in epochs_of(folder)] == [1, 2, 3]
+    again = cifar("sweep", *arguments, "--runs", "r", "--json")  # there is no cluster by now, and none is needed
+    assert again.code == 0, again.err
+    assert [run["status"] for run in again.json["runs"]] == ["finished"] * 2
+    assert "2 of 2 runs are finished already." in again.err
     trained = cifar("train", *GRID, *LONG, "--seed", "0,1", "--runs", "t", "--train-only")
-    assert trained.code == 0
+    assert trained.code == 0, trained.err
     assert digests(tmp_path / "r") == digests(tmp_path / "t")
+    for name in ("variables", "settings"):
+        of_ray, without = (Run(tmp_path / folder / "second-none-s0").environment[name] for folder in "rt")
+        assert of_ray == without
 
 
 TEN_TASKS = """
@@ -92,19 +101,18 @@ from cifar.training.cluster import on_ray
 from cifar.training.cluster.node_data import WantedData
 from cifar.training.cluster.nodes import probe
 from cifar.training.cluster.task import Task
-task = Task(recipe("second", "none", profile="quick", epochs=1, dataset="synthetic", threads=1), tuple(sys.argv[2:]))
+task = Task(recipe("second", "none", profile="quick", epochs=1, dataset="synthetic", threads=1), tuple(sys.argv[1:]))
 wanted = WantedData("synthetic", None, dataset.draw_synthetic().sha256, None)
 shown = []
-with on_ray.cluster(sys.argv[1], False, print):
+with on_ray.cluster(None, True, print):
     nodes = probe(wanted, 1, print)
     outcomes = on_ray.train_all([task] * 10, Path("r").resolve(), nodes, False, lambda *state: shown.append(state))
 print(json.dumps([outcome.code for outcome in outcomes.values()]))
 """
 
 
-def test_ten_tasks_for_one_run_train_it_once(first_with_data: tuple[Any, Path, Path], tmp_path: Path) -> None:
-    cluster, _, _ = first_with_data
-    command = [sys.executable, "-c", TEN_TASKS, cluster.address, *GRID, "--epochs", "1", "--seed", "0"]
+def test_ten_tasks_for_one_run_train_it_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TEN_TASKS, *GRID, "--epochs", "1", "--seed", "0"]
     done = subprocess.run(command, cwd=tmp_path, env=isolated(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [0]
@@ -113,41 +121,25 @@ def test_ten_tasks_for_one_run_train_it_once(first_with_data: tuple[Any, Path, P
     assert len(epochs_of(run.path)) == 1
 
 
-def test_a_grid_on_a_cluster_has_the_bits_of_train(
-    two_nodes: tuple[Any, Any], cifar: Command, tmp_path: Path
-) -> None:
-    cluster, _ = two_nodes
-    seeds = ("--epochs", "1", "--seed", "0,1")
-    swept = cifar("sweep", *GRID, *seeds, "--on", f"ray={cluster.address}", "--runs", "r", "--json")
-    assert swept.code == 0, swept.err
-    assert [run["status"] for run in swept.json["runs"]] == ["finished"] * 2
-    trained = cifar("train", *GRID, *seeds, "--runs", "t", "--train-only")
-    assert trained.code == 0, trained.err
-    assert digests(tmp_path / "r") == digests(tmp_path / "t")
-    for name in ("variables", "settings"):
-        of_ray, without = (Run(tmp_path / folder / "second-none-s0").environment[name] for folder in "rt")
-        assert of_ray == without
-    again = cifar("sweep", *GRID, *seeds, "--on", f"ray={cluster.address}", "--runs", "r")
-    assert again.code == 0
-    assert "2 of 2 runs are finished already." in again.err
-
-
 def test_a_node_without_shared_folder_and_data_is_sent_these_and_its_run_comes_back(
-    first_with_data: tuple[Any, Path, Path], cifar: Command, tmp_path: Path
+    cifar: Command, tmp_path: Path
 ) -> None:
-    cluster, copy, cache = first_with_data
-    other = Identity.of(recipe("second", "none", epochs=7), "0" * 64, "0" * 64)
-    with locked_run(tmp_path / "r", other) as of_the_same_name:
+    """Only the first node has a copy of cifar10, and only the second the two cores that a run needs."""
+    copy, cache = tmp_path / "copy", tmp_path / "cache-of-second"
+    write_noise(copy / archive.FOLDER)
+    with locked_run(tmp_path / "r", Identity.of(recipe("second", "none", epochs=7), "0" * 64, "0" * 64)) as other:
         pass
     grid = ("--network", "second", "--augment", "none", "--threads", "2", "--profile", "smoke", "--epochs", "1")
-    arguments = (*grid, "--seed", "0", "--on", f"ray={cluster.address}", "--runs", "r", "--collect")
-    swept = cifar("sweep", *arguments, CIFAR10_DIR=str(copy))
+    without = {"CIFAR10_DIR": str(copy / "missing"), "XDG_CACHE_HOME": str(cache)}
+    with cluster_of_two({"CIFAR10_DIR": str(copy)}, without, cores=2) as (cluster, _):
+        arguments = (*grid, "--seed", "0", "--on", f"ray={cluster.address}", "--runs", "r", "--collect")
+        swept = cifar("sweep", *arguments, CIFAR10_DIR=str(copy))
     assert swept.code == 0, swept.err
     assert "no such folder. The copy of here is sent there." in " ".join(swept.err.split())
     assert "1 of 1 runs are in r" in swept.out
     digest = dataset.load_cifar10(copy, lambda _note: None).sha256
     before, collected = runs_in(tmp_path / "r")
-    assert before.identity == of_the_same_name.identity
+    assert before.identity == other.identity
     assert collected.metrics.data_sha256 == digest
     assert (cache / "cifar-bench" / "sent" / digest[:16] / archive.FOLDER).is_dir()
 
