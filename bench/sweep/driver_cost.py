@@ -30,7 +30,7 @@ def empty_run(task, _runs, _variables, _data, monitor):
 
 
 def measure(n: int, nodes: list[Node]) -> dict[str, float]:
-    tasks = [Task(recipe("second", "none", seed=seed, threads=1, epochs=EPOCHS), ()) for seed in range(n)]
+    tasks = [Task(recipe("second", "none", seed=seed, threads=1, epochs=EPOCHS), (), "") for seed in range(n)]
     started, processor_started = time.perf_counter(), time.process_time()
     outcomes = on_ray.train_all(tasks, Path.cwd(), nodes, False, lambda _progress, _outcomes: None)
     assert len(outcomes) == n
@@ -44,7 +44,7 @@ def main() -> None:
     started = time.perf_counter()
     with on_ray.cluster(None, True, print):
         ready = time.perf_counter() - started
-        nodes = probe(wanted, 1, print)
+        nodes = probe(wanted, Task(recipe("second", "none", threads=1), (), wanted.sha256), None, print)
         probed = time.perf_counter() - started - ready
         measured = [measure(n, nodes) for n in map(int, sys.argv[1:] or RUNS)]
     content = {

@@ -19,13 +19,13 @@ EXIT_CODE = 130
 
 
 @contextmanager
-def resumable(runs: Path) -> Iterator[None]:
-    """Let Ctrl-C end the process within two seconds while the block runs, and say how to go on.
+def resumable(runs: Path, kept: str = "Finished epochs") -> Iterator[None]:
+    """Let Ctrl-C end the process within two seconds while the block runs; say what is kept, and how to go on.
 
     Python handles a signal only between two bytecodes, so a thread waits for it, too, and ends the process.
     """
     folder = printable(str(runs))
-    message = f"\nInterrupted. Finished epochs are kept in {folder}; the same command continues from there."
+    message = f"\nInterrupted. {kept} are kept in {folder}; the same command continues from there."
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     announced = threading.Event()

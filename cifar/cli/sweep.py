@@ -1,5 +1,6 @@
 """`cifar sweep`: a grid of runs on Ray, or as jobs for Kubernetes and Slurm."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,8 @@ from cifar.cli.options import DataDir, Json, Networks, Policies, Seeds, Threads
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.cli.recipe_options import ProfileName, RecipeName, grid, with_field_options
 from cifar.cli.train import DEFAULT_SEEDS, DataName, Device, Runs, announce_synthetic
-from cifar.errors import CifarError, UsageError, one_of, printable
+from cifar.errors import CifarError, StorageError, UsageError, one_of, printable
+from cifar.recipes import is_file, read
 from cifar.system.environment import requested_backend
 from cifar.training.cluster.node_data import WantedData
 from cifar.training.cluster.task import Task
@@ -80,34 +82,27 @@ def sweep(
     settings = {"fields": fields, "dataset": loaded.name, "threads": threads, "backend": requested_backend()}
     chosen = grid(recipe, profile, network, augment, seed, **settings)
     common = _common_arguments(recipe, profile, fields, loaded.name, threads, device)
-    tasks = [_task(one, common, device) for one in chosen]
+    text = read(recipe).text if recipe and is_file(recipe) else None
+    tasks = [_task(one, common, loaded.sha256, device, text) for one in chosen]
     if engine in jobs.ENGINES:
-        written = jobs.ENGINES[engine](tasks, to, runs, data_dir, image)
-        stdout.print(f"{len(tasks):,} runs. Start them: {written}", highlight=False, soft_wrap=True)
+        named = data_dir or (Path(os.environ["CIFAR10_DIR"]) if "CIFAR10_DIR" in os.environ else None)
+        start = jobs.ENGINES[engine](tasks, to, runs, named if loaded.path else None, image, note)
+        _show_job(tasks, start, as_json)
         return
     folder = data_dir.resolve() if data_dir else None
     wanted = WantedData(loaded.name, folder, loaded.sha256, loaded.path.absolute() if loaded.path else None)
-    with interrupt.resumable(runs):
-        outcomes = _train(
-            tasks,
-            runs.resolve(),
-            wanted,
-            engine == "local",
-            address or None,
-            collect,
-            mixed,
-        )
+    with interrupt.resumable(runs, kept="Finished runs" if collect else "Finished epochs"):
+        outcomes = _train(tasks, runs.resolve(), wanted, engine == "local", address or None, collect, mixed)
     _show(tasks, outcomes, runs, as_json)
 
 
 def _common_arguments(
     recipe: str | None, profile: str | None, fields: dict[str, Any], data: str, threads: int, device: str
 ) -> list[str]:
-    """The arguments of `cifar train` that all runs share, but for the place of the data."""
+    """The arguments of `cifar train` that all runs share, but for the place of the data and a recipe file."""
     arguments = ["--data", data, "--threads", str(threads), "--device", device]
-    if recipe:
-        is_file = Path(recipe).is_file()
-        arguments += ["--recipe", str(Path(recipe).resolve()) if is_file else recipe]
+    if recipe and not is_file(recipe):
+        arguments += ["--recipe", recipe]
     elif profile:
         arguments += ["--profile", profile]
     for name, value in fields.items():
@@ -115,10 +110,18 @@ def _common_arguments(
     return arguments
 
 
-def _task(recipe: "Recipe", common: "Sequence[str]", device: str) -> Task:
+def _task(recipe: "Recipe", common: Sequence[str], data_sha256: str, device: str, recipe_text: str | None) -> Task:
     """A run as a call of `cifar train`."""
     own = ("--network", recipe.network, "--augment", recipe.policy.name, "--seed", str(recipe.seed))
-    return Task(recipe, (*common, *own), gpu=device == "gpu")
+    return Task(recipe, (*common, *own), data_sha256, device == "gpu", recipe_text, Path.cwd())
+
+
+def _show_job(tasks: "Sequence[Task]", start: str, as_json: bool) -> None:
+    """Print how the job is started."""
+    if as_json:
+        write_json({"runs": [task.name for task in tasks], "command": start})
+    else:
+        stdout.print(f"{len(tasks):,} runs. Start them: {start}", highlight=False, soft_wrap=True)
 
 
 def _train(
@@ -135,24 +138,34 @@ def _train(
     from cifar.training.cluster.nodes import choose, probe
     from cifar.training.cluster.view import View
 
-    waiting = [task for task in tasks if not _is_finished(task, runs)]
-    if len(waiting) < len(tasks):
-        note(f"{len(tasks) - len(waiting)} of {len(tasks)} runs are finished already.")
+    waiting, outcomes = _unfinished(tasks, runs)
+    n_finished = len(tasks) - len(waiting) - len(outcomes)
+    if n_finished:
+        note(f"{n_finished} of {len(tasks)} runs are finished already.")
     if not waiting:
-        return {}
+        return outcomes
     with on_ray.cluster(address, here, note):
         with stderr.status("Asking the nodes"):
-            found = probe(wanted, waiting[0].recipe.threads, note)
+            found = probe(wanted, waiting[0], None if collect else runs, note)
             nodes = choose(found, waiting, mixed, note)
         with View(stderr, waiting) as view:
-            return on_ray.train_all(waiting, runs, nodes, collect, view.show)
+            return outcomes | on_ray.train_all(waiting, runs, nodes, collect, view.show)
 
 
-def _is_finished(task: Task, runs: Path) -> bool:
-    try:
-        return task.is_finished(runs)
-    except CifarError:  # its folder is damaged: the run fails, and the others do not
-        return False
+def _unfinished(tasks: "Sequence[Task]", runs: Path) -> "tuple[list[Task], dict[str, Outcome]]":
+    """The runs to train, and, by name, why others cannot be: such as a folder that holds something else."""
+    from cifar.training.cluster.task import Outcome
+
+    waiting, refused = [], {}
+    for task in tasks:
+        try:
+            if not task.can_be_skipped(runs):
+                waiting.append(task)
+        except CifarError as error:
+            refused[task.name] = Outcome("", error.exit_code, str(error))
+        except OSError as error:
+            refused[task.name] = Outcome("", StorageError.exit_code, str(error))
+    return waiting, refused
 
 
 def _show(tasks: "Sequence[Task]", outcomes: "Mapping[str, Outcome]", runs: Path, as_json: bool) -> None:
@@ -168,9 +181,10 @@ def _show(tasks: "Sequence[Task]", outcomes: "Mapping[str, Outcome]", runs: Path
             soft_wrap=True,
         )
     for name, outcome in failed.items():
-        note(f"{name} failed on {outcome.node or 'no node'}: {outcome.message}")
+        where = f" on {outcome.node}" if outcome.node else ""
+        note(f"{name} failed{where}: {outcome.message}")
     if failed:
-        raise CifarError(f"{len(failed)} of {len(tasks)} runs failed. The same command tries them again.")
+        raise CifarError(f"{len(failed)} of {len(tasks)} runs failed. The same command trains what is missing.")
 
 
 def _facts(task: Task, outcome: "Outcome | None", runs: Path) -> dict[str, Any]:
@@ -181,8 +195,11 @@ def _facts(task: Task, outcome: "Outcome | None", runs: Path) -> dict[str, Any]:
     if outcome is not None:
         facts |= {"node": outcome.node, "code": outcome.code, "message": outcome.message}
     if facts["code"] == 0:
-        run = Run(folder_of(runs, task.recipe))
-        facts |= {"path": str(run.path), "status": run.status}
-        if run.finished:
-            facts |= run.metrics.model_dump()
+        try:
+            run = Run(folder_of(runs, task.recipe))
+            facts |= {"path": str(run.path), "status": run.status}
+            if run.finished:
+                facts |= run.metrics.model_dump()
+        except CifarError as error:  # it was damaged after it had finished
+            facts |= {"code": error.exit_code, "message": str(error)}
     return facts

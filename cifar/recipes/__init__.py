@@ -1,6 +1,6 @@
 """WHAT is trained: augmentation policies, recipes and profiles, all of them data."""
 
-from cifar.recipes.named import FIELDS, RECIPES, RecipeFile, read
+from cifar.recipes.named import FIELDS, RECIPES, RecipeFile, is_file, read
 from cifar.recipes.schema import (
     MAX_EPOCHS,
     MAX_THREADS,
@@ -26,6 +26,7 @@ __all__ = [
     "Recipe",
     "RecipeFile",
     "grid",
+    "is_file",
     "read",
     "recipe",
 ]

@@ -61,9 +61,14 @@ def read(name: str) -> RecipeFile:
     Raises:
         UsageError: there is no such recipe, or the file is not one.
     """
-    if name.endswith(".toml"):
+    if is_file(name):
         return read_file(Path(name))
     return read_file(RECIPES[one_of("recipe", name, RECIPES, also=", or your own as FILE.toml")])
+
+
+def is_file(name: str) -> bool:
+    """Whether the name of a recipe is that of a file of the user's own."""
+    return name.endswith(".toml")
 
 
 def read_file(path: Path) -> RecipeFile:

@@ -171,11 +171,16 @@ class Run:
 
 
 @contextlib.contextmanager
-def locked_run(runs: Path, identity: Identity) -> Iterator[Run]:
+def locked_run(runs: Path, identity: Identity, timeout: float = 0.5) -> Iterator[Run]:
     """Lock the run folder of an identity, creating it if necessary, for as long as the block lasts.
 
     The folder is RUNS/NETWORK-AUGMENT-sSEED. If another recipe's run is there, eight digits of this recipe's digest
     are appended.
+
+    Args:
+        runs: the folder of runs.
+        identity: of the run.
+        timeout: seconds to wait for another process that has locked it.
 
     Raises:
         BusyError: another process has locked it.
@@ -183,9 +188,9 @@ def locked_run(runs: Path, identity: Identity) -> Iterator[Run]:
         cifar.errors.StorageError: it cannot be created.
     """
     path = folder_of(runs, identity.recipe)
-    with files.locked_dir(path, timeout=0.5):
+    with files.locked_dir(path, timeout):
         if not (path / "recipe.json").exists():
-            _check_empty(path)
+            require_empty(path)
             files.write(path / "recipe.json", identity.model_dump_json(indent=2) + "\n")
         run = Run(path)
         differences = run.identity.differences(identity)
@@ -213,7 +218,7 @@ def _has_another_recipe(path: Path, recipe: Recipe) -> bool:
     return existing.recipe != recipe and existing.recipe.sha256 == existing.recipe_sha256
 
 
-def _check_empty(folder: Path) -> None:
+def require_empty(folder: Path) -> None:
     """Raise UsageError if a folder that is to become a run holds anything but hidden files."""
     visible = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     if visible:

@@ -189,12 +189,18 @@ def threads_of(backend: BackendName) -> int:
     return int(tf.config.threading.get_intra_op_parallelism_threads())
 
 
-def facts(threads: int, backend: BackendName = "tensorflow") -> dict[str, Any]:
-    """Return the machine, the versions and the settings of this process, ready for JSON."""
+def facts(threads: int, backend: BackendName = "tensorflow", device: str | None = None) -> dict[str, Any]:
+    """Return the machine, the versions and the settings of this process, ready for JSON.
+
+    Args:
+        threads: of training.
+        backend: of Keras.
+        device: `cpu` or `gpu`; None for that with which the backend was started, or `cpu`.
+    """
     import psutil
 
     chosen = BACKENDS[backend]
-    device = _devices.get(backend, "cpu")
+    device = device or _devices.get(backend, "cpu")
     packages = dict.fromkeys((*PACKAGES, *chosen.packages))
     return {
         "format_version": FORMAT_VERSION,

@@ -17,13 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar.data import archive, dataset
-from cifar.errors import DataError, NotFoundError, UsageError
+from cifar.errors import CifarError, DataError, NotFoundError, UsageError
 from cifar.recipes import recipe
 from cifar.runs.run import Run, locked_run, runs_in
 from cifar.runs.schemas import Identity
-from cifar.training.cluster.nodes import Node, choose
+from cifar.system.environment import facts
+from cifar.training.cluster.node_data import WantedData
+from cifar.training.cluster.nodes import Node, Question, choose, describe_this_node, key_of, that_can_resume
 from cifar.training.cluster.packed import Packed, pack, unpack
-from cifar.training.cluster.task import Task
+from cifar.training.cluster.task import Task, train
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 GRID = ("--network", "second", "--augment", "none", "--data", "synthetic", "--threads", "1")
@@ -101,11 +103,12 @@ from cifar.training.cluster import on_ray
 from cifar.training.cluster.node_data import WantedData
 from cifar.training.cluster.nodes import probe
 from cifar.training.cluster.task import Task
-task = Task(recipe("second", "none", profile="quick", epochs=1, dataset="synthetic", threads=1), tuple(sys.argv[1:]))
 wanted = WantedData("synthetic", None, dataset.draw_synthetic().sha256, None)
+chosen = recipe("second", "none", profile="quick", epochs=1, dataset="synthetic", threads=1)
+task = Task(chosen, tuple(sys.argv[1:]), wanted.sha256)
 shown = []
 with on_ray.cluster(None, True, print):
-    nodes = probe(wanted, 1, print)
+    nodes = probe(wanted, task, Path("r").resolve(), print)
     outcomes = on_ray.train_all([task] * 10, Path("r").resolve(), nodes, False, lambda *state: shown.append(state))
 print(json.dumps([outcome.code for outcome in outcomes.values()]))
 """
@@ -202,9 +205,10 @@ def test_runs_that_fail_are_named_and_the_others_are_trained(cifar: Command, tmp
     (tmp_path / "r" / "second-none-s2" / "recipe.json").write_text("{}")
     output = cifar("sweep", *GRID, "--epochs", "1", "--seed", "0-3", "--on", "local", "--runs", "r", "--json")
     assert output.code == 1
-    assert "second-none-s0 failed on " in output.err
+    assert "second-none-s0 failed: r/second-none-s0: not a run folder" in output.err.replace(str(tmp_path) + "/", "")
     assert "not a run folder: it holds letter.txt" in output.err
-    assert "error: 3 of 4 runs failed. The same command tries them again." in output.err
+    assert "second-none-s1 failed on " in output.err
+    assert "error: 3 of 4 runs failed. The same command trains what is missing." in output.err
     codes = {run["name"]: run["code"] for run in output.json["runs"]}
     assert codes == {"second-none-s0": 2, "second-none-s1": 4, "second-none-s2": 2, "second-none-s3": 0}
 
@@ -226,7 +230,8 @@ def node(name: str = "a", key: str = "k", cores: int = 2, problem: str | None = 
     return Node(f"id-{name}", name, cores, 0, key, problem)
 
 
-TASK = Task(recipe("second", "none", threads=1), ())
+DATA = "d" * 64
+TASK = Task(recipe("second", "none", threads=1), (), DATA)
 
 
 @given(st.lists(st.tuples(st.sampled_from("kl"), st.integers(1, 8), st.booleans()), min_size=1, max_size=6))
@@ -250,14 +255,59 @@ def test_runs_go_to_one_kind_of_node_that_has_the_data(described: list[tuple[str
     assert choose(nodes, [TASK], True, notes.append) == usable
 
 
+def test_a_kind_that_is_common_and_too_small_does_not_keep_a_run_from_a_larger_node() -> None:
+    small = [node(str(number), "k", 2) for number in range(10)]
+    large = node("large", "l", 8)
+    four_threads = Task(recipe("second", "none", threads=4), (), DATA)
+    assert choose([*small, large], [four_threads], False, print) == [large]
+    with_gpu = Node("id", "g", 1, 1, "k", None)
+    with pytest.raises(UsageError, match=r"A run needs a GPU and 2 cores, and no node has both"):
+        choose([node(), with_gpu], [Task(recipe("second", "none", threads=2), (), DATA, gpu=True)], False, print)
+
+
 def test_nodes_too_small_for_a_run_are_a_sentence() -> None:
     with pytest.raises(UsageError, match=r"A run needs 4 cores, and no node has more than 2: give --threads\."):
-        choose([node()], [Task(recipe("second", "none", threads=4), ())], False, print)
+        choose([node()], [Task(recipe("second", "none", threads=4), (), DATA)], False, print)
 
 
 def test_a_grid_on_gpus_needs_a_node_with_one() -> None:
     with pytest.raises(UsageError, match=r"A run needs a GPU, and no node has one\."):
-        choose([node()], [Task(TASK.recipe, (), gpu=True)], False, print)
+        choose([node()], [Task(TASK.recipe, (), DATA, gpu=True)], False, print)
+
+
+def test_a_node_that_does_not_see_the_folder_of_runs_is_told_so(tmp_path: Path) -> None:
+    wanted = WantedData("synthetic", None, dataset.draw_synthetic().sha256, None)
+    for token, problem in ((tmp_path, None), (tmp_path / "gone", f"it does not share {tmp_path} with this machine")):
+        _, found, _, lacks_data = describe_this_node(Question(wanted, TASK, {}, token), None)
+        assert not lacks_data
+        assert found is problem or found.startswith(problem)
+
+
+def test_a_begun_run_goes_on_where_its_environment_is_the_same(tmp_path: Path) -> None:
+    nodes = [node("a", "k"), node("b", key_of(facts(1)))]
+    assert that_can_resume(TASK, tmp_path, nodes) == nodes
+    (tmp_path / TASK.name).mkdir()
+    (tmp_path / TASK.name / "environment.json").write_text(json.dumps(facts(1)))
+    assert that_can_resume(TASK, tmp_path, nodes) == nodes[1:]
+    assert that_can_resume(TASK, tmp_path, nodes[:1]) == nodes[:1]
+    (tmp_path / TASK.name / "environment.json").write_text("{}")
+    assert that_can_resume(TASK, tmp_path, nodes) == nodes
+
+
+def test_a_run_on_other_data_is_not_the_finished_one(tmp_path: Path) -> None:
+    with locked_run(tmp_path, Identity.of(TASK.recipe, DATA, "0" * 64)) as run:
+        run.write_json("metrics.json", {})
+    assert TASK.is_finished(tmp_path)
+    with pytest.raises(UsageError, match="it was trained on other data"):
+        Task(TASK.recipe, (), "e" * 64).is_finished(tmp_path)
+    run.write_json("diverged.json", {"reason": "loss nan in epoch 1"})
+    with pytest.raises(CifarError, match="diverged: loss nan in epoch 1"):
+        TASK.is_finished(tmp_path)
+
+
+def test_a_process_that_trains_another_recipe_has_not_trained_the_run(tmp_path: Path) -> None:
+    outcome = train(Task(TASK.recipe, ("--help",), DATA), tmp_path, {})
+    assert (outcome.code, "trained another recipe" in outcome.message) == (1, True)
 
 
 def test_a_run_that_was_damaged_on_its_way_is_refused_and_nothing_is_written(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """A grid as a job of another scheduler: files for Kubernetes (an Indexed Job) or Slurm (an array job).
 
-grid.txt has a line per run, a whole command; index i of the job runs line i + 1. Runs are locked, go on from their
-last epoch and are kept, so that a job may be started again.
+Each job has a folder, and a name, of its own: that of another grid is not changed while it waits. Its grid.txt has a
+line per run, a whole command; index i of the job runs line i + 1. Runs are locked, go on from their last epoch and
+are kept, so that a job may be started again.
 kubernetes.io/docs/concepts/workloads/controllers/job, slurm.schedmd.com/job_array.html
 """
 
+import hashlib
+import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from cifar.errors import UsageError
 from cifar.system import files
 from cifar.training.cluster.task import Task
 
@@ -19,11 +23,17 @@ NAME = "cifar-sweep"
 FINAL_EXIT_CODES = [1, 2, 3]  # a bad result, a wrong request, data missing or damaged: no retry changes them
 RETRIES = 6  # of an index whose machine was lost, or whose disk was full
 MEMORY = "4Gi"  # of a run; third, the largest, takes 2.5
+MAX_CONFIG_MAP_BYTES = 1_000_000  # Kubernetes takes 1 MiB, names included
 DOCKERFILE = """\
 # Build in a clone of the project: docker build --file {file} --tag {image} .
 FROM python:3.11-slim
 COPY . /source
-RUN pip install --no-cache-dir --constraint /source/constraints.txt /source
+RUN pip install --no-cache-dir --constraint /source/constraints.txt "/source{extra}"
+"""
+RUN_LINE = """\
+run=$(sed -n "$(({index} + 1))p" {grid})
+[ -n "$run" ] || {{ echo "{grid} has no line for index {index}" >&2; exit 2; }}
+eval "exec $run"
 """
 SLURM = """\
 #!/bin/bash
@@ -33,78 +43,116 @@ SLURM = """\
 #SBATCH --mem=4G
 #SBATCH --requeue
 {gpu}set -euo pipefail
-run=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {grid})
-eval "exec $run"
-"""
+cd {folder}
+{line}"""
 
 
-def write_kubernetes(tasks: Sequence[Task], to: Path, _runs: Path, data_dir: Path | None, image: str) -> str:
+def write_kubernetes(
+    tasks: Sequence[Task], to: Path, _runs: Path, data_dir: Path | None, image: str, note: Callable[[str], None]
+) -> str:
     """Write grid.txt, job.yaml and a Dockerfile; return the command that starts the job.
 
     The claims `cifar-runs` and, for a data set in a folder, `cifar-data` are mounted at /runs and /data.
+
+    Raises:
+        UsageError: the grid is too large for a ConfigMap.
     """
-    folder = ["--data-dir", "/data"] if data_dir else []
-    lines = _lines(tasks, folder, "/runs")
-    documents = [_config_map(lines), _job(tasks, image, has_data=data_dir is not None)]
-    files.write(to / "grid.txt", lines)
-    files.write(to / "job.yaml", yaml.safe_dump_all(documents, sort_keys=False))
-    files.write(to / "Dockerfile", DOCKERFILE.format(file=to / "Dockerfile", image=image))
-    return f"kubectl apply --filename {shlex.quote(str(to / 'job.yaml'))}"
+    lines = _lines(tasks, "/grid", ["--data-dir", "/data"] if data_dir else [], "/runs")
+    content = {"grid.txt": lines, **_recipe_file(tasks)}
+    n_bytes = sum(len(text.encode()) for text in content.values())
+    if n_bytes > MAX_CONFIG_MAP_BYTES:
+        raise UsageError(
+            f"{len(tasks):,} runs take {n_bytes:,} bytes in a ConfigMap, which holds 1 MiB: split the grid."
+        )
+    for network in sorted({task.recipe.network for task in tasks if ":" in task.recipe.network}):
+        note(f"The image must have {network}: build yours, and name it with --image.")
+    name = f"{NAME}-{_digest(content, image)}"
+    folder = to / name
+    documents = [_config_map(name, content), _job(name, tasks, image, has_data=data_dir is not None)]
+    extra = "[jax]" if tasks[0].recipe.backend == "jax" else ""
+    files.write(folder / "grid.txt", lines)
+    files.write(folder / "job.yaml", yaml.safe_dump_all(documents, sort_keys=False))
+    files.write(folder / "Dockerfile", DOCKERFILE.format(file=folder / "Dockerfile", image=image, extra=extra))
+    return f"kubectl apply --server-side --filename {shlex.quote(str(folder / 'job.yaml'))}"
 
 
-def write_slurm(tasks: Sequence[Task], to: Path, runs: Path, data_dir: Path | None, _image: str) -> str:
+def write_slurm(
+    tasks: Sequence[Task], to: Path, runs: Path, data_dir: Path | None, _image: str, _note: Callable[[str], None]
+) -> str:
     """Write grid.txt and job.sh; return the command that starts the job."""
-    folder = ["--data-dir", str(data_dir.resolve())] if data_dir else []
-    grid = (to / "grid.txt").resolve()
-    files.write(grid, _lines(tasks, folder, str(runs.resolve())))
+    data = ["--data-dir", str(data_dir.resolve())] if data_dir else []
+    own = _recipe_file(tasks)
+    digest = _digest({"grid.txt": _lines(tasks, "", data, str(runs.resolve())), **own}, "")
+    name = f"{NAME}-{digest}"
+    folder = (to / name).resolve()
+    files.write(folder / "grid.txt", _lines(tasks, str(folder), data, str(runs.resolve())))
+    for file, text in own.items():
+        files.write(folder / file, text)
+    grid = shlex.quote(str(folder / "grid.txt"))
     script = SLURM.format(
-        name=NAME,
+        name=name,
         last=len(tasks) - 1,
         threads=tasks[0].recipe.threads,
         gpu="#SBATCH --gpus=1\n" if tasks[0].gpu else "",
-        grid=shlex.quote(str(grid)),
+        folder=shlex.quote(str(tasks[0].folder or folder)),
+        line=RUN_LINE.format(index="SLURM_ARRAY_TASK_ID", grid=grid),
     )
-    files.write(to / "job.sh", script)
-    return f"sbatch {shlex.quote(str(to / 'job.sh'))}"
+    files.write(folder / "job.sh", script)
+    return f"sbatch {shlex.quote(str(to / name / 'job.sh'))}"
 
 
-ENGINES: Mapping[str, Callable[[Sequence[Task], Path, Path, Path | None, str], str]] = {
+ENGINES: Mapping[str, Callable[[Sequence[Task], Path, Path, Path | None, str, Callable[[str], None]], str]] = {
     "k8s": write_kubernetes,
     "slurm": write_slurm,
 }
-"""By the name that `--on` takes: tasks, folder for the files, of the runs, of the data, and image."""
+"""By the name that `--on` takes: tasks, folder of the jobs, of the runs, of the data, image, and what says a note."""
 
 
-def _lines(tasks: Sequence[Task], folder: Sequence[str], runs: str) -> str:
+def _lines(tasks: Sequence[Task], recipes: str, data: Sequence[str], runs: str) -> str:
+    """The commands of the runs; `recipes` is the folder of the user's own recipe file."""
     lines = []
     for task in tasks:
-        command = ["cifar", "train", *task.arguments, *folder, "--runs", runs, "--quiet", "--train-only"]
+        backend = f"KERAS_BACKEND={task.recipe.backend}"
+        command = ["env", backend, "cifar", *task.command(recipes), *data, "--runs", runs]
         lines.append(f"{shlex.join(command)}\n")
     return "".join(lines)
 
 
-def _config_map(lines: str) -> dict[str, Any]:
+def _recipe_file(tasks: Sequence[Task]) -> dict[str, str]:
+    """The user's own recipe file, if there is one, by its name."""
+    first = tasks[0]
+    return {} if first.recipe_text is None else {first.recipe_file: first.recipe_text}
+
+
+def _digest(content: Mapping[str, str], image: str) -> str:
+    """Eight digits that are others for another grid."""
+    text = json.dumps([content, image], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _config_map(name: str, content: Mapping[str, str]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": f"{NAME}-grid"},
-        "data": {"grid.txt": lines},
+        "metadata": {"name": name},
+        "data": dict(content),
+        "immutable": True,
     }
 
 
-def _job(tasks: Sequence[Task], image: str, has_data: bool) -> dict[str, Any]:
+def _job(name: str, tasks: Sequence[Task], image: str, has_data: bool) -> dict[str, Any]:
     limits = {"cpu": str(tasks[0].recipe.threads), "memory": MEMORY}
     if tasks[0].gpu:
         limits["nvidia.com/gpu"] = "1"
     mounts = {"grid": "/grid", "runs": "/runs"}
     volumes: list[dict[str, Any]] = [
-        {"name": "grid", "configMap": {"name": f"{NAME}-grid"}},
+        {"name": "grid", "configMap": {"name": name}},
         {"name": "runs", "persistentVolumeClaim": {"claimName": "cifar-runs"}},
     ]
     if has_data:
         mounts["data"] = "/data"
         volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": "cifar-data", "readOnly": True}})
-    line = 'eval "exec $(sed -n "$((JOB_COMPLETION_INDEX + 1))p" /grid/grid.txt)"'
+    line = RUN_LINE.format(index="JOB_COMPLETION_INDEX", grid="/grid/grid.txt")
     container = {
         "name": "train",
         "image": image,
@@ -116,7 +164,7 @@ def _job(tasks: Sequence[Task], image: str, has_data: bool) -> dict[str, Any]:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": NAME},
+        "metadata": {"name": name},
         "spec": {
             "completionMode": "Indexed",
             "completions": len(tasks),

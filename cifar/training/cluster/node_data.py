@@ -6,6 +6,7 @@ from pathlib import Path
 from cifar.data import dataset
 from cifar.data.download import cache
 from cifar.errors import CifarError, DataError
+from cifar.system import files
 from cifar.training.cluster.packed import Packed, unpack
 
 
@@ -52,13 +53,18 @@ def place_on_this_node(wanted: WantedData) -> Path | None:
 
 
 def receive(wanted: WantedData, packed: Packed) -> None:
-    """On a node: keep a copy that was sent.
+    """On a node: keep a copy that was sent, unless another node with the same home keeps it already.
 
     Raises:
+        BusyError: another process keeps one, and needs more than a minute.
         DataError: it was damaged on its way.
         cifar.errors.StorageError: it cannot be written.
     """
-    unpack(packed, wanted.sent / packed.name)
+    with files.locked_dir(wanted.sent):
+        try:
+            _require(wanted, wanted.sent / packed.name)
+        except CifarError:
+            unpack(packed, wanted.sent / packed.name)
 
 
 def _require(wanted: WantedData, place: Path | None) -> None:

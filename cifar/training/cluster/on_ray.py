@@ -7,15 +7,15 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cifar.errors import CifarError, UsageError, first_line
+from cifar.errors import CifarError, StorageError, UsageError, first_line
 from cifar.runs.run import Run, locked_run
 from cifar.runs.schemas import Identity
-from cifar.training.cluster.nodes import NODE_ID, Node, decisive_variables
+from cifar.training.cluster.nodes import NODE_ID, Node, decisive_variables, that_can_resume
 from cifar.training.cluster.packed import Packed, pack, unpack
 from cifar.training.cluster.task import Outcome, Progress, Task, train
 
@@ -23,6 +23,7 @@ RETRIES = 10  # of a run whose node died
 OBJECT_STORE_BYTES = 100_000_000  # Ray's least is 78,643,200; a packed run has up to 30 million
 WAIT_SECONDS = 1.0
 CONNECT_SECONDS = 5.0
+KEEP_SECONDS = 60.0  # to wait for another process that has locked the folder of a run that came back
 
 
 @contextmanager
@@ -51,8 +52,8 @@ def cluster(address: str | None, here: bool, note: Callable[[str], None]) -> Ite
         if joined:
             try:
                 ray.init(address=joined, **quiet)
-            except ConnectionError as error:
-                raise UsageError(f"{joined}: there is no Ray cluster: {first_line(error)}") from error
+            except (ConnectionError, RuntimeError, ValueError) as error:  # such as of another version of Ray
+                raise UsageError(f"{joined}: that Ray cluster cannot be joined: {first_line(error)}") from error
         else:
             if not here:
                 note("There is no Ray cluster here: it is started on this machine alone.")
@@ -107,21 +108,30 @@ def train_all(
     import ray
 
     monitor = _start_monitor()
-    selector = {NODE_ID: f"in({','.join(node.id for node in nodes)})"}
     data = {node.id: node.data for node in nodes}
     call = ray.remote(max_retries=RETRIES)(_train_on_node)
     waiting = {}
     for task in tasks:
-        cores, gpus = task.recipe.threads, int(task.gpu)
-        options = {"num_cpus": cores, "num_gpus": gpus, "label_selector": selector, "name": task.name}
-        shared = None if collect else runs
-        waiting[call.options(**options).remote(task, shared, decisive_variables(), data, monitor)] = task
+        usable = nodes if collect else that_can_resume(task, runs, nodes)
+        options = {
+            "num_cpus": task.recipe.threads,
+            "num_gpus": int(task.gpu),
+            "label_selector": {NODE_ID: f"in({','.join(node.id for node in usable)})"},
+            "name": task.name,
+        }
+        variables = decisive_variables()
+        if task.gpu:
+            del variables["CUDA_VISIBLE_DEVICES"]  # by it Ray gives each run a GPU of its own
+        waiting[call.options(**options).remote(task, None if collect else runs, variables, data, monitor)] = task
     outcomes: dict[str, Outcome] = {}
+    progress: Mapping[str, Progress] = {}
     while waiting:
         done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=WAIT_SECONDS)
         for reply in done:
             outcomes[waiting.pop(reply).name] = _outcome(reply, runs)
-        show(ray.get(monitor.read.remote()), outcomes)
+        with suppress(ray.exceptions.RayError):  # the progress is lost then, and not the runs
+            progress = ray.get(monitor.read.remote())
+        show(progress, outcomes)
     return outcomes
 
 
@@ -135,6 +145,8 @@ def _outcome(reply: Any, runs: Path) -> Outcome:
             _keep(collected, runs)
     except ray.exceptions.RayTaskError as error:
         return Outcome("", 1, first_line(error.cause))
+    except ray.exceptions.TaskUnschedulableError:
+        return Outcome("", 1, "no node is left that can train it.")
     except ray.exceptions.RayError as error:
         return Outcome("", 1, f"lost with its node {RETRIES + 1} times: {first_line(error)}")
     except CifarError as error:
@@ -144,7 +156,7 @@ def _outcome(reply: Any, runs: Path) -> Outcome:
 
 def _keep(collected: "_Collected", runs: Path) -> None:
     """Write a run that came back to its folder, unless it is there already."""
-    with locked_run(runs, collected.identity) as run:
+    with locked_run(runs, collected.identity, timeout=KEEP_SECONDS) as run:
         if not run.finished:
             unpack(collected.packed, run.path)
 
@@ -172,7 +184,7 @@ def _start_monitor() -> Any:
 
 @dataclass(frozen=True)
 class _Collected:
-    """A finished run from a node that does not share this machine's folder of runs."""
+    """A run that has ended, from a node that does not share this machine's folder of runs."""
 
     identity: Identity
     packed: Packed
@@ -208,9 +220,12 @@ def _train_on_node(
             return train(task, runs, variables, report), None
         with tempfile.TemporaryDirectory(prefix="cifar-sweep-") as folder:
             outcome = train(task, Path(folder), variables, report)
-            if outcome.code != 0:
-                return outcome, None
-            run = Run(Path(folder, task.name))
-            return outcome, _Collected(run.identity, pack(run.path))
+            path = Path(folder, task.name)
+            outcome = replace(outcome, message=outcome.message.replace(f"{folder}/", ""))
+            if outcome.code == 0 or (path / "diverged.json").exists():
+                return outcome, _Collected(Run(path).identity, pack(path))
+            return outcome, None
     except CifarError as error:
         return Outcome(socket.gethostname(), error.exit_code, str(error)), None
+    except OSError as error:
+        return Outcome(socket.gethostname(), StorageError.exit_code, str(error)), None
