@@ -32,7 +32,7 @@ RUN pip install --no-cache-dir --constraint /source/constraints.txt "/source{ext
 """
 RUN_LINE = """\
 run=$(sed -n "$(({index} + 1))p" {grid})
-[ -n "$run" ] || {{ echo "{grid} has no line for index {index}" >&2; exit 2; }}
+[ -n "$run" ] || {{ echo "{grid} has no line for index ${index}" >&2; exit 2; }}
 eval "exec $run"
 """
 SLURM = """\
