@@ -40,6 +40,8 @@ def cluster(address: str | None, here: bool, note: Callable[[str], None]) -> Ite
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")
+    if not here:
+        _show_token()
     try:
         import ray
     except ImportError:
@@ -67,6 +69,16 @@ def cluster(address: str | None, here: bool, note: Callable[[str], None]) -> Ite
         yield
     finally:
         ray.shutdown()
+
+
+def _show_token() -> None:
+    """Let Ray show the user's token, if there is one: `ray start` of Ray 2.60 then asks for it.
+
+    docs.ray.io/en/latest/ray-security/token-auth.html
+    """
+    has_token = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if has_token or Path.home().joinpath(".ray", "auth_token").is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _cluster_of_this_machine() -> str | None:
