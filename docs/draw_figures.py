@@ -189,7 +189,9 @@ def _training_entries() -> list[Line2D]:
     entries = []
     for network, color in NETWORK_COLORS.items():
         entries.append(Line2D([], [], marker="o", color=color, linestyle="", label=network))
-    entries += _marker_entries({**RECIPE_MARKERS, "its own recipe": OWN_RECIPE_MARKER})
+    drawn = {group.results[0].run.recipe.recipe for group in reference_runs().groups}
+    markers = {recipe: marker for recipe, marker in RECIPE_MARKERS.items() if recipe in drawn}
+    entries += _marker_entries({**markers, "its own recipe": OWN_RECIPE_MARKER})
     hollow = Line2D(
         [], [], marker="o", color="#777777", markerfacecolor="white", linestyle="", label="no augmentation"
     )

@@ -12,8 +12,8 @@ from cifar.report.table import Table
 
 COLUMNS = ("network", "augment<", "runs>", "test %>", "gain>", "gap>", "MB>")
 NOTE = (
-    "test %: ± 95 % over seeds, of one run over test images. gain: points over none. gap: points that clean "
-    "training images score above test. MB: the larger of the ONNX and TFLite files."
+    "test %: ± half the 95 % interval, over seeds (one run: over test images). gain: points over none. gap: points "
+    "that clean training images score above test. MB: the larger of the ONNX and TFLite files."
 )
 CLAIMS_NOTE = (
     "overfits: the plain run, by its losses; the policy narrows that gap and raises test accuracy, which is then "
