@@ -85,8 +85,9 @@ def sweep(
     text = read(recipe).text if recipe and is_file(recipe) else None
     tasks = [_task(one, common, loaded.sha256, device, text) for one in chosen]
     if engine in jobs.ENGINES:
-        named = data_dir or (Path(os.environ["CIFAR10_DIR"]) if "CIFAR10_DIR" in os.environ else None)
-        start = jobs.ENGINES[engine](tasks, to, runs, named if loaded.path else None, image, note)
+        named = data_dir or os.environ.get("CIFAR10_DIR")
+        place = Path(named) if named and loaded.path else None
+        start = jobs.ENGINES[engine](tasks, to, runs, place, image, note)
         _show_job(tasks, start, as_json)
         return
     folder = data_dir.resolve() if data_dir else None

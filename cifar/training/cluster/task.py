@@ -64,7 +64,8 @@ class Task:
         """Whether the run is in a folder of runs, and finished.
 
         Raises:
-            UsageError: its folder holds something else, or a run with this recipe on other data; or it diverged.
+            CifarError: it diverged.
+            UsageError: its folder holds something else, or a run with this recipe on other data.
         """
         folder = folder_of(runs, self.recipe)
         if not (folder / "recipe.json").exists():
@@ -84,7 +85,7 @@ class Task:
         """Whether the run is finished, with a network of ours: `cifar train` finds out if the user's own has changed.
 
         Raises:
-            UsageError: as of `is_finished`.
+            CifarError, UsageError: as of `is_finished`.
         """
         return ":" not in self.recipe.network and self.is_finished(runs)
 
