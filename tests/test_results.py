@@ -357,7 +357,26 @@ def test_the_explanations_say_what_why_json_and_the_histories_hold() -> None:
         assert shown == [*losses, _percent(last.test_accuracy), *accuracies]
         assert all(epoch["test_accuracy"] > last.test_accuracy for epoch in continued[1])  # a tenth of the rate
     prose = " ".join(text.split())
-    assert [phrase for phrase in _explained() if phrase not in prose] == []
+    assert [phrase for phrase in (*_explained(), *_of_batch_256()) if phrase not in prose] == []
+
+
+def _of_batch_256() -> list[str]:
+    """The phrases on how steady `first` is at batch 128 and 256: medians of the changes of the last 25 epochs."""
+    changes: dict[str, dict[tuple[str, int], float]] = {"published": {}, "published-256": {}}
+    for run in RUNS.values():
+        trained = run.recipe
+        if trained.network == "first" and trained.recipe in changes:
+            curve = [100 * line.test_accuracy for line in run.history[-26:]]
+            changes[trained.recipe][trained.policy.name, trained.seed] = float(np.median(np.abs(np.diff(curve))))
+    at_128, at_256 = changes["published"], changes["published-256"]
+    difference = statistics.mean([at_256[pair] - at_128[pair] for pair in at_256])
+    assert difference.interval is not None
+    low, high = difference.interval
+    means = [np.mean([medians[pair] for pair in at_256]) for medians in (at_256, at_128)]
+    return [
+        f"changes by {means[0]:.2f} points at 256 and by {means[1]:.2f} at 128",
+        f"{difference.mean:+.2f}, 95 % {low:+.2f} to {high:+.2f} ({difference.n} pairs)",
+    ]
 
 
 def _percent(share: float) -> str:
