@@ -12,15 +12,14 @@ from cifar.cli.options import DataDir, Json, Networks, Policies, Seeds, Threads
 from cifar.cli.output import note, stderr, stdout, write_json
 from cifar.cli.recipe_options import ProfileName, RecipeName, grid, with_field_options
 from cifar.cli.train import DEFAULT_SEEDS, DataName, Device, Runs, announce_synthetic
-from cifar.errors import CifarError, StorageError, UsageError, one_of, printable
+from cifar.errors import CifarError, UsageError, one_of, printable
 from cifar.recipes import is_file, read
 from cifar.system.environment import requested_backend
 from cifar.training.cluster.node_data import WantedData
-from cifar.training.cluster.task import Task
+from cifar.training.cluster.task import Outcome, Task
 
 if TYPE_CHECKING:
     from cifar.recipes import Recipe
-    from cifar.training.cluster.task import Outcome
 
 ENGINES = ("local", "ray", "k8s", "slurm")
 
@@ -117,7 +116,7 @@ def _task(recipe: "Recipe", common: Sequence[str], data_sha256: str, device: str
     return Task(recipe, (*common, *own), data_sha256, device == "gpu", recipe_text, Path.cwd())
 
 
-def _show_job(tasks: "Sequence[Task]", start: str, as_json: bool) -> None:
+def _show_job(tasks: Sequence[Task], start: str, as_json: bool) -> None:
     """Print how the job is started."""
     if as_json:
         write_json({"runs": [task.name for task in tasks], "command": start})
@@ -126,14 +125,14 @@ def _show_job(tasks: "Sequence[Task]", start: str, as_json: bool) -> None:
 
 
 def _train(
-    tasks: "Sequence[Task]",
+    tasks: Sequence[Task],
     runs: Path,
     wanted: WantedData,
     here: bool,
     address: str | None,
     collect: bool,
     mixed: bool,
-) -> "dict[str, Outcome]":
+) -> dict[str, Outcome]:
     """Train what is not finished on Ray; return how each of these runs ended."""
     from cifar.training.cluster import on_ray
     from cifar.training.cluster.nodes import choose, probe
@@ -153,23 +152,19 @@ def _train(
             return outcomes | on_ray.train_all(waiting, runs, nodes, collect, view.show)
 
 
-def _unfinished(tasks: "Sequence[Task]", runs: Path) -> "tuple[list[Task], dict[str, Outcome]]":
+def _unfinished(tasks: Sequence[Task], runs: Path) -> tuple[list[Task], dict[str, Outcome]]:
     """The runs to train, and, by name, why others cannot be: such as a folder that holds something else."""
-    from cifar.training.cluster.task import Outcome
-
     waiting, refused = [], {}
     for task in tasks:
         try:
             if not task.can_be_skipped(runs):
                 waiting.append(task)
-        except CifarError as error:
-            refused[task.name] = Outcome("", error.exit_code, str(error))
-        except OSError as error:
-            refused[task.name] = Outcome("", StorageError.exit_code, str(error))
+        except (CifarError, OSError) as error:
+            refused[task.name] = Outcome.of(error)
     return waiting, refused
 
 
-def _show(tasks: "Sequence[Task]", outcomes: "Mapping[str, Outcome]", runs: Path, as_json: bool) -> None:
+def _show(tasks: Sequence[Task], outcomes: Mapping[str, Outcome], runs: Path, as_json: bool) -> None:
     """Print which runs are there; raise for those that failed."""
     failed = {name: outcome for name, outcome in outcomes.items() if outcome.code != 0}
     if as_json:
@@ -188,7 +183,7 @@ def _show(tasks: "Sequence[Task]", outcomes: "Mapping[str, Outcome]", runs: Path
         raise CifarError(f"{len(failed)} of {len(tasks)} runs failed. The same command trains what is missing.")
 
 
-def _facts(task: Task, outcome: "Outcome | None", runs: Path) -> dict[str, Any]:
+def _facts(task: Task, outcome: Outcome | None, runs: Path) -> dict[str, Any]:
     """A run for JSON; of one that was finished before no node is known."""
     from cifar.runs.run import Run, folder_of
 

@@ -105,9 +105,9 @@ from cifar.training.cluster.nodes import probe
 from cifar.training.cluster.task import Task
 wanted = WantedData("synthetic", None, dataset.draw_synthetic().sha256, None)
 chosen = recipe("second", "none", profile="quick", epochs=1, dataset="synthetic", threads=1)
-task = Task(chosen, tuple(sys.argv[1:]), wanted.sha256)
+task = Task(chosen, tuple(sys.argv[2:]), wanted.sha256)
 shown = []
-with on_ray.cluster(None, True, print):
+with on_ray.cluster(sys.argv[1], False, print):
     nodes = probe(wanted, task, Path("r").resolve(), print)
     outcomes = on_ray.train_all([task] * 10, Path("r").resolve(), nodes, False, lambda *state: shown.append(state))
 print(json.dumps([outcome.code for outcome in outcomes.values()]))
@@ -115,8 +115,9 @@ print(json.dumps([outcome.code for outcome in outcomes.values()]))
 
 
 def test_ten_tasks_for_one_run_train_it_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", TEN_TASKS, *GRID, "--epochs", "1", "--seed", "0"]
-    done = subprocess.run(command, cwd=tmp_path, env=isolated(tmp_path), capture_output=True, text=True)
+    with cluster_of_two({}, {}) as (cluster, _):
+        command = [sys.executable, "-c", TEN_TASKS, cluster.address, *GRID, "--epochs", "1", "--seed", "0"]
+        done = subprocess.run(command, cwd=tmp_path, env=isolated(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [0]
     (run,) = runs_in(tmp_path / "r")

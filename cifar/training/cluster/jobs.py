@@ -66,7 +66,7 @@ def write_kubernetes(
         )
     for network in sorted({task.recipe.network for task in tasks if ":" in task.recipe.network}):
         note(f"The image must have {network}: build yours, and name it with --image.")
-    name = f"{NAME}-{_digest(content, image)}"
+    name = _name(tasks, "/runs", data_dir, image)
     folder = to / name
     documents = [_config_map(name, content), _job(name, tasks, image, has_data=data_dir is not None)]
     extra = "[jax]" if tasks[0].recipe.backend == "jax" else ""
@@ -77,16 +77,14 @@ def write_kubernetes(
 
 
 def write_slurm(
-    tasks: Sequence[Task], to: Path, runs: Path, data_dir: Path | None, _image: str, _note: Callable[[str], None]
+    tasks: Sequence[Task], to: Path, runs: Path, data_dir: Path | None, image: str, _note: Callable[[str], None]
 ) -> str:
     """Write grid.txt and job.sh; return the command that starts the job."""
     data = ["--data-dir", str(data_dir.resolve())] if data_dir else []
-    own = _recipe_file(tasks)
-    digest = _digest({"grid.txt": _lines(tasks, "", data, str(runs.resolve())), **own}, "")
-    name = f"{NAME}-{digest}"
+    name = _name(tasks, runs.resolve(), data_dir, image)
     folder = (to / name).resolve()
-    files.write(folder / "grid.txt", _lines(tasks, str(folder), data, str(runs.resolve())))
-    for file, text in own.items():
+    content = {"grid.txt": _lines(tasks, str(folder), data, str(runs.resolve())), **_recipe_file(tasks)}
+    for file, text in content.items():
         files.write(folder / file, text)
     grid = shlex.quote(str(folder / "grid.txt"))
     script = SLURM.format(
@@ -124,10 +122,11 @@ def _recipe_file(tasks: Sequence[Task]) -> dict[str, str]:
     return {} if first.recipe_text is None else {first.recipe_file: first.recipe_text}
 
 
-def _digest(content: Mapping[str, str], image: str) -> str:
-    """Eight digits that are others for another grid."""
-    text = json.dumps([content, image], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def _name(tasks: Sequence[Task], *settings: object) -> str:
+    """The name of a job: eight digits of it are others for another grid, or for other settings."""
+    text = json.dumps([[task.command(""), task.recipe.backend] for task in tasks])
+    content = f"{text}{tasks[0].recipe_text}{settings}"
+    return f"{NAME}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
 def _config_map(name: str, content: Mapping[str, str]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def probe(wanted: WantedData, task: Task, shared: Path | None, note: Callable[[s
 
     alive = [node for node in ray.nodes() if node["Alive"]]
     with _token_in(shared) as token:
-        question = Question(wanted, task, decisive_variables(), token)
+        question = Question(wanted, task, decisive_variables(task.gpu), token)
         nodes = _ask(alive, question)
         lacking = {node.id for node in nodes if node.lacks_data}
         if not lacking or wanted.copy is None:
@@ -203,6 +203,6 @@ def that_can_resume(task: Task, runs: Path, nodes: Sequence[Node]) -> Sequence[N
     return [node for node in nodes if node.key == key] or nodes
 
 
-def decisive_variables() -> dict[str, str | None]:
-    """The variables that decide, as this process has them."""
-    return {name: os.environ.get(name) for name in SET_BY_RAY}
+def decisive_variables(gpu: bool) -> dict[str, str | None]:
+    """The variables that decide, as this process has them; on a GPU not that by which Ray gives each run its own."""
+    return {name: os.environ.get(name) for name in SET_BY_RAY if not (gpu and name == "CUDA_VISIBLE_DEVICES")}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cifar.errors import CifarError, StorageError, UsageError, first_line
+from cifar.errors import CifarError, UsageError, first_line
 from cifar.runs.run import Run, locked_run
 from cifar.runs.schemas import Identity
 from cifar.training.cluster.nodes import NODE_ID, Node, decisive_variables, that_can_resume
@@ -122,19 +122,18 @@ def train_all(
     monitor = _start_monitor()
     data = {node.id: node.data for node in nodes}
     call = ray.remote(max_retries=RETRIES)(_train_on_node)
+    on_any = _one_of(nodes)
     waiting = {}
     for task in tasks:
         usable = nodes if collect else that_can_resume(task, runs, nodes)
         options = {
             "num_cpus": task.recipe.threads,
             "num_gpus": int(task.gpu),
-            "label_selector": {NODE_ID: f"in({','.join(node.id for node in usable)})"},
+            "label_selector": on_any if usable is nodes else _one_of(usable),
             "name": task.name,
         }
-        variables = decisive_variables()
-        if task.gpu:
-            del variables["CUDA_VISIBLE_DEVICES"]  # by it Ray gives each run a GPU of its own
-        waiting[call.options(**options).remote(task, None if collect else runs, variables, data, monitor)] = task
+        shared = None if collect else runs
+        waiting[call.options(**options).remote(task, shared, decisive_variables(task.gpu), data, monitor)] = task
     outcomes: dict[str, Outcome] = {}
     progress: Mapping[str, Progress] = {}
     while waiting:
@@ -145,6 +144,11 @@ def train_all(
             progress = ray.get(monitor.read.remote())
         show(progress, outcomes)
     return outcomes
+
+
+def _one_of(nodes: Sequence[Node]) -> dict[str, str]:
+    """Ray's label selector for some nodes."""
+    return {NODE_ID: f"in({','.join(node.id for node in nodes)})"}
 
 
 def _outcome(reply: Any, runs: Path) -> Outcome:
@@ -162,7 +166,7 @@ def _outcome(reply: Any, runs: Path) -> Outcome:
     except ray.exceptions.RayError as error:
         return Outcome("", 1, f"lost with its node {RETRIES + 1} times: {first_line(error)}")
     except CifarError as error:
-        return Outcome("", error.exit_code, str(error))
+        return Outcome.of(error)
     return Outcome(outcome.node, outcome.code, outcome.message)
 
 
@@ -237,7 +241,5 @@ def _train_on_node(
             if outcome.code == 0 or (path / "diverged.json").exists():
                 return outcome, _Collected(Run(path).identity, pack(path))
             return outcome, None
-    except CifarError as error:
-        return Outcome(socket.gethostname(), error.exit_code, str(error)), None
-    except OSError as error:
-        return Outcome(socket.gethostname(), StorageError.exit_code, str(error)), None
+    except (CifarError, OSError) as error:
+        return Outcome.of(error, socket.gethostname()), None

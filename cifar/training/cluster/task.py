@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar.errors import BusyError, CifarError, UsageError, last_line
+from cifar.errors import BusyError, CifarError, StorageError, UsageError, last_line
 from cifar.recipes import Recipe
 from cifar.runs.run import Run, folder_of, require_empty
 from cifar.system import files
@@ -118,6 +118,12 @@ class Outcome:
     node: str
     code: int
     message: str
+
+    @classmethod
+    def of(cls, error: CifarError | OSError, node: str = "") -> "Outcome":
+        """Return how a task ended that raised an error."""
+        code = error.exit_code if isinstance(error, CifarError) else StorageError.exit_code
+        return cls(node, code, str(error))
 
 
 def train(
