@@ -27,6 +27,9 @@ COLOURS = dict(zip(POLICIES, PALETTE, strict=True))
 """A policy has the same one in every figure."""
 OTHER_COLOUR = "#333333"  # of a policy that is not in POLICIES
 MATRICES_PER_ROW = 3
+TITLE_Y = (
+    1  # in axes coordinates; where it is not given, matplotlib searches for it, for an eighth of a report's time
+)
 MARKED_EPOCHS = 10  # a curve of fewer has its epochs marked
 
 
@@ -83,7 +86,7 @@ def _curves(columns: Mapping[str, Sequence[FinishedRun]]) -> "Figure":
         for curve, panel in zip(CURVES, column, strict=True):
             for same_policy in _by_policy(results).values():
                 _plot_curve(panel, curve, same_policy)
-        column[0].set_title(f"{title}\n{_seeds(results)}", fontsize=10)
+        column[0].set_title(f"{title}\n{_seeds(results)}", fontsize=10, y=TITLE_Y)
         column[-1].set_xlabel("epoch")
     for curve, panel in zip(CURVES, rows[:, 0], strict=True):
         panel.set_ylabel(curve.title)
@@ -176,13 +179,13 @@ def _plot_matrix(panel: "Axes", result: FinishedRun) -> None:
         share = shares[row, column]
         text = f"{share * 100:.0f}" if share > 0.005 else "·"
         colour = "white" if share > 0.5 else "black"
-        panel.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+        panel.text(column, row, text, ha="center", va="center", fontsize=8, color=colour, in_layout=False)
     names = list(result.metrics.per_class)
     panel.set_xticks(range(len(names)), names, rotation=45, ha="right")
     panel.set_yticks(range(len(names)), names)
     panel.set_xlabel("predicted class")
     panel.set_ylabel("true class")
-    panel.set_title(f"{_policy(result.augment)}, seed {result.seed}: {result.scores.accuracy:.1%}")
+    panel.set_title(f"{_policy(result.augment)}, seed {result.seed}: {result.scores.accuracy:.1%}", y=TITLE_Y)
 
 
 def misclassified(results: Sequence[FinishedRun], images: NDArray[np.uint8], pick: str) -> "Figure":
@@ -205,7 +208,9 @@ def misclassified(results: Sequence[FinishedRun], images: NDArray[np.uint8], pic
 
 def _plot_picture(panel: "Axes", image: NDArray[np.uint8], row: Mapping[str, object]) -> None:
     panel.imshow(image, interpolation="nearest")
-    panel.set_title(f"{row['true']}\ntaken for {row['predicted']}\n{row['confidence']:.1%} sure", fontsize=9)
+    panel.set_title(
+        f"{row['true']}\ntaken for {row['predicted']}\n{row['confidence']:.1%} sure", fontsize=9, y=TITLE_Y
+    )
     panel.text(0.5, -0.04, f"test image {row['index']}", transform=panel.transAxes, ha="center", va="top", fontsize=7)
 
 
