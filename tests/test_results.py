@@ -290,6 +290,18 @@ def test_what_bfloat16_costs_is_what_the_pairs_say() -> None:
     assert f"in training: {change} points, 95 % {interval} (`first`, five seeds)" in RESULTS.read_text()
 
 
+def test_the_gains_beside_the_tutorials_are_those_of_the_reference_runs() -> None:
+    """docs/published-text.md: the one pair of the tutorial, and ours at both batch sizes."""
+    gains = {row["network"]: row for row in marked_tables()["gains"]}
+    at_128, at_256 = gains["first"], gains["first-published-256-bfloat16"]
+    prose = " ".join((ROOT / "docs" / "published-text.md").read_text().split())
+    assert (
+        f"three pairs gain {at_256['gain']} points at its batch size of 256 (95 % {at_256['95 %']}), "
+        f"and {at_128['gain']} at 128 ({at_128['95 %']})"
+    ) in prose
+    assert at_128["seeds"] == at_256["seeds"] == "3"
+
+
 def _gain_of_tuned(network: str) -> float:
     """Points of mean test accuracy that `tuned` gains over `published`, with shift-flip."""
     accuracies: dict[str, list[float]] = {"published": [], "tuned": []}
