@@ -369,7 +369,7 @@ def test_the_explanations_say_what_why_json_and_the_histories_hold() -> None:
         assert shown == [*losses, _percent(last.test_accuracy), *accuracies]
         assert all(epoch["test_accuracy"] > last.test_accuracy for epoch in continued[1])  # a tenth of the rate
     prose = " ".join(text.split())
-    assert [phrase for phrase in (*_explained(), *_of_batch_256()) if phrase not in prose] == []
+    assert [phrase for phrase in (*_explained(), *_of_batch_256(), *_of_whole_pixels()) if phrase not in prose] == []
 
 
 def _of_batch_256() -> list[str]:
@@ -389,6 +389,24 @@ def _of_batch_256() -> list[str]:
         f"changes by {means[0]:.2f} points at 256 and by {means[1]:.2f} at 128",
         f"{difference.mean:+.2f}, 95 % {low:+.2f} to {high:+.2f} ({difference.n} pairs)",
     ]
+
+
+def _of_whole_pixels() -> list[str]:
+    """The phrases on `first` under `tuned` with shifts by whole pixels and by fractions: test accuracy at the end."""
+    tuned = [run for run in RUNS.values() if run.path.name.startswith("first-tuned-bfloat16-")]
+    accuracies: dict[str, dict[int, float]] = {}
+    for run in tuned:
+        accuracies.setdefault(run.recipe.policy.name, {})[run.recipe.seed] = 100 * run.metrics.accuracy
+    whole_pixels, fractions, plain = (accuracies[policy] for policy in ("shift-pixels", "shift", "none"))
+    phrases = [
+        f"{np.mean([*whole_pixels.values()]):.1f} % and those by fractions at {np.mean([*fractions.values()]):.1f} %"
+    ]
+    for left, right in ((whole_pixels, fractions), (whole_pixels, plain), (fractions, plain)):
+        difference = statistics.mean([left[seed] - right[seed] for seed in left])
+        assert difference.interval is not None
+        low, high = difference.interval
+        phrases.append(f"{difference.mean:+.1f} points, 95 % {low:+.1f} to {high:+.1f}")
+    return phrases
 
 
 def _percent(share: float) -> str:
