@@ -184,6 +184,21 @@ def test_columns_move_together_before_a_word_is_cut() -> None:
     assert max(map(len, lines("x" * 71))) <= 80
 
 
+def test_no_word_is_broken_where_all_words_fit() -> None:
+    """rich shrinks columns by their share of the width, and below their longest word."""
+    names = [("first (32-64-64) published-256 bfloat16", "shift-flip", *["yes"] * 5)]
+    columns = (
+        "network",
+        "augment<",
+        *["overfits", "narrower gap", "higher accuracy", "above training curve", "clean"],
+    )
+    console = Console(width=80, file=io.StringIO())
+    console.print(render(Table("", columns, names)))
+    printed = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert any("published-256 " in line for line in printed)
+    assert max(map(len, printed)) <= 80
+
+
 def test_a_narrow_terminal_leaves_out_columns_and_says_which() -> None:
     table = Table("t", ("name<", "a>", "b>", "c>"), [("word", "1", "22", "333")], ["*"])
     assert narrowed(table, 13, ["b>", "a>"]) == table

@@ -71,9 +71,9 @@ def claims(groups: Sequence[Group]) -> Table:
     for group in groups:
         for augment, judged in _judged_claims(group).items():
             verdicts = [VERDICTS.get(claim.verdict, claim.verdict) for claim in judged]
-            rows.append((group.name, augment, *verdicts))
+            rows.append((group.label, augment, *verdicts))
             if judged[0].primary:
-                primary.append(group.name)
+                primary.append(group.label)
     columns = ("network", "augment<", *[statement.heading for statement in STATEMENTS])
     return Table("Claims of the published text", columns, rows, _claim_notes(primary, len(rows)))
 

@@ -48,10 +48,12 @@ def render(table: Table, width: int = WIDTH) -> Group:
     blanks_before = 1  # there is always one after a cell
     if _min_width(table, blanks_between=2) > width:
         blanks_before = 0
+    words_fit = _min_width(table, blanks_between=1) <= width
     body = RichTable(box=None, pad_edge=False, padding=(0, 1, 0, blanks_before))
-    for column in table.columns:
+    for column, *cells in zip(table.columns, *table.rows, strict=True):
         body.add_column(
             heading(column),
+            min_width=_longest_word(column, cells) if words_fit else None,  # rich breaks words even where all fit
             justify="right" if column.endswith(">") else "left",
             no_wrap=_never_breaks(column),
             overflow="fold",
@@ -91,11 +93,16 @@ def _min_width(table: Table, blanks_between: int) -> int:
     """Characters that a table takes if no word is broken."""
     width = blanks_between * (len(table.columns) - 1)
     for column, *cells in zip(table.columns, *table.rows, strict=True):
-        texts = [heading(column), *cells]
-        if not _never_breaks(column):
-            texts = " ".join(texts).split()
-        width += max(map(cell_len, texts), default=0)
+        width += _longest_word(column, cells)
     return width
+
+
+def _longest_word(column: str, cells: Sequence[str]) -> int:
+    """Characters of the longest text of a column that is not broken."""
+    texts = [heading(column), *cells]
+    if not _never_breaks(column):
+        texts = " ".join(texts).split()
+    return max(map(cell_len, texts), default=0)
 
 
 def markdown(tables: Iterable[Table]) -> str:
