@@ -3,11 +3,14 @@
 import io
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from cifar import export
@@ -22,6 +25,8 @@ from cifar.runs.run import Run
 PolicyRuns = dict[tuple[str, int], Run]
 FIGURES = [Path("runs/figures/second-curves.png"), Path("runs/figures/second-misclassified.png")]
 PAGE = Path("runs/report.html")
+
+CELLS = st.lists(st.text("abc", min_size=1, max_size=30), max_size=6).map(" ".join)
 
 
 def printed(summary: Summary, details: bool = False, images: Any = None, **settings: Any) -> str:
@@ -184,19 +189,25 @@ def test_columns_move_together_before_a_word_is_cut() -> None:
     assert max(map(len, lines("x" * 71))) <= 80
 
 
-def test_no_word_is_broken_where_all_words_fit() -> None:
-    """rich shrinks columns by their share of the width, and below their longest word."""
-    names = [("first (32-64-64) published-256 bfloat16", "shift-flip", *["yes"] * 5)]
-    columns = (
-        "network",
-        "augment<",
-        *["overfits", "narrower gap", "higher accuracy", "above training curve", "clean"],
+@given(
+    st.integers(1, 6).flatmap(
+        lambda columns: st.lists(st.lists(CELLS, min_size=columns, max_size=columns), min_size=1)
+    ),
+    st.integers(20, 120),
+)
+def test_no_word_is_broken_or_lost_where_all_words_fit(rows: list[list[str]], width: int) -> None:
+    """rich by itself shrinks columns below their longest word, and cuts off what a column of a fixed width lacks."""
+    longest = [
+        max(len(word) for cell in column for word in [*cell.split(), "h"]) for column in zip(*rows, strict=True)
+    ]
+    assume(sum(longest) + len(longest) - 1 <= width)
+    console = Console(width=width, file=io.StringIO())
+    console.print(render(Table("", ["h"] * len(longest), rows)))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert Counter(printed.split()) == Counter(
+        " ".join(["h"] * len(longest) + [" ".join(row) for row in rows]).split()
     )
-    console = Console(width=80, file=io.StringIO())
-    console.print(render(Table("", columns, names)))
-    printed = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert any("published-256 " in line for line in printed)
-    assert max(map(len, printed)) <= 80
+    assert max(map(len, printed.splitlines())) <= width
 
 
 def test_a_narrow_terminal_leaves_out_columns_and_says_which() -> None:

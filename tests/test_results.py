@@ -393,11 +393,7 @@ def _of_batch_256() -> list[str]:
 
 def _of_whole_pixels() -> list[str]:
     """The phrases on `first` under `tuned` with shifts by whole pixels and by fractions: test accuracy at the end."""
-    tuned = [run for run in RUNS.values() if run.path.name.startswith("first-tuned-bfloat16-")]
-    accuracies: dict[str, dict[int, float]] = {}
-    for run in tuned:
-        accuracies.setdefault(run.recipe.policy.name, {})[run.recipe.seed] = 100 * run.metrics.accuracy
-    whole_pixels, fractions, plain = (accuracies[policy] for policy in ("shift-pixels", "shift", "none"))
+    whole_pixels, fractions, plain = (_accuracies_of_tuned(policy) for policy in ("shift-pixels", "shift", "none"))
     phrases = [
         f"{np.mean([*whole_pixels.values()]):.1f} % and those by fractions at {np.mean([*fractions.values()]):.1f} %"
     ]
@@ -407,6 +403,31 @@ def _of_whole_pixels() -> list[str]:
         low, high = difference.interval
         phrases.append(f"{difference.mean:+.1f} points, 95 % {low:+.1f} to {high:+.1f}")
     return phrases
+
+
+def _accuracies_of_tuned(policy: str) -> dict[int, float]:
+    """Test accuracy in percent of `first` under `tuned` in bfloat16, by seed."""
+    (group,) = (group for group in whole().groups if group.name == "first-tuned-bfloat16")
+    return {seed: 100 * result.metrics.accuracy for seed, result in group.of(policy).items()}
+
+
+@pytest.mark.parametrize(
+    ("document", "phrase"),
+    [
+        ("README.md", "its shifts blur, which [costs `first` {mean} points]"),
+        ("docs/results.md", "With shifts by whole pixels `first` ends {mean} points higher, 95 % {low} to {high} ("),
+        ("docs/results.md", "{mean} points lie between them, 95 % {low} to {high} (three pairs"),
+        ("bench/recipes/README.md", "it [costs `first` {mean} points]"),
+        ("CHANGELOG.md", "interpolation costs {mean} points."),
+    ],
+)
+def test_what_interpolation_costs_is_what_its_runs_say(document: str, phrase: str) -> None:
+    whole_pixels, fractions = _accuracies_of_tuned("shift-pixels"), _accuracies_of_tuned("shift")
+    difference = statistics.mean([whole_pixels[seed] - fractions[seed] for seed in range(3)])
+    assert difference.interval is not None
+    low, high = difference.interval
+    expected = phrase.format(mean=f"{difference.mean:.1f}", low=f"{low:.1f}", high=f"{high:.1f}")
+    assert expected in " ".join((ROOT / document).read_text().split())
 
 
 def _percent(share: float) -> str:

@@ -29,7 +29,7 @@ def show(measurements: Measurements, stream: Any) -> None:
     console = Console(file=stream, width=None if is_terminal else WIDTH, highlight=False)
     width = min(console.width, WIDTH)
     for table in all_tables(measurements):
-        console.print(render(narrowed(table, width, EXPENDABLE), width), "")
+        console.print(render(narrowed(table, width, EXPENDABLE)), "")
     for line in _missing_lines(measurements):
         console.print(line, soft_wrap=True, markup=False)
 

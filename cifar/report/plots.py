@@ -27,9 +27,7 @@ COLOURS = dict(zip(POLICIES, PALETTE, strict=True))
 """A policy has the same one in every figure."""
 OTHER_COLOUR = "#333333"  # of a policy that is not in POLICIES
 MATRICES_PER_ROW = 3
-TITLE_Y = (
-    1  # in axes coordinates; where it is not given, matplotlib searches for it, for an eighth of a report's time
-)
+TITLE_Y = 1  # in axes coordinates: without it matplotlib searches, for an eighth of a report's time
 MARKED_EPOCHS = 10  # a curve of fewer has its epochs marked
 
 

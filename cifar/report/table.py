@@ -4,13 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from cifar.errors import printable
-
-WIDTH = 80  # characters of a terminal that tables are laid out for
 
 
 @dataclass(frozen=True)
@@ -40,29 +38,39 @@ def _never_breaks(column: str) -> bool:
     return column.endswith(("<", ">"))
 
 
-def render(table: Table, width: int = WIDTH) -> Group:
-    """Return a table as a renderable for a rich console, laid out for `width` characters.
+def render(table: Table) -> Group:
+    """Return a table as a renderable for a rich console, which lays it out for its width.
 
     Texts are shown as they are: a path may look like rich's markup or contain control characters.
     """
-    blanks_before = 1  # there is always one after a cell
-    if _min_width(table, blanks_between=2) > width:
-        blanks_before = 0
-    words_fit = _min_width(table, blanks_between=1) <= width
-    body = RichTable(box=None, pad_edge=False, padding=(0, 1, 0, blanks_before))
-    for column, *cells in zip(table.columns, *table.rows, strict=True):
-        body.add_column(
-            heading(column),
-            min_width=_longest_word(column, cells) if words_fit else None,  # rich breaks words even where all fit
-            justify="right" if column.endswith(">") else "left",
-            no_wrap=_never_breaks(column),
-            overflow="fold",
-        )
-    for row in table.rows:
-        body.add_row(*[Text(printable(cell)) for cell in row])
     title = Text(printable(table.title), "table.title")
     notes = [Text(printable(note), "table.caption") for note in table.notes]
-    return Group(title, body, *notes)
+    return Group(title, _Body(table), *notes)
+
+
+@dataclass(frozen=True)
+class _Body:
+    """The columns of a table, laid out where they are printed: only there the width is known."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table, width = self.table, options.max_width
+        blanks_before = 1  # there is always one after a cell
+        if _min_width(table, blanks_between=2) > width:
+            blanks_before = 0
+        body = RichTable(box=None, pad_edge=False, padding=(0, 1, 0, blanks_before))
+        for column, column_width in zip(table.columns, _column_widths(table, width, blanks_before + 1), strict=True):
+            body.add_column(
+                heading(column),
+                width=column_width,
+                justify="right" if column.endswith(">") else "left",
+                no_wrap=_never_breaks(column),
+                overflow="fold",
+            )
+        for row in table.rows:
+            body.add_row(*[Text(printable(cell)) for cell in row])
+        yield body
 
 
 def narrowed(table: Table, width: int, expendable: Sequence[str]) -> Table:
@@ -91,18 +99,37 @@ def narrowed(table: Table, width: int, expendable: Sequence[str]) -> Table:
 
 def _min_width(table: Table, blanks_between: int) -> int:
     """Characters that a table takes if no word is broken."""
-    width = blanks_between * (len(table.columns) - 1)
+    return sum(_longest_words(table)) + blanks_between * (len(table.columns) - 1)
+
+
+def _longest_words(table: Table) -> list[int]:
+    """Characters of the longest text of each column that is not broken."""
+    longest = []
     for column, *cells in zip(table.columns, *table.rows, strict=True):
-        width += _longest_word(column, cells)
-    return width
+        texts = [heading(column), *map(printable, cells)]
+        if not _never_breaks(column):
+            texts = " ".join(texts).split()
+        longest.append(max(map(cell_len, texts), default=0))
+    return longest
 
 
-def _longest_word(column: str, cells: Sequence[str]) -> int:
-    """Characters of the longest text of a column that is not broken."""
-    texts = [heading(column), *cells]
-    if not _never_breaks(column):
-        texts = " ".join(texts).split()
-    return max(map(cell_len, texts), default=0)
+def _column_widths(table: Table, width: int, blanks_between: int) -> Sequence[int | None]:
+    """Return the width of each column, so that no word is broken: the widest give way first.
+
+    Where some word has to be broken it is None, which leaves it to rich: that breaks words even where all fit.
+    """
+    least = _longest_words(table)
+    free = width - blanks_between * (len(least) - 1)
+    if sum(least) > free:
+        return [None] * len(least)
+    widths = []
+    for column, *cells in zip(table.columns, *table.rows, strict=True):
+        widths.append(max(cell_len(printable(text)) for text in (heading(column), *cells)))
+    while sum(widths) > free:
+        can_shrink = [place for place, least_width in enumerate(least) if widths[place] > least_width]
+        widest = max(can_shrink, key=widths.__getitem__)
+        widths[widest] -= 1
+    return widths
 
 
 def markdown(tables: Iterable[Table]) -> str:
